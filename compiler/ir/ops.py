@@ -1,0 +1,361 @@
+"""The ops: frozen dataclasses; an op is the tensor it makes, compared by identity, its type computed and checked.
+
+All activations are matrices [rows, columns]; heads lie side by side in the columns ([T, H * D]), so no
+reshape exists. The numpy meaning of each op is in evaluate.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Self
+
+from hearth.compiler.ir.tensors import QuantisedSource, Source
+from hearth.compiler.ir.types import CacheType, Dim, TensorType, Type
+from hearth.schemas.commands import Activation
+from hearth.schemas.dtypes import DType
+
+
+class IRError(Exception):
+    """An op was built from operands that do not fit: a bug in a frontend or pass, never a user error."""
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """Base: operands are the fields that are ops, in field order."""
+
+    def __post_init__(self) -> None:
+        _ = self.type  # raises IRError on misuse
+
+    @cached_property
+    def operands(self) -> tuple[Op, ...]:
+        """The ops this op reads; optional ones that are None are left out."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return tuple(value for value in values if isinstance(value, Op))
+
+    @cached_property
+    def type(self) -> Type:
+        return self.infer()
+
+    def infer(self) -> Type:
+        """The type of the result; raises IRError where the operands do not fit."""
+        raise NotImplementedError
+
+    def with_operands(self, operands: tuple[Op, ...]) -> Self:
+        """The same op over other operands (same count, same order); itself when nothing differs."""
+        if all(new is old for new, old in zip(operands, self.operands, strict=True)):
+            return self
+        left = iter(operands)
+        changes = {
+            field.name: next(left)
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), Op)
+        }
+        return replace(self, **changes)
+
+
+def tensor(op: Op) -> TensorType:
+    """The type of an op that must be a tensor."""
+    if not isinstance(op.type, TensorType):
+        raise IRError(f"{type(op).__name__} gives {op.type}, expected a tensor")
+    return op.type
+
+
+def _need(condition: bool, op: Op, what: str) -> None:
+    if not condition:
+        shapes = ", ".join(str(operand.type) for operand in op.operands)
+        raise IRError(f"{type(op).__name__}({shapes}): {what}")
+
+
+def _matrix(op: Op, operand: Op, dtypes: tuple[DType, ...] = (DType.F32,)) -> tuple[int | Dim, int]:
+    kind = tensor(operand)
+    _need(kind.dtype in dtypes and len(kind.shape) == 2, op, f"expected a matrix of {dtypes}")
+    columns = kind.shape[1]
+    if not isinstance(columns, int):
+        raise IRError(f"{type(op).__name__}: columns of {kind} must be known")
+    return kind.shape[0], columns
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens(Op):
+    """Token ids i32[rows] of this call; rows is T, or 1 in decode."""
+
+    rows: int | Dim = Dim.T
+
+    def infer(self) -> Type:
+        return TensorType(DType.I32, (self.rows,))
+
+
+@dataclass(frozen=True, eq=False)
+class Position(Op):
+    """Absolute position i32[] of the first token of this call."""
+
+    def infer(self) -> Type:
+        return TensorType(DType.I32, ())
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Op):
+    """A named weight, table or gain; lazy."""
+
+    name: str
+    value: Source | QuantisedSource
+
+    def infer(self) -> Type:
+        if isinstance(self.value, QuantisedSource):
+            return TensorType(DType.W4 if self.value.bits == 4 else DType.W8, self.value.shape)
+        return TensorType(DType(self.value.stored), self.value.shape)
+
+
+FLOATS = (DType.F32, DType.F16, DType.BF16)
+WEIGHTS = (*FLOATS, DType.W8, DType.W4)
+
+
+@dataclass(frozen=True, eq=False)
+class Cache(Op):
+    """The KV cache of one layer as the call finds it."""
+
+    cache: CacheType
+
+    def infer(self) -> Type:
+        return self.cache
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding(Op):
+    """y[T, E] = table[tokens[T]], table[V, E]."""
+
+    table: Op
+    tokens: Op
+
+    def infer(self) -> Type:
+        _, columns = _matrix(self, self.table, WEIGHTS)
+        return TensorType(DType.F32, (tensor(self.tokens).shape[0], columns))
+
+
+@dataclass(frozen=True, eq=False)
+class RMSNorm(Op):
+    """y[M, E] = x * rsqrt(mean(x^2) + eps) (* gain[E]); Zhang & Sennrich 2019, arXiv:1910.07467."""
+
+    x: Op
+    gain: Op | None
+    eps: float
+
+    def infer(self) -> Type:
+        _need(self.gain is None or tensor(self.gain).shape == tensor(self.x).shape[1:], self, "gain")
+        return TensorType(DType.F32, _matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class RMSNormQuantize(Op):
+    """quantize(rms_norm(x, gain)): q8[M, E]."""
+
+    x: Op
+    gain: Op | None
+    eps: float
+
+    def infer(self) -> Type:
+        return TensorType(DType.Q8, _matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class Quantize(Op):
+    """Dynamic int8 codes per row with one scale per row: q8[M, K]."""
+
+    x: Op
+
+    def infer(self) -> Type:
+        return TensorType(DType.Q8, _matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Op):
+    """y[M, N] = activation(x[M, K] @ w[N, K]^T + bias[N]) + residual[M, N].
+
+    SWIGLU: the rows of w are [gate; up], y[M, N / 2] = silu(gate) * up.
+    """
+
+    x: Op
+    weight: Op
+    bias: Op | None = None
+    residual: Op | None = None
+    activation: Activation = Activation.NONE
+
+    def infer(self) -> Type:
+        rows, k = _matrix(self, self.x, (DType.F32, DType.Q8))
+        kind = tensor(self.weight)
+        _need(kind.dtype in WEIGHTS and kind.shape[1:] == (k,), self, f"weight must be [N, {k}]")
+        quantised = tensor(self.x).dtype is DType.Q8
+        _need(not quantised or kind.dtype not in FLOATS, self, "q8 rows need a quantised weight")
+        n = kind.shape[0]
+        if not isinstance(n, int):
+            raise IRError(f"Linear: rows of the weight {kind} must be known")
+        _need(self.bias is None or tensor(self.bias).shape == (n,), self, "bias must be [N]")
+        columns = n // 2 if self.activation is Activation.SWIGLU else n
+        _need(columns * 2 == n or self.activation is not Activation.SWIGLU, self, "odd gate/up rows")
+        same = self.residual is None or tensor(self.residual).shape == (rows, columns)
+        _need(same, self, "residual must have the shape of the result")
+        return TensorType(DType.F32, (rows, columns))
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(Op):
+    """Two matrices of one shape; base of Add, Mul and SwiGLU."""
+
+    def infer(self) -> Type:
+        left, right = (_matrix(self, operand) for operand in self.operands)
+        _need(left == right, self, "shapes must be equal")
+        return TensorType(DType.F32, left)
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Elementwise):
+    """y = a + b; b may be a bias vector [N]."""
+
+    a: Op
+    b: Op
+
+    def infer(self) -> Type:
+        if len(tensor(self.b).shape) == 1:
+            rows, columns = _matrix(self, self.a)
+            _need(tensor(self.b).shape == (columns,), self, "bias must have the columns of a")
+            return TensorType(DType.F32, (rows, columns))
+        return super().infer()
+
+
+@dataclass(frozen=True, eq=False)
+class Mul(Elementwise):
+    """y = a * b."""
+
+    a: Op
+    b: Op
+
+
+@dataclass(frozen=True, eq=False)
+class SwiGLU(Elementwise):
+    """y = silu(gate) * up; Shazeer 2020, arXiv:2002.05202."""
+
+    gate: Op
+    up: Op
+
+
+@dataclass(frozen=True, eq=False)
+class Silu(Op):
+    """y = x / (1 + exp(-x))."""
+
+    x: Op
+
+    def infer(self) -> Type:
+        return TensorType(DType.F32, _matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Op):
+    """y = x[:, start:stop], a view."""
+
+    x: Op
+    start: int
+    stop: int
+
+    def infer(self) -> Type:
+        rows, columns = _matrix(self, self.x)
+        _need(0 <= self.start < self.stop <= columns, self, f"{self.start}:{self.stop}")
+        return TensorType(DType.F32, (rows, self.stop - self.start))
+
+
+def _check_tables(op: Op, cos: Op | None, sin: Op | None, head_dim: int) -> None:
+    _need((cos is None) == (sin is None), op, "cos and sin come together")
+    if cos is not None and sin is not None:
+        shape = tensor(cos).shape
+        _need(shape == tensor(sin).shape and len(shape) == 2, op, "tables must be [S, rotary / 2]")
+        half = shape[1]
+        _need(isinstance(half, int) and 2 * half <= head_dim, op, "rotary dims exceed the head")
+
+
+@dataclass(frozen=True, eq=False)
+class RoPE(Op):
+    """x[T, H * D] rotated by position, half-split form; Su et al. 2021, arXiv:2104.09864."""
+
+    x: Op
+    cos: Op
+    sin: Op
+    position: Op
+    heads: int
+
+    def infer(self) -> Type:
+        rows, columns = _matrix(self, self.x)
+        _need(columns % self.heads == 0, self, f"{columns} columns for {self.heads} heads")
+        _check_tables(self, self.cos, self.sin, columns // self.heads)
+        return TensorType(DType.F32, (rows, columns))
+
+
+@dataclass(frozen=True, eq=False)
+class KVWrite(Op):
+    """The cache after x[T, Hkv * D] (rotated, where tables are given) was stored at position...position + T."""
+
+    cache: Op
+    x: Op
+    position: Op
+    cos: Op | None = None
+    sin: Op | None = None
+
+    def infer(self) -> Type:
+        kind = self.cache.type
+        if not isinstance(kind, CacheType):
+            raise IRError(f"KVWrite: {kind} is no cache")
+        _, columns = _matrix(self, self.x)
+        _need(columns == kind.heads * kind.head_dim, self, f"{columns} columns for {kind}")
+        _check_tables(self, self.cos, self.sin, kind.head_dim)
+        return kind
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(Op):
+    """y[T, H * D]: causal attention of q (rotated, where tables are given) over the caches.
+
+    Row i sees positions position + i - window + 1 .. position + i (window 0: from the start). Scores are
+    scaled by `scale`; query head h reads KV head h // (H / Hkv).
+    """
+
+    q: Op
+    k: Op
+    v: Op
+    position: Op
+    heads: int
+    scale: float
+    window: int = 0
+    cos: Op | None = None
+    sin: Op | None = None
+
+    def infer(self) -> Type:
+        rows, columns = _matrix(self, self.q)
+        k, v = self.k.type, self.v.type
+        if not isinstance(k, CacheType) or not isinstance(v, CacheType):
+            raise IRError(f"Attention: k and v must be caches, found {k} and {v}")
+        _need(self.heads % k.heads == 0, self, f"{self.heads} heads over {k.heads} KV heads")
+        _need(columns == self.heads * k.head_dim, self, f"{columns} columns, {self.heads} heads")
+        _check_tables(self, self.cos, self.sin, k.head_dim)
+        return TensorType(DType.F32, (rows, self.heads * v.head_dim))
+
+
+@dataclass(frozen=True, eq=False)
+class LastRows(Op):
+    """y[R, N] = the last R rows of x[T, N]."""
+
+    x: Op
+    rows: int | Dim = Dim.R
+
+    def infer(self) -> Type:
+        _, columns = _matrix(self, self.x)
+        return TensorType(DType.F32, (self.rows, columns))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Named entries over shared constants. Outputs of an entry: the logits, then the caches it wrote.
+
+    The frontend makes one entry, `main` (T rows of logits); the split pass makes `prefill` and `decode`.
+    """
+
+    entries: Mapping[str, tuple[Op, ...]]

@@ -1,0 +1,138 @@
+"""Lazy constants: a source knows its shape and gives its rows on demand, so that no pass loads a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A float tensor [rows, cols] or [rows] that can be read in row ranges.
+
+    `rows(start, stop)` gives f32 of shape (stop - start, *shape[1:]); reading twice gives the same values;
+    the peak memory is the rows asked for. `stored` is the dtype in the checkpoint ("f32", "f16", "bf16").
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def stored(self) -> str: ...
+
+    def rows(self, start: int, stop: int) -> F32: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Values held in memory (small constants, tests)."""
+
+    values: F32
+    stored: str = "f32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.values.shape)
+
+    def rows(self, start: int, stop: int) -> F32:
+        return np.ascontiguousarray(self.values[start:stop], dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class ConcatSource:
+    """Parts stacked along the rows (QKV, gate/up)."""
+
+    parts: tuple[Source, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+
+    @property
+    def stored(self) -> str:
+        return self.parts[0].stored
+
+    def rows(self, start: int, stop: int) -> F32:
+        pieces: list[F32] = []
+        base = 0
+        for part in self.parts:
+            low, high = max(start, base), min(stop, base + part.shape[0])
+            if low < high:
+                pieces.append(part.rows(low - base, high - base))
+            base += part.shape[0]
+        if len(pieces) == 1:
+            return pieces[0]
+        return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledColumnsSource:
+    """w[n, k] * gain[k]: a norm's gain folded into the linear that follows."""
+
+    source: Source
+    gain: Source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    @property
+    def stored(self) -> str:
+        return self.source.stored
+
+    def rows(self, start: int, stop: int) -> F32:
+        gain = self.gain.rows(0, self.gain.shape[0])
+        return np.asarray(self.source.rows(start, stop) * gain, dtype=np.float32)
+
+
+def read(source: Source) -> F32:
+    """All rows of a source."""
+    return source.rows(0, source.shape[0])
+
+
+@dataclass(frozen=True)
+class QuantisedRows:
+    """Rows of a quantised weight: effective[n, k] = codes[n, k] * multipliers[n, k // group], times scale[n].
+
+    codes i8[N, K]; multipliers i8[N, ceil(K / group)] or None (then 1); scale f32[N].
+    """
+
+    codes: NDArray[np.int8]
+    multipliers: NDArray[np.int8] | None
+    scale: F32
+    group: int
+
+    def effective(self) -> NDArray[np.int8]:
+        """The int8 weight the kernels multiply with."""
+        if self.multipliers is None:
+            return self.codes
+        spread = np.repeat(self.multipliers, self.group, axis=1)[:, : self.codes.shape[1]]
+        return np.asarray(self.codes * spread, dtype=np.int8)
+
+    def dequantise(self) -> F32:
+        """f32[N, K]."""
+        return np.asarray(self.effective().astype(np.float32) * self.scale[:, None], np.float32)
+
+
+@runtime_checkable
+class QuantisedSource(Protocol):
+    """A weight [N, K] that is quantised row range by row range on demand (rows are independent).
+
+    `bits` is 4 or 8; `group` the number of K-values that share a multiplier (0: none, per channel).
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def bits(self) -> int: ...
+
+    @property
+    def group(self) -> int: ...
+
+    def quantised(self, start: int, stop: int) -> QuantisedRows: ...

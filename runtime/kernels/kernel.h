@@ -1,0 +1,72 @@
+// What a kernel is: one function per (contract, variant, ISA), stateless, called by every thread of a run.
+//
+// A kernel allocates nothing, keeps nothing, and computes the share of its work that belongs to
+// (thread, threads); the shares of different threads never overlap in what they write. Whatever the
+// split, the bits of the result are those of docs/arithmetic.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace hearth {
+
+// Mirrors schemas/commands.py; a test compares the two.
+enum Opcode : int {
+  kEmbed = 1, kRmsNorm, kRmsNormQuantize, kQuantize, kLinear, kAdd, kMul, kSilu, kSwiGLU, kRope,
+  kKvWrite, kAttention, kLastRows,
+};
+enum Layout : int { kF32B16 = 0, kF16B16 = 1, kQ8B16 = 2, kQ4B16 = 3 };
+enum KvScheme : int { kKvF32 = 0, kKvF16 = 1, kKvInt8 = 2 };
+enum Activation : int { kNone = 0, kSiluActivation = 1, kSwiGLUActivation = 2 };
+enum Isa : int { kPortable = 0, kAvx2 = 1, kAvx512Vnni = 2 };
+
+constexpr int kMaxOperands = 8, kMaxInts = 8, kMaxFloats = 2;
+
+// A command with its operands resolved to addresses. The order of operands, ints and floats is the
+// contract's; an absent optional operand is null.
+struct Command {
+  int opcode;
+  void* operand[kMaxOperands];
+  int64_t stride[kMaxOperands];  // bytes between rows
+  int64_t ints[kMaxInts];
+  float floats[kMaxFloats];
+};
+
+// What is known only when an entry runs.
+struct Call {
+  int64_t rows;        // rows of this command
+  int64_t tokens;      // T of the entry's run (last_rows reads row T - R + i)
+  int64_t position;    // absolute position of the first token
+  int thread, threads;
+  std::byte* scratch;  // this thread's own, 64-byte aligned, at least scratch_nbytes() large
+};
+
+using KernelFn = void (*)(const Command&, const Call&);
+// Scratch bytes one thread needs for this command with at most max_rows rows.
+using ScratchFn = size_t (*)(const Command&, int64_t max_rows);
+
+// One row of the kernel table. `variant` is what, beside the opcode, the archive fixed: the weight layout of
+// embed and linear, the KV scheme of kv_write and attention, else 0. `exact`: equal bits to every other row of
+// this (opcode, variant) and to the numpy reference.
+struct Kernel {
+  const char* name;
+  int opcode, variant;
+  int x_is_q8;  // linear only: 1 for q8 activations, 0 for f32 (else 0)
+  Isa isa;
+  bool exact;
+  KernelFn run;
+  ScratchFn scratch;
+};
+
+inline int64_t align_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+
+// Where the parts of a quantised activation row lie (docs/layouts.md).
+struct Q8Row {
+  int64_t columns;  // K up to a multiple of 128
+  explicit Q8Row(int64_t k) : columns(align_up(k, 128)) {}
+  int64_t sums() const { return columns; }
+  int64_t scale() const { return columns + columns / 8; }
+  int64_t stride() const { return align_up(columns + columns / 8 + 4, 64); }
+};
+
+}  // namespace hearth

@@ -1,0 +1,15 @@
+// The Python module hearth.runtime.native: each part binds itself.
+#include <nanobind/nanobind.h>
+
+namespace hearth {
+void bind_table(nanobind::module_&);     // table.cc: kernels(), contracts(), isas(), call()
+void bind_engine(nanobind::module_&);    // executor/bind.cc: Engine, State
+void bind_quantise(nanobind::module_&);  // quantise/bind.cc: rtn
+}  // namespace hearth
+
+NB_MODULE(native, m) {
+  m.doc() = "Kernels and executor of Hearth.";
+  hearth::bind_table(m);
+  hearth::bind_engine(m);
+  hearth::bind_quantise(m);
+}

@@ -1,0 +1,174 @@
+"""The command contracts: for each opcode its operands, integer and float attributes, in binding order.
+
+One table feeds the emitter, the plan checker, the native executor's binding and the documentation.
+`runtime/kernels/command.h` mirrors it; a test compares the two through `native.contracts()`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class Layout(IntEnum):
+    """Packed weight layouts (docs/layouts.md)."""
+
+    F32B16 = 0
+    F16B16 = 1
+    Q8B16 = 2
+    Q4B16 = 3
+
+
+class KVScheme(IntEnum):
+    """How keys and values are stored (docs/layouts.md)."""
+
+    F32 = 0
+    F16 = 1
+    INT8 = 2
+
+
+class Activation(IntEnum):
+    """Epilogue activations of a linear."""
+
+    NONE = 0
+    SILU = 1
+    SWIGLU = 2
+
+
+class KVKind(IntEnum):
+    """Which half of a layer's cache."""
+
+    K = 0
+    V = 1
+
+
+class Role(StrEnum):
+    """What a command does with an operand."""
+
+    IN = "in"
+    OUT = "out"
+    WEIGHT = "weight"
+    STATE_READ = "state_read"
+    STATE_WRITE = "state_write"
+
+
+class Kind(StrEnum):
+    """What the operand's bytes are."""
+
+    TOKENS = "tokens"  # i32[rows]
+    F32 = "f32"  # f32[rows, cols], rows `stride` bytes apart
+    Q8 = "q8"  # quantised activation records (docs/layouts.md)
+    PACKED = "packed"  # a packed weight
+    VECTOR = "vector"  # f32[N]
+    TABLE = "table"  # f32[S, rotary_dim / 2]
+    KV = "kv"  # one layer's K or V codes
+    KV_SCALE = "kv_scale"  # one layer's K or V scales
+
+
+@dataclass(frozen=True)
+class OperandSpec:
+    """One operand of a contract; several kinds where the command takes either."""
+
+    name: str
+    role: Role
+    kinds: tuple[Kind, ...]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What one command of the program means, without saying which kernel runs it."""
+
+    opcode: int
+    name: str
+    operands: tuple[OperandSpec, ...]
+    ints: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ()
+
+
+def _in(name: str, *kinds: Kind, optional: bool = False) -> OperandSpec:
+    return OperandSpec(name, Role.IN, kinds or (Kind.F32,), optional)
+
+
+def _out(name: str, kind: Kind = Kind.F32) -> OperandSpec:
+    return OperandSpec(name, Role.OUT, (kind,))
+
+
+def _weight(name: str, kind: Kind, optional: bool = False) -> OperandSpec:
+    return OperandSpec(name, Role.WEIGHT, (kind,), optional)
+
+
+def _state(name: str, role: Role, kind: Kind, optional: bool = False) -> OperandSpec:
+    return OperandSpec(name, role, (kind,), optional)
+
+
+_TABLES = (_weight("cos", Kind.TABLE, True), _weight("sin", Kind.TABLE, True))
+_READ, _WRITE = Role.STATE_READ, Role.STATE_WRITE
+
+CONTRACTS: tuple[Contract, ...] = (
+    # y[T, K] = row tokens[t] of table[N, K]
+    Contract(
+        1, "embed",
+        (_in("tokens", Kind.TOKENS), _weight("table", Kind.PACKED), _out("y")),
+        ("N", "K", "layout", "group"),
+    ),
+    # y[M, K] = rms_norm(x) (* gain)
+    Contract(
+        2, "rms_norm",
+        (_in("x"), _weight("gain", Kind.VECTOR, True), _out("y")),
+        ("K",), ("eps",),
+    ),
+    # y = quantize(rms_norm(x) (* gain))
+    Contract(
+        3, "rms_norm_quantize",
+        (_in("x"), _weight("gain", Kind.VECTOR, True), _out("y", Kind.Q8)),
+        ("K",), ("eps",),
+    ),
+    # y = quantize(x)
+    Contract(4, "quantize", (_in("x"), _out("y", Kind.Q8)), ("K",)),
+    # y[M, N] = activation(x[M, K] @ w[N, K]^T + bias) + residual; SWIGLU: y[M, N / 2], w paired
+    Contract(
+        5, "linear",
+        (
+            _in("x", Kind.F32, Kind.Q8), _weight("w", Kind.PACKED),
+            _weight("bias", Kind.VECTOR, True), _in("residual", optional=True), _out("y"),
+        ),
+        ("N", "K", "layout", "group", "activation"),
+    ),
+    # elementwise on f32[M, N]
+    Contract(6, "add", (_in("a"), _in("b"), _out("y")), ("N",)),
+    Contract(7, "mul", (_in("a"), _in("b"), _out("y")), ("N",)),
+    Contract(8, "silu", (_in("x"), _out("y")), ("N",)),
+    Contract(9, "swiglu", (_in("gate"), _in("up"), _out("y")), ("N",)),
+    # y[M, H * D] = rope(x) at the rows' positions
+    Contract(
+        10, "rope",
+        (_in("x"), _weight("cos", Kind.TABLE), _weight("sin", Kind.TABLE), _out("y")),
+        ("heads", "head_dim", "rotary_dim"),
+    ),
+    # cache[position .. position + T) = x[T, Hkv * D] (rotated where tables are given)
+    Contract(
+        11, "kv_write",
+        (
+            _in("x"), *_TABLES,
+            _state("cache", _WRITE, Kind.KV), _state("scales", _WRITE, Kind.KV_SCALE, True),
+        ),
+        ("heads", "head_dim", "rotary_dim", "context", "scheme", "kind"),
+    ),
+    # y[T, H * D] = causal attention of q[T, H * D] (rotated where tables are given) over the cache
+    Contract(
+        12, "attention",
+        (
+            _in("q"), *_TABLES,
+            _state("k", _READ, Kind.KV), _state("k_scales", _READ, Kind.KV_SCALE, True),
+            _state("v", _READ, Kind.KV), _state("v_scales", _READ, Kind.KV_SCALE, True),
+            _out("y"),
+        ),
+        ("heads", "kv_heads", "head_dim", "rotary_dim", "context", "scheme", "window"),
+        ("scale",),
+    ),
+    # y[R, N] = the last R of the T rows of x
+    Contract(13, "last_rows", (_in("x"), _out("y")), ("N",)),
+)
+
+BY_NAME: dict[str, Contract] = {contract.name: contract for contract in CONTRACTS}
