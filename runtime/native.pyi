@@ -1,0 +1,94 @@
+"""The native core, built from runtime/kernels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+class Kernel:
+    """One row of the kernel table (runtime/kernels/kernel.h)."""
+
+    name: str
+    opcode: int
+    variant: int
+    x_is_q8: bool
+    isa: str
+    exact: bool
+
+def isas() -> list[str]:
+    """ISAs this CPU has, slowest first: "portable", "avx2", "avx512vnni"."""
+
+def contracts() -> dict[str, int]:
+    """Opcode of each contract name, as compiled in."""
+
+def kernels() -> list[Kernel]:
+    """The whole table, rows of ISAs this CPU lacks included."""
+
+def call(
+    kernel: str,
+    operands: Sequence[NDArray[Any] | None],
+    strides: Sequence[int],
+    ints: Sequence[int],
+    floats: Sequence[float],
+    *,
+    rows: int,
+    tokens: int,
+    position: int = 0,
+    threads: int = 1,
+) -> None:
+    """Run one kernel by name over arrays, all `threads` shares one after the other (tests, benchmarks)."""
+
+class State:
+    """The KV region of one session, zeroed; pages are touched on first use."""
+
+    def __init__(self, kv_nbytes: int) -> None: ...
+
+class Engine:
+    """All entries bound to kernels over one mapped weights region; its pool, arena and scratch.
+
+    `isa` is the highest ISA to use. One run at a time (a lock); several states may take turns.
+    """
+
+    def __init__(
+        self, weights: NDArray[np.uint8], arena_nbytes: int, io_nbytes: int, kv_nbytes: int, threads: int, isa: str
+    ) -> None: ...
+    def add_entry(self, max_tokens: int, max_logits: int, tokens_offset: int, logits_offset: int, vocab: int) -> int: ...
+    def add_command(
+        self,
+        entry: int,
+        opcode: int,
+        rows: int,
+        operands: Sequence[tuple[int, int, int] | None],
+        ints: Sequence[int],
+        floats: Sequence[float],
+    ) -> None:
+        """rows: a count, -1 for T, -2 for R; an operand is (region, offset, stride)."""
+
+    def finish(self) -> None:
+        """Choose kernels, allocate arena, io and scratch: the last allocation before the engine is dropped."""
+
+    def run(self, state: State, entry: int, tokens: NDArray[np.int32], position: int, logits: NDArray[np.float32]) -> None:
+        """Run an entry on tokens[T] at `position`; fills logits[R, V] (R may be 0). Releases the GIL."""
+
+    @property
+    def isa(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    def kernel_names(self, entry: int) -> list[str]:
+        """The kernel chosen for each command."""
+
+def rtn_int4(
+    weights: NDArray[np.float32],
+    group: int,
+    codes: NDArray[np.int8],
+    multipliers: NDArray[np.int8],
+    scale: NDArray[np.float32],
+    threads: int,
+) -> None:
+    """Round-to-nearest int4 with signed integer group multipliers; fills codes, multipliers, scale."""
+
+def rtn_int8(
+    weights: NDArray[np.float32], codes: NDArray[np.int8], scale: NDArray[np.float32], threads: int
+) -> None:
+    """Round-to-nearest int8 per channel (codes -127..127); fills codes, scale."""
