@@ -1,0 +1,56 @@
+# Two commands: `make demo` sets up, compiles the demo model and generates text; `make test` passes the tests.
+# Each makes what it needs in .venv; PYTHON names another interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := $(shell find runtime/kernels -type f) pyproject.toml
+PROMPT ?= Once upon a time
+
+.PHONY: demo test lint parity clean check-tools
+.DELETE_ON_ERROR:
+
+demo: build/hearthside.har
+	$(BIN)/hearth run $< "$(PROMPT)" --max-tokens 160 --stats
+
+build/hearthside.har: $(VENV)/installed $(wildcard models/hearthside/*) models/hearthside.toml
+	@mkdir -p build
+	$(BIN)/hearth compile --recipe models/hearthside.toml -o $@
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	@mkdir -p build/ns/hearth
+	@for part in compiler runtime schemas; do ln -sfn ../../../$$part build/ns/hearth/$$part; done
+	cd build/ns && MYPYPATH=. ../../$(BIN)/python -m mypy --config-file ../../pyproject.toml \
+	  -p hearth.compiler -p hearth.runtime -p hearth.schemas
+
+# Comparisons with transformers; PyTorch is needed for these alone.
+parity: $(VENV)/parity
+	$(BIN)/python -m pytest tests/parity
+
+$(VENV)/installed: $(NATIVE) | check-tools
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ".[lint]"
+	@touch $@
+
+$(VENV)/parity: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet -e ".[parity]"
+	@touch $@
+
+check-tools:
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "Hearth needs Python 3.11 or newer: '$(PYTHON)' was not found (Debian: apt-get install python3 python3-venv python3-dev; or set PYTHON=...)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Hearth needs Python 3.11 or newer, found $$($(PYTHON) --version); install it or set PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "Python's venv module is missing (Debian: apt-get install python3-venv)"; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || \
+	  { echo "Hearth's kernels need a C++20 compiler: '$${CXX:-c++}' was not found (Debian: apt-get install g++; or set CXX=...)"; exit 1; }
+
+clean:
+	rm -rf build $(VENV)

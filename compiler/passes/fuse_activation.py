@@ -1,0 +1,36 @@
+"""Silu(Linear) -> Linear(activation=SILU); SwiGLU over both halves of a Linear -> Linear(activation=SWIGLU)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from hearth.compiler.ir.ops import Graph, Linear, Op, Silu, Slice, SwiGLU, tensor
+from hearth.compiler.ir.rewrite import rewrite_counted
+from hearth.schemas.commands import Activation
+
+
+def _rule(op: Op, count: Callable[[Op], int]) -> Op | None:
+    match op:
+        case Silu(x=Linear(residual=None, activation=Activation.NONE) as linear) if (
+            count(linear) == 1
+        ):
+            return replace(linear, activation=Activation.SILU)
+        case SwiGLU(
+            gate=Slice(
+                x=Linear(residual=None, activation=Activation.NONE) as linear, start=0, stop=half
+            ),
+            up=Slice(x=other, start=start, stop=stop),
+        ) if (
+            other is linear
+            and start == half
+            and stop == 2 * half == tensor(linear).shape[1]
+            and count(linear) == 2
+        ):
+            return replace(linear, activation=Activation.SWIGLU)
+    return None
+
+
+def fuse_activation(graph: Graph) -> Graph:
+    """The activation as a step of the linear's epilogue; the gated one needs merged gate/up rows."""
+    return rewrite_counted(graph, _rule)
