@@ -1,0 +1,90 @@
+// One tile of the float linears: kRows x kBlocks accumulators of 16 channels, fma over k in order.
+//
+// fma rounds once whether it is an instruction or libm's fmaf, so every ISA gives the same bits.
+#pragma once
+
+#include "linear/parts.h"
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace hearth::HEARTH_ISA {
+
+#if defined(__AVX512F__)
+struct Lanes {  // 16 channels
+  __m512 v;
+  static Lanes load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  void store(float* p) const { _mm512_storeu_ps(p, v); }
+  void fma(float x, const Lanes& w) { v = _mm512_fmadd_ps(_mm512_set1_ps(x), w.v, v); }
+};
+constexpr int kTileRows = 6, kTileBlocks = 4;
+#elif defined(__AVX2__)
+struct Lanes {
+  __m256 low, high;
+  static Lanes load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  void store(float* p) const {
+    _mm256_storeu_ps(p, low);
+    _mm256_storeu_ps(p + 8, high);
+  }
+  void fma(float x, const Lanes& w) {
+    const __m256 all = _mm256_set1_ps(x);
+    low = _mm256_fmadd_ps(all, w.low, low);
+    high = _mm256_fmadd_ps(all, w.high, high);
+  }
+};
+constexpr int kTileRows = 6, kTileBlocks = 1;
+#else
+struct Lanes {
+  float v[16];
+  static Lanes load(const float* p) {
+    Lanes lanes;
+    for (int i = 0; i < 16; ++i) lanes.v[i] = p[i];
+    return lanes;
+  }
+  void store(float* p) const {
+    for (int i = 0; i < 16; ++i) p[i] = v[i];
+  }
+  void fma(float x, const Lanes& w) {
+    for (int i = 0; i < 16; ++i) v[i] = __builtin_fmaf(x, w.v[i], v[i]);
+  }
+};
+constexpr int kTileRows = 1, kTileBlocks = 1;
+#endif
+
+// sums[r][b] += x[r][k] * w[b][k] for k in 0 .. count. Rows of x lie x_stride bytes apart, rows of sums
+// `sums_stride` floats, blocks of w `w_stride` floats (f32[count][16] each).
+struct TileArgs {
+  const uint8_t* x;
+  int64_t x_stride;
+  const float* w;
+  int64_t w_stride;
+  float* sums;
+  int64_t sums_stride;
+  int64_t count;
+};
+
+template <int kRows, int kBlocks>
+static void float_tile(const TileArgs& t) {
+  Lanes acc[kRows][kBlocks];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int b = 0; b < kBlocks; ++b) acc[r][b] = Lanes::load(t.sums + r * t.sums_stride + b * 16);
+  for (int64_t k = 0; k < t.count; ++k) {
+    Lanes w[kBlocks];
+#pragma GCC unroll 8
+    for (int b = 0; b < kBlocks; ++b) w[b] = Lanes::load(t.w + b * t.w_stride + k * 16);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const float x = *reinterpret_cast<const float*>(t.x + r * t.x_stride + k * 4);
+#pragma GCC unroll 8
+      for (int b = 0; b < kBlocks; ++b) acc[r][b].fma(x, w[b]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
+    for (int b = 0; b < kBlocks; ++b) acc[r][b].store(t.sums + r * t.sums_stride + b * 16);
+}
+
+}  // namespace hearth::HEARTH_ISA

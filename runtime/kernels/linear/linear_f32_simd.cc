@@ -1,0 +1,145 @@
+// Linears over f32 activations: each panel of weights is read as f32 (float weights as they are, codes as exact
+// integers) and multiplied by fma over k in order.
+#include "linear/float_tile.h"
+#include "linear/half.h"
+
+namespace hearth::HEARTH_ISA {
+namespace {
+
+constexpr int64_t kPanelBlocks = 4, kPanelK = 64, kRowsAtOnce = 192;
+constexpr int64_t kPanelFloats = kPanelBlocks * kPanelK * 16, kSumsFloats = kRowsAtOnce * kPanelBlocks * 16;
+
+// Reads w[k .. k + count] of one block as f32[count][16]; k is a multiple of kPanelK.
+using Read = void (*)(const Linear&, const uint8_t* block, int64_t k, int64_t count, float* out);
+
+void read_f16(const Linear&, const uint8_t* block, int64_t k, int64_t count, float* out) {
+  const uint8_t* from = block + k * 32;
+  for (int64_t i = 0; i < count; ++i) {
+#if defined(__AVX512F__)
+    _mm512_storeu_ps(out + i * 16, _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i*)(from + i * 32))));
+#elif defined(__AVX2__)
+    _mm256_storeu_ps(out + i * 16, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(from + i * 32))));
+    _mm256_storeu_ps(out + i * 16 + 8, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(from + i * 32 + 16))));
+#else
+    const uint16_t* half = reinterpret_cast<const uint16_t*>(from) + i * 16;
+    for (int n = 0; n < 16; ++n) out[i * 16 + n] = half_to_float(half[n]);
+#endif
+  }
+}
+
+I32x16 load_i32(const uint8_t* p) {
+  I32x16 v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+// `quads` holds 4 consecutive k of each channel as signed bytes.
+void read_quads(I32x16 quads, int64_t left, float* out) {
+  for (int j = 0; j < 4 && j < left; ++j)
+    store16(out + j * 16, __builtin_convertvector((quads << (24 - 8 * j)) >> 24, F32x16));
+}
+
+void read_q8(const Linear&, const uint8_t* block, int64_t k, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += 4) read_quads(load_i32(block + (k + i) * 16), count - i, out + i * 16);
+}
+
+void read_q4(const Linear& l, const uint8_t* block, int64_t k, int64_t count, float* out) {
+  const uint8_t* pairs = block + l.packing.multipliers;
+  for (int64_t i = 0; i < count; i += 8) {
+    const int8_t* m = reinterpret_cast<const int8_t*>(block) + (k + i) / l.group * 16;
+    I32x16 multiplier;
+    for (int n = 0; n < 16; ++n) multiplier[n] = m[n];
+    const I32x16 bytes = load_i32(pairs + (k + i) * 8);
+    for (int j = 0; j < 8 && j < count - i; ++j) {
+      const int shift = 8 * (j % 4) + j / 4 * 4;
+      const I32x16 code = ((bytes >> shift) & 15) - 8;
+      store16(out + (i + j) * 16, __builtin_convertvector(code * multiplier, F32x16));
+    }
+  }
+}
+
+template <int kBlocks>
+void tiles(TileArgs t, int64_t rows) {
+  for (; rows > 0; rows -= kTileRows) {
+    switch (rows < kTileRows ? rows : kTileRows) {
+      case 1: float_tile<1, kBlocks>(t); break;
+#if defined(__AVX2__)
+      case 2: float_tile<2, kBlocks>(t); break;
+      case 3: float_tile<3, kBlocks>(t); break;
+      case 4: float_tile<4, kBlocks>(t); break;
+      case 5: float_tile<5, kBlocks>(t); break;
+      case 6: float_tile<6, kBlocks>(t); break;
+#endif
+    }
+    t.x += kTileRows * t.x_stride;
+    t.sums += kTileRows * t.sums_stride;
+  }
+}
+
+void tiles(TileArgs t, int64_t rows, int64_t blocks) {
+  for (; blocks > 0; blocks -= kTileBlocks) {
+    switch (blocks < kTileBlocks ? blocks : kTileBlocks) {
+      case 1: tiles<1>(t, rows); break;
+#if defined(__AVX512F__)
+      case 2: tiles<2>(t, rows); break;
+      case 3: tiles<3>(t, rows); break;
+      case 4: tiles<4>(t, rows); break;
+#endif
+    }
+    t.w += kTileBlocks * t.w_stride;
+    t.sums += kTileBlocks * 16;
+  }
+}
+
+// sums f32[rows][kPanelBlocks * 16] of blocks block .. block + count.
+void panel(const Linear& l, Read read, int64_t block, int64_t count, int64_t row, int64_t rows, float* weights,
+           float* sums) {
+  TileArgs t{};
+  t.x_stride = l.x_stride, t.sums = sums, t.sums_stride = kPanelBlocks * 16;
+  for (int64_t i = 0; i < rows * t.sums_stride; ++i) sums[i] = 0.0f;
+  const int64_t step = read ? kPanelK : l.k;
+  for (int64_t k = 0; k < l.k; k += step) {
+    t.count = smaller(step, l.k - k);
+    t.x = l.x + row * l.x_stride + k * 4;
+    if (read) {
+      t.w = weights, t.w_stride = kPanelK * 16;
+      for (int64_t b = 0; b < count; ++b) read(l, l.block(block + b), k, t.count, weights + b * t.w_stride);
+    } else {
+      t.w = reinterpret_cast<const float*>(l.block(block)), t.w_stride = l.packing.stride / 4;
+    }
+    tiles(t, rows, count);
+  }
+}
+
+template <bool kScaled>
+void run(const Command& command, const Call& call, Read read) {
+  const Linear l(command);
+  float* weights = reinterpret_cast<float*>(call.scratch);
+  float* sums = weights + kPanelFloats;
+  const int64_t panel_units = kPanelBlocks / l.blocks_per_unit;
+  const Range units = share(l.units, call.thread, call.threads);
+  for (int64_t unit = units.begin; unit < units.end; unit += panel_units) {
+    const int64_t count = smaller(panel_units, units.end - unit);
+    for (int64_t row = 0; row < call.rows; row += kRowsAtOnce) {
+      const int64_t rows = smaller(kRowsAtOnce, call.rows - row);
+      panel(l, read, unit * l.blocks_per_unit, count * l.blocks_per_unit, row, rows, weights, sums);
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t u = 0; u < count; ++u) {
+          const float* from = sums + r * kPanelBlocks * 16 + u * l.blocks_per_unit * 16;
+          const F32x16 v[2] = {load16(from), load16(from + (l.blocks_per_unit - 1) * 16)};
+          finish<kScaled>(l, row + r, unit + u, v);
+        }
+    }
+  }
+}
+
+}  // namespace
+
+void linear_f32_f32b16(const Command& command, const Call& call) { run<false>(command, call, nullptr); }
+void linear_f32_f16b16(const Command& command, const Call& call) { run<false>(command, call, read_f16); }
+void linear_f32_q8b16(const Command& command, const Call& call) { run<true>(command, call, read_q8); }
+void linear_f32_q4b16(const Command& command, const Call& call) { run<true>(command, call, read_q4); }
+
+size_t linear_f32_scratch(const Command&, int64_t) { return (kPanelFloats + kSumsFloats) * sizeof(float); }
+
+}  // namespace hearth::HEARTH_ISA
