@@ -10,7 +10,9 @@ import networkx as nx
 from hearth.compiler.ir.ops import Graph, Op
 
 Rule = Callable[[Op], Op | None]  # None: not mine
-CountedRule = Callable[[Op, Callable[[Op], int]], Op | None]  # the second argument counts an op's uses
+CountedRule = Callable[
+    [Op, Callable[[Op], int]], Op | None
+]  # the second argument counts an op's uses
 
 _ROOT = object()
 

@@ -60,7 +60,9 @@ def check_skip(skip: Iterable[str]) -> frozenset[str]:
     allowed = [each.name for each in (*FLOAT_PASSES, *QUANTISED_PASSES) if not each.required]
     for name in sorted(names.difference(allowed)):
         raise UsageError(
-            "usage.pass", f"pass {name!r} cannot be skipped", expected=f"one of {', '.join(allowed)}"
+            "usage.pass",
+            f"pass {name!r} cannot be skipped",
+            expected=f"one of {', '.join(allowed)}",
         )
     return names
 

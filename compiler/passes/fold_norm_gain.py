@@ -40,9 +40,9 @@ def fold_norm_gain(graph: Graph) -> Graph:
 
     def rule(op: Op) -> Op | None:
         match op:
-            case Linear(x=RMSNorm(gain=Constant(value=gain)) as norm, weight=Constant() as weight) if (
-                norm.gain in foldable and isinstance(gain, Source)
-            ):
+            case Linear(
+                x=RMSNorm(gain=Constant(value=gain)) as norm, weight=Constant() as weight
+            ) if norm.gain in foldable and isinstance(gain, Source):
                 if not isinstance(weight.value, Source):
                     return None
                 x = bare.setdefault(norm, replace(norm, gain=None))

@@ -28,13 +28,13 @@ ROW_WISE = (Add, Linear, Mul, Quantize, RMSNorm, RMSNormQuantize, Silu, Slice, S
 
 def _hoist(op: Op, count: Callable[[Op], int]) -> Op | None:
     match op:
-        case LastRows(x=x, rows=rows) if isinstance(x, ROW_WISE) and count(x) == 1:
+        case LastRows(x=x) if isinstance(x, ROW_WISE) and count(x) == 1:
             tall = tensor(x).shape[0]
 
             def last(operand: Op) -> Op:
-                is_activation = tensor(operand).shape[:1] == (tall,) and len(
-                    tensor(operand).shape
-                ) == 2
+                is_activation = (
+                    tensor(operand).shape[:1] == (tall,) and len(tensor(operand).shape) == 2
+                )
                 return replace(op, x=operand) if is_activation else operand
 
             return x.with_operands(tuple(last(operand) for operand in x.operands))

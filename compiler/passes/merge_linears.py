@@ -14,7 +14,7 @@ from hearth.schemas.commands import Activation
 
 
 def merged_name(names: Sequence[str]) -> str:
-    """"a.q.weight", "a.k.weight" -> "a.q+k.weight": the parts that differ, joined."""
+    """The parts that differ, joined: a.q.weight and a.k.weight give a.q+k.weight."""
     split = [name.split(".") for name in names]
     head = os.path.commonprefix(split)
     tail = os.path.commonprefix([parts[len(head) :][::-1] for parts in split])[::-1]
@@ -43,7 +43,8 @@ def _bias(linears: Sequence[Linear]) -> Op | None:
                 parts.append(value)
                 names.append(name)
             case _:
-                parts.append(ArraySource(np.zeros(tensor(linear.weight).shape[:1], np.float32)))
+                rows = int(tensor(linear.weight).shape[0])
+                parts.append(ArraySource(np.zeros(rows, np.float32)))
     name = merged_name(names) if len(names) > 1 else f"{names[0]}+0"
     return Constant(name, ConcatSource(tuple(parts)))
 
@@ -75,9 +76,7 @@ def merge_linears(graph: Graph) -> Graph:
     for index, group in enumerate(groups):
         start = 0
         for linear in group:
-            rows = tensor(linear.weight).shape[0]
-            if not isinstance(rows, int):
-                raise TypeError("weights have known rows")
+            rows = int(tensor(linear.weight).shape[0])
             place[linear.weight] = (index, start, start + rows)
             start += rows
     merged: dict[int, Linear | None] = {}
