@@ -1,0 +1,73 @@
+"""Causal attention over stored keys and values, each sum in the order of docs/arithmetic.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.compiler.ir import arithmetic
+from hearth.compiler.ir.state import Stored
+
+F32 = NDArray[np.float32]
+
+BLOCK_ELEMENTS = 1 << 22  # products [P, rows, H, D] held at a time
+
+
+def attend(q: F32, k: Stored, v: Stored, position: int, scale: float, window: int) -> F32:
+    """y[T, H, Dv] of q[T, H, D] at position, position + 1, ...; window 0: all earlier positions."""
+    rows, heads, _ = q.shape
+    kv_heads = k.values.shape[1]
+    grouped = q.reshape(rows, kv_heads, heads // kv_heads, -1)
+    step = max(1, BLOCK_ELEMENTS // max(1, k.length * heads * q.shape[2]))
+    factor = np.float32(scale)
+    reach = window or position + rows  # how many positions back a row sees, itself included
+    pieces = [
+        _attend_block(grouped[start : start + step], k, v, position + start, factor, reach)
+        for start in range(0, rows, step)
+    ]
+    return np.concatenate(pieces).reshape(rows, heads, -1)
+
+
+def _attend_block(
+    q: F32, k: Stored, v: Stored, position: int, scale: np.float32, reach: int
+) -> F32:
+    """q[T, Hkv, G, D]; only the positions that some row sees are touched."""
+    rows = len(q)
+    low = max(0, position - reach + 1)
+    low -= low % arithmetic.LANES  # lanes are by absolute position
+    t = np.arange(low, position + rows)
+    at = position + np.arange(rows)[:, None, None, None]
+    seen = (t <= at) & (t > at - reach)  # [T, 1, 1, P]
+    part = slice(low, position + rows)
+    s = _scores(q, k, part, scale)  # [T, Hkv, G, P]
+    m = np.max(np.where(seen, s, np.float32(-np.inf)), axis=-1, keepdims=True)
+    e = np.where(seen, arithmetic.exp(s - m), np.float32(0.0))
+    inverse = np.float32(1.0) / arithmetic.sum16(e)
+    o = _weighted(e, v, part, position - low, reach)
+    return np.asarray(o * inverse[..., None], np.float32)
+
+
+def _scores(q: F32, k: Stored, part: slice, scale: np.float32) -> F32:
+    """s[T, Hkv, G, P]."""
+    keys = k.values[part].astype(np.float32)  # [P, Hkv, D]
+    if k.scales is None:
+        products = q[:, :, :, None, :] * keys.swapaxes(0, 1)[None, :, None]
+        return np.asarray(arithmetic.sum16(products) * scale, np.float32)
+    q8, qs = arithmetic.quantize(q)
+    a = q8.astype(np.float32).transpose(1, 0, 2, 3)  # [Hkv, T, G, D]
+    flat = a.reshape(a.shape[0], -1, a.shape[3])
+    acc = arithmetic.integer_products(flat, keys.swapaxes(0, 1))  # [Hkv, T * G, P]
+    acc = acc.reshape(*a.shape[:3], -1).swapaxes(0, 1)  # [T, Hkv, G, P]
+    ks = k.scales[part].T[None, :, None, :]
+    return np.asarray(acc * ((qs * scale)[..., None] * ks), np.float32)
+
+
+def _weighted(e: F32, v: Stored, part: slice, first: int, reach: int) -> F32:
+    """o[T, Hkv, G, D] = sum over t, in order, of w[t] * v[t]; row i sees t <= first + i."""
+    values = v.values[part].astype(np.float32)  # [P, Hkv, D]
+    w = e if v.scales is None else e * v.scales[part].T[None, :, None, :]
+    o = np.zeros((*e.shape[:3], values.shape[2]), np.float32)
+    for t in range(len(values)):
+        rows = slice(max(0, t - first), max(0, t - first + reach))
+        o[rows] += w[rows, ..., t, None] * values[t][None, :, None, :]
+    return o

@@ -1,0 +1,1 @@
+"""What tests share: import it as `support` (pyproject puts `tests` on pytest's path)."""

@@ -1,0 +1,56 @@
+"""An executor without weights: its logits are a function of the last two tokens and the position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class FakeState:
+    """The cache: one number per position."""
+
+    cache: NDArray[np.int64]
+
+
+@dataclass
+class FakeExecutor:
+    """Prefers the token after the last one (mod vocab), the more strongly the later the position.
+
+    The score depends on every cached token, so a session that reads stale or misplaced positions shows.
+    """
+
+    vocab: int = 50
+    context: int = 64
+    chunk: int = 8
+    calls: list[tuple[str, int, int, int]] = field(default_factory=list)
+    fail_at: int | None = None  # position at which a run raises
+
+    def new_state(self) -> FakeState:
+        return FakeState(np.zeros(self.context, np.int64))
+
+    def run(
+        self,
+        state: FakeState,
+        entry: str,
+        tokens: NDArray[np.int32],
+        position: int,
+        logits: NDArray[np.float32],
+    ) -> None:
+        self.calls.append((entry, len(tokens), position, len(logits)))
+        if self.fail_at is not None and position >= self.fail_at:
+            raise RuntimeError("the executor failed")
+        end = position + len(tokens)
+        state.cache[position:end] = tokens
+        for row in range(len(logits)):
+            seen = state.cache[: end - len(logits) + 1 + row]
+            logits[row] = self.logits(seen)
+
+    def logits(self, seen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """What a fresh session that has read `seen` answers."""
+        noise = np.random.default_rng(int(np.dot(seen, np.arange(1, len(seen) + 1))))
+        scores = noise.standard_normal(self.vocab)
+        scores[(int(seen[-1]) + 1) % self.vocab] += 20.0
+        return scores.astype(np.float32)

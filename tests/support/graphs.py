@@ -1,0 +1,164 @@
+"""Tiny graphs with random constants: a decoder in the frontend's unfused form, and single weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.compiler.ir.ops import (
+    Add,
+    Attention,
+    Cache,
+    Constant,
+    Embedding,
+    Graph,
+    KVWrite,
+    Linear,
+    Mul,
+    Op,
+    Position,
+    RMSNorm,
+    RoPE,
+    Silu,
+    Tokens,
+)
+from hearth.compiler.ir.tensors import ArraySource, QuantisedRows
+from hearth.compiler.ir.types import CacheType
+from hearth.schemas.commands import KVKind, KVScheme
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """The shape of a tiny decoder; the defaults have odd sizes, GQA and partial reuse of tables."""
+
+    layers: int = 2
+    hidden: int = 24
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 8
+    ffn: int = 36
+    vocab: int = 53
+    context: int = 40
+    tied: bool = True
+    bias: bool = False
+    window: int = 0
+    rotary: int | None = None  # rotated dims of a head; None: all
+    kv: KVScheme = KVScheme.F32
+    eps: float = 1e-5
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class CodedSource:
+    """A QuantisedSource over given codes."""
+
+    all_rows: QuantisedRows
+    bits: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.all_rows.codes.shape)
+
+    @property
+    def group(self) -> int:
+        return self.all_rows.group
+
+    def quantised(self, start: int, stop: int) -> QuantisedRows:
+        rows = self.all_rows
+        multipliers = None if rows.multipliers is None else rows.multipliers[start:stop]
+        return QuantisedRows(
+            rows.codes[start:stop], multipliers, rows.scale[start:stop], rows.group
+        )
+
+
+class Draw:
+    """Named random constants from one seed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def array(self, *shape: int, spread: float = 1.0) -> F32:
+        return (self.rng.standard_normal(shape) * spread).astype(np.float32)
+
+    def constant(self, name: str, *shape: int, spread: float = 1.0, mean: float = 0.0) -> Constant:
+        values = self.array(*shape, spread=spread) + np.float32(mean)
+        return Constant(name, ArraySource(values))
+
+    def weight(self, name: str, n: int, k: int) -> Constant:
+        """A matrix that keeps the size of what it multiplies."""
+        return self.constant(name, n, k, spread=k**-0.5)
+
+    def coded(self, name: str, n: int, k: int, bits: int, group: int = 0) -> Constant:
+        """A quantised weight with random codes, extremes included."""
+        top = 8 if bits == 4 else 127
+        low = -8 if bits == 4 else -127
+        codes = self.rng.integers(low, top, (n, k), dtype=np.int8, endpoint=bits == 8)
+        multipliers = None
+        if group:
+            multipliers = self.rng.integers(-15, 16, (n, -(-k // group)), dtype=np.int8)
+        scale = (self.rng.uniform(0.5, 2.0, n) * k**-0.5 / 60).astype(np.float32)
+        return Constant(name, CodedSource(QuantisedRows(codes, multipliers, scale, group), bits))
+
+
+def tables(context: int, rotary: int, theta: float = 10000.0) -> tuple[Constant, Constant]:
+    """RoPE tables f32[S, rotary / 2]."""
+    frequencies = theta ** (-np.arange(0, rotary, 2) / rotary)
+    angles = np.arange(context)[:, None] * frequencies
+    cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    return Constant("rope.cos", ArraySource(cos)), Constant("rope.sin", ArraySource(sin))
+
+
+def decoder(tiny: Tiny | None = None) -> Graph:
+    """One entry `main`, every op in the form that the frontend makes."""
+    tiny = tiny or Tiny()
+    draw = Draw(tiny.seed)
+    tokens, position = Tokens(), Position()
+    cos_sin = tables(tiny.context, tiny.rotary or tiny.head_dim)
+    embedding = draw.constant("model.embed_tokens.weight", tiny.vocab, tiny.hidden)
+    x: Op = Embedding(embedding, tokens)
+    caches: list[Op] = []
+    for layer in range(tiny.layers):
+        x, k, v = _layer(tiny, draw, layer, x, position, cos_sin)
+        caches += [k, v]
+    x = _norm(tiny, draw, "model.norm.weight", x)
+    head = embedding if tiny.tied else draw.weight("lm_head.weight", tiny.vocab, tiny.hidden)
+    return Graph({"main": (Linear(x, head), *caches)})
+
+
+def _norm(tiny: Tiny, draw: Draw, name: str, x: Op) -> Op:
+    return RMSNorm(x, draw.constant(name, tiny.hidden, spread=0.3, mean=1.0), tiny.eps)
+
+
+def _layer(
+    tiny: Tiny, draw: Draw, layer: int, x: Op, position: Op, cos_sin: tuple[Op, Op]
+) -> tuple[Op, Op, Op]:
+    at = f"model.layers.{layer}."
+    width, kv_width = tiny.heads * tiny.head_dim, tiny.kv_heads * tiny.head_dim
+
+    def linear(x: Op, name: str, n: int, k: int, bias: bool = False) -> Op:
+        y = Linear(x, draw.weight(f"{at}{name}.weight", n, k))
+        return Add(y, draw.constant(f"{at}{name}.bias", n, spread=0.2)) if bias else y
+
+    def write(kind: KVKind, rows: Op) -> Op:
+        cache = CacheType(layer, kind, tiny.kv_heads, tiny.head_dim, tiny.context, tiny.kv)
+        return KVWrite(Cache(cache), rows, position)
+
+    h = _norm(tiny, draw, f"{at}input_layernorm.weight", x)
+    q = linear(h, "self_attn.q_proj", width, tiny.hidden, tiny.bias)
+    k = linear(h, "self_attn.k_proj", kv_width, tiny.hidden, tiny.bias)
+    v = linear(h, "self_attn.v_proj", kv_width, tiny.hidden, tiny.bias)
+    k_cache = write(KVKind.K, RoPE(k, *cos_sin, position, tiny.kv_heads))
+    v_cache = write(KVKind.V, v)
+    rotated = RoPE(q, *cos_sin, position, tiny.heads)
+    scale = tiny.head_dim**-0.5
+    y = Attention(rotated, k_cache, v_cache, position, tiny.heads, scale, tiny.window)
+    x = Add(x, linear(y, "self_attn.o_proj", tiny.hidden, width))
+    h = _norm(tiny, draw, f"{at}post_attention_layernorm.weight", x)
+    gate = linear(h, "mlp.gate_proj", tiny.ffn, tiny.hidden)
+    up = linear(h, "mlp.up_proj", tiny.ffn, tiny.hidden)
+    x = Add(x, linear(Mul(Silu(gate), up), "mlp.down_proj", tiny.hidden, tiny.ffn))
+    return x, k_cache, v_cache
