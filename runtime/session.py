@@ -1,0 +1,160 @@
+"""A session: the tokens so far and their KV cache, over weights that all sessions of a model share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.schemas.errors import InputError, UsageError
+
+Logits = NDArray[np.float32]
+Ids = Sequence[int] | NDArray[np.integer]
+
+StateT = TypeVar("StateT")
+
+
+class Executor(Protocol[StateT]):
+    """What a session needs of a loaded model; several sessions may share one.
+
+    `run` reads tokens[T] at `position` into the state and fills logits[R, V] for the last R of them.
+    """
+
+    @property
+    def vocab(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def chunk(self) -> int: ...
+    def new_state(self) -> StateT: ...
+    def run(
+        self, state: StateT, entry: str, tokens: NDArray[np.int32], position: int, logits: Logits
+    ) -> None: ...
+
+
+class Session(Generic[StateT]):
+    """One sequence being read and written.
+
+    A call that fails (bad ids, context full, interrupted) leaves `position` and `tokens` as they
+    were, and the session goes on from there: what the cache holds beyond `position` is not read.
+    """
+
+    def __init__(self, executor: Executor[StateT], chunk: int | None = None) -> None:
+        self._executor = executor
+        self._chunk = _checked_chunk(chunk, executor.chunk)
+        self._state = executor.new_state()
+        self._tokens: list[int] = []
+
+    @property
+    def position(self) -> int:
+        """Tokens in the cache, which is the index of the next one."""
+        return len(self._tokens)
+
+    @property
+    def context(self) -> int:
+        """Tokens the cache can hold."""
+        return self._executor.context
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The ids in the cache."""
+        return tuple(self._tokens)
+
+    def prefill(self, ids: Ids, *, chunk: int | None = None) -> Logits:
+        """Read ids[T] (at least one) after what is there; the logits f32[V] after the last of them.
+
+        Done in chunks of at most `chunk` tokens, whose size changes nothing but the speed.
+        """
+        tokens = self._checked(ids)
+        size = self._chunk if chunk is None else _checked_chunk(chunk, self._executor.chunk)
+        logits = np.empty(self._executor.vocab, np.float32)
+        for start in range(0, len(tokens), size):
+            last = start + size >= len(tokens)
+            rows = logits.reshape(1, -1)[: int(last)]
+            part = tokens[start : start + size]
+            self._executor.run(self._state, "prefill", part, self.position + start, rows)
+        self._tokens.extend(tokens.tolist())
+        return logits
+
+    def decode(self, token: int) -> Logits:
+        """Read one token; the logits f32[V] after it."""
+        tokens = self._checked((token,))
+        logits = np.empty(self._executor.vocab, np.float32)
+        self._executor.run(self._state, "decode", tokens, self.position, logits.reshape(1, -1))
+        self._tokens.append(int(tokens[0]))
+        return logits
+
+    def rewind(self, position: int) -> None:
+        """Forget the tokens from `position` on."""
+        if not 0 <= position <= self.position:
+            raise InputError(
+                "input.position",
+                f"cannot rewind to position {position}",
+                expected=f"0 to {self.position}, the tokens read so far",
+            )
+        del self._tokens[position:]
+
+    def _checked(self, ids: Ids) -> NDArray[np.int32]:
+        tokens = checked_ids(ids, self._executor.vocab)
+        check_room(self.position, len(tokens), self._executor.context)
+        return tokens
+
+
+def checked_ids(ids: Ids, vocab: int) -> NDArray[np.int32]:
+    """ids as i32[T], T >= 1, every one of them in 0..vocab - 1."""
+    array = _as_array(ids)
+    if array.ndim == 1 and array.size == 0:
+        raise InputError("input.empty", "there are no tokens to read", expected="at least one")
+    if array.ndim != 1 or not _is_integral(array):
+        raise InputError(
+            "input.token_type",
+            f"token ids are {array.dtype} of shape {array.shape}",
+            expected="a flat sequence of integers",
+        )
+    bad = np.flatnonzero((array < 0) | (array >= vocab))
+    if bad.size:
+        raise InputError(
+            "input.token_range",
+            f"token id {array[bad[0]]} at index {bad[0]}",
+            expected=f"0 to {vocab - 1}, the model's vocabulary",
+        )
+    return array.astype(np.int32)
+
+
+def _as_array(ids: Ids) -> NDArray[Any]:
+    try:
+        return np.asarray(ids)
+    except ValueError:  # rows of unequal lengths
+        return np.empty((0, 0), object)
+
+
+def _is_integral(array: NDArray[Any]) -> bool:
+    """Integers of some machine type, or Python integers too large for one."""
+    if array.dtype == object:
+        return all(type(value) is int for value in array)
+    return array.dtype.kind in "iu"
+
+
+def check_room(position: int, count: int, context: int) -> None:
+    """Refuse tokens beyond the positions the archive was compiled for."""
+    if position + count > context:
+        raise InputError(
+            "input.context_full",
+            f"{position} tokens read and {count} to read make {position + count}",
+            expected=f"at most {context}, the context this archive was compiled for",
+            remedy="shorten the prompt, rewind the session, or compile with a larger --context",
+        )
+
+
+def _checked_chunk(chunk: int | None, largest: int) -> int:
+    if chunk is None:
+        return largest
+    if not 1 <= chunk <= largest:
+        raise UsageError(
+            "arguments.chunk",
+            f"a prefill chunk of {chunk} tokens",
+            expected=f"1 to {largest}, the chunk this archive was compiled for",
+        )
+    return chunk
