@@ -135,8 +135,8 @@ CONTRACTS: tuple[Contract, ...] = (
         ),
         ("N", "K", "layout", "group", "activation"),
     ),
-    # elementwise on f32[M, N]
-    Contract(6, "add", (_in("a"), _in("b"), _out("y")), ("N",)),
+    # elementwise on f32[M, N]; b of add may be a vector f32[N] of the weights (stride 0: the same for every row)
+    Contract(6, "add", (_in("a"), _in("b", Kind.F32, Kind.VECTOR), _out("y")), ("N",)),
     Contract(7, "mul", (_in("a"), _in("b"), _out("y")), ("N",)),
     Contract(8, "silu", (_in("x"), _out("y")), ("N",)),
     Contract(9, "swiglu", (_in("gate"), _in("up"), _out("y")), ("N",)),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Annotated
+
+from hearth.schemas.bounds import Bounds
 
 
 class Region(IntEnum):
@@ -36,7 +39,7 @@ class Operand:
     offset: int
     nbytes: int
     stride: int = 0
-    value: int = -1
+    value: Annotated[int, Bounds(-1)] = -1
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""Append sections to an archive: a crash at any moment leaves the old archive or the new one, whole.
+
+New sections and a new directory go behind the old end and are synced; then one write of the header makes
+them the archive. The directory replaced stays as a section of kind "retired", so there are no holes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from hearth.runtime.archive.files import SYSTEM_FILES, Files, unwritable
+from hearth.runtime.archive.reader import Container, read_container, unreadable
+from hearth.runtime.archive.sections import Chunk, SectionStream
+from hearth.schemas.errors import ResourceError
+from hearth.schemas.sections import Kind, Section
+
+NewSection = tuple[str, str, Chunk | Iterable[Chunk]]
+
+
+def append(
+    path: str | os.PathLike[str], sections: Iterable[NewSection], files: Files = SYSTEM_FILES
+) -> None:
+    """Adds (name, kind, data) sections to the archive at `path`; a failure leaves it as it was."""
+    place = Path(path)
+    try:
+        descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise unreadable(place, error) from None
+    except OSError as error:
+        raise unwritable(place, error, 0) from None
+    try:
+        _lock(descriptor, place)
+        _append(descriptor, _read(descriptor, place), sections, files)
+    finally:
+        os.close(descriptor)
+
+
+def _append(
+    descriptor: int, old: Container, sections: Iterable[NewSection], files: Files
+) -> None:
+    end = old.header.file_nbytes
+    kept = (*old.directory.sections, _retired(old))
+    stream = SectionStream(old.path, descriptor, files, end, kept)
+    try:
+        files.truncate(descriptor, end)  # what an unfinished append left
+        for name, kind, data in sections:
+            stream.add(name, kind, data)
+        header = stream.finish(old.directory.features)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            files.truncate(descriptor, end)
+        raise
+    stream.write_header(header)
+
+
+def _read(descriptor: int, path: Path) -> Container:
+    try:
+        return read_container(descriptor, path, "structure")
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def _retired(old: Container) -> Section:
+    """The old directory as a section of the new archive."""
+    start, nbytes = old.header.directory_offset, old.header.directory_nbytes
+    digest = hashlib.sha256(old.data[start : start + nbytes]).digest()
+    count = sum(section.kind == Kind.RETIRED for section in old.directory.sections)
+    return Section(f"retired/{count + 1}", Kind.RETIRED, start, nbytes, digest)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """One append at a time; the lock goes with the descriptor."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        remedy = "wait until it is done"
+        found = "another process is appending to it"
+        raise ResourceError("resource.busy", found, where=str(path), remedy=remedy) from None
+    except OSError:
+        return  # a filesystem without locks

@@ -1,0 +1,168 @@
+"""Open an archive: map it, check it strictly, and give its parts as typed values and memory views.
+
+Nothing is copied and no code of the file is run. A section is a read-only view of the mapping, which lives
+as long as the archive or any view of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from hearth.runtime.archive import format, layout
+from hearth.runtime.archive.consistency import check_consistency
+from hearth.schemas import sections as names
+from hearth.schemas.codec import loads
+from hearth.schemas.errors import ArchiveError, ResourceError
+from hearth.schemas.kv_layout import KVLayout
+from hearth.schemas.manifest import Manifest
+from hearth.schemas.program import Program
+from hearth.schemas.sections import Directory, Kind, Section
+from hearth.schemas.weights_index import WeightsIndex
+
+Check = Literal["structure", "full"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Container:
+    """A checked file of named sections, whatever they mean."""
+
+    path: Path
+    header: format.Header
+    directory: Directory
+    data: memoryview
+
+    @cached_property
+    def entries(self) -> Mapping[str, Section]:
+        """Every section by name, in order of offset."""
+        return {section.name: section for section in self.directory.sections}
+
+    def section(self, name: str) -> memoryview:
+        """The bytes of a section: a view, never a copy."""
+        entry = self.entries.get(name)
+        if entry is None:
+            raise ArchiveError(
+                "archive.missing_section", f"has no section {name!r}",
+                expected=f"it among {', '.join(self.entries) or 'none'}", where=str(self.path),
+                remedy="compile the model again with this version of hearth",
+            )
+        return self.data[entry.offset : entry.end]
+
+    def text(self, name: str) -> str | None:
+        """An optional UTF-8 section, None where it is absent."""
+        if name not in self.entries:
+            return None
+        try:
+            return str(self.section(name), "utf-8")
+        except UnicodeDecodeError as error:
+            raise ArchiveError(
+                "archive.schema", f"section {name!r} is not UTF-8: {error.reason}",
+                expected="text", where=str(self.path), remedy=format.REWRITE,
+            ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Archive(Container):
+    """A compiled model: a container whose parts are decoded and agree with each other."""
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return self._part(names.MANIFEST, Manifest)
+
+    @cached_property
+    def program(self) -> Program:
+        return self._part(names.PROGRAM, Program)
+
+    @cached_property
+    def kv_layout(self) -> KVLayout:
+        return self._part(names.KV_LAYOUT, KVLayout)
+
+    @cached_property
+    def weights_index(self) -> WeightsIndex:
+        return self._part(names.WEIGHTS_INDEX, WeightsIndex)
+
+    def weights(self, target: str | None = None) -> memoryview:
+        """The packed weights of a target; of the first one where none is named."""
+        return self.section(names.weights_section(target or self.manifest.targets[0]))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, over what decides the logits; sections added later do not change it."""
+        fixed = {Kind.MANIFEST, Kind.PROGRAM, Kind.KV_LAYOUT, Kind.WEIGHTS}
+        chosen = [entry for entry in self.directory.sections if entry.kind in fixed]
+        text = "".join(f"{entry.name} {entry.sha256.hex()}\n" for entry in chosen)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _part(self, name: str, kind: type[T]) -> T:
+        return loads(kind, self.section(name), name, str(self.path))
+
+
+def open_archive(path: str | os.PathLike[str], check: Check = "structure") -> Archive:
+    """A compiled model. "structure" checks all but the weights' hashes, "full" those too."""
+    container = open_container(path, check)
+    archive = Archive(container.path, container.header, container.directory, container.data)
+    check_consistency(
+        archive.manifest, archive.program, archive.kv_layout, archive.weights_index,
+        archive.entries, str(archive.path),
+    )
+    return archive
+
+
+def open_container(path: str | os.PathLike[str], check: Check = "structure") -> Container:
+    """A file of sections, its structure and hashes checked, its contents not looked into."""
+    if check not in ("structure", "full"):
+        raise ValueError(f"check={check!r}, expected 'structure' or 'full'")
+    place = Path(path)
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise unreadable(place, error) from None
+    try:
+        return read_container(descriptor, place, check)
+    except OSError as error:
+        raise unreadable(place, error) from None
+    finally:
+        os.close(descriptor)
+
+
+def read_container(descriptor: int, path: Path, check: Check) -> Container:
+    """The container in an open file."""
+    where = str(path)
+    head = os.pread(descriptor, format.HEADER_NBYTES, 0)
+    header = format.parse_header(head, where)
+    format.check_extent(header, os.fstat(descriptor).st_size, where)
+    mapped = mmap.mmap(descriptor, header.file_nbytes, access=mmap.ACCESS_READ)
+    data = memoryview(mapped)
+    directory = format.parse_directory(header, data[header.directory_offset :], where)
+    layout.check_layout(header, directory.sections, data, where)
+    for section in directory.sections:
+        if check == "full" or section.kind != Kind.WEIGHTS:
+            _check_hash(section, data, where)
+    return Container(path, header, directory, data)
+
+
+def _check_hash(section: Section, data: memoryview, where: str) -> None:
+    found = hashlib.sha256(data[section.offset : section.end]).digest()
+    if found != section.sha256:
+        raise ArchiveError(
+            "archive.section_hash", f"section {section.name!r} has the SHA-256 {found.hex()}",
+            expected=section.sha256.hex(), where=where, remedy=format.REWRITE,
+        )
+
+
+def unreadable(path: Path, error: OSError) -> ArchiveError | ResourceError:
+    """Why a file could not be opened or read."""
+    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        reason = (error.strerror or "not found").lower()
+        remedy = "give the path of a .har file"
+        return ArchiveError("archive.not_found", reason, where=str(path), remedy=remedy)
+    reason = f"cannot be read: {error.strerror}"
+    remedy = "check its permissions and the disk"
+    return ResourceError("resource.unreadable", reason, where=str(path), remedy=remedy)

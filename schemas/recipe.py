@@ -1,0 +1,111 @@
+"""The recipe: one TOML file that says what to compile, how, and how good it must be."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from hearth.schemas.bounds import Bounds
+from hearth.schemas.codec import decode, encode
+from hearth.schemas.errors import UsageError
+from hearth.schemas.validation import first_problem
+
+WeightsName = Literal["f32", "f16", "int8", "int4"]
+ActivationsName = Literal["none", "dynamic"]
+KVName = Literal["f32", "f16", "int8"]
+MethodName = Literal["rtn"]
+GroupSize = Literal[32, 64, 128]
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What the compiled archive must reach, or the build fails. None: not asked for."""
+
+    max_ppl_increase: Annotated[float, Bounds(0)] | None = None  # relative: 0.05 is 5 %
+    max_kld: Annotated[float, Bounds(0)] | None = None
+    min_top1: Annotated[float, Bounds(0, 1)] | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything `hearth compile` may vary; equal recipes over equal sources give equal bytes.
+
+    `embeddings` None: as the weights scheme suggests. `context` None: what the source was trained for.
+    """
+
+    source: str
+    output: str
+    weights: WeightsName = "int4"
+    embeddings: WeightsName | None = None
+    group_size: GroupSize = 32
+    activations: ActivationsName = "dynamic"
+    kv: KVName = "int8"
+    context: Annotated[int, Bounds(1)] | None = None
+    target: str = "native"
+    method: MethodName = "rtn"
+    calibration: str | None = None
+    gates: Gates = field(default_factory=Gates)
+
+
+def parse_recipe(
+    text: str, where: str = "recipe", overrides: Mapping[str, Any] | None = None
+) -> Recipe:
+    """The recipe of a TOML text; `overrides` (the command line) win over its keys, None leaves them."""
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError("recipe.syntax", f"not TOML: {error}", where=where) from None
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    return make_recipe({**data, **given}, where)
+
+
+def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe in a file. Its paths are left as written."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        remedy = "give the path of a TOML file"
+        raise UsageError("recipe.unreadable", str(error), where=str(path), remedy=remedy) from None
+    return parse_recipe(text, str(path), overrides)
+
+
+def make_recipe(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """The recipe of plain data: checked by its JSON Schema, absent keys filled with the defaults."""
+    problem = first_problem("recipe", data)
+    if problem is not None:
+        raise _refusal(problem, where)
+    defaults = encode(Recipe(source="", output=""))
+    gates = {**defaults["gates"], **data.get("gates", {})}
+    return decode(Recipe, {**defaults, **data, "gates": gates}, "recipe", where)
+
+
+def _refusal(problem: Any, where: str) -> UsageError:
+    """A schema's complaint in the recipe's words."""
+    path = ".".join(str(step) for step in problem.absolute_path)
+    match problem.validator:
+        case "additionalProperties":
+            known = sorted(problem.schema["properties"])
+            key = next(key for key in problem.instance if key not in known)
+            near = difflib.get_close_matches(str(key), known, 1)
+            return UsageError(
+                "recipe.unknown_key", f"unknown key {f'{path}.' if path else ''}{key}",
+                expected=f"one of {', '.join(known)}", where=where,
+                remedy=f"did you mean {near[0]}?" if near else "remove it",
+            )
+        case "required":
+            key = next(key for key in problem.validator_value if key not in problem.instance)
+            return UsageError(
+                "recipe.missing_key", f"{key} is missing", expected=f"{key} = ...", where=where,
+                remedy="set it in the recipe or give it on the command line",
+            )
+        case "enum":
+            expected = f"one of {', '.join(str(value) for value in problem.validator_value if value)}"
+        case "type":
+            expected = f"a value of type {problem.validator_value}"
+        case _:
+            expected = f"{problem.validator} {problem.validator_value}"
+    return UsageError("recipe.value", f"{path} = {problem.instance!r}", expected=expected, where=where)

@@ -1,0 +1,69 @@
+"""What an archive's directory says: named byte ranges with their hashes (schemas/FORMAT.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+FORMAT_VERSION = 1
+# Bits of the header that a reader must understand, by name. Format version 1 defines none.
+FEATURES: Mapping[str, int] = {}
+
+MANIFEST = "manifest"
+PROGRAM = "program"
+KV_LAYOUT = "kv_layout"
+WEIGHTS_INDEX = "weights.index"
+TOKENIZER = "tokenizer"  # tokenizer.json as it came
+TOKENIZER_CONFIG = "tokenizer_config"
+CHAT_TEMPLATE = "chat_template"
+GENERATION_CONFIG = "generation_config"
+PROVENANCE = "provenance"
+
+
+def weights_section(target: str) -> str:
+    """The section that holds the packed weights of a target."""
+    return f"weights/{target}"
+
+
+class Kind(StrEnum):
+    """What a section holds. A reader passes over kinds it does not know."""
+
+    MANIFEST = "manifest"
+    PROGRAM = "program"
+    KV_LAYOUT = "kv_layout"
+    WEIGHTS = "weights"
+    WEIGHTS_INDEX = "weights_index"
+    TOKENIZER = "tokenizer"
+    JSON = "json"
+    TEXT = "text"
+    PROVENANCE = "provenance"
+    RETIRED = "retired"  # the directory that an append replaced
+
+
+def alignment(kind: str) -> int:
+    """Weights start on a page, everything else on a cache line."""
+    return 4096 if kind == Kind.WEIGHTS else 64
+
+
+@dataclass(frozen=True)
+class Section:
+    """`nbytes` bytes at `offset` of the file, and their SHA-256."""
+
+    name: str
+    kind: str
+    offset: int
+    nbytes: int
+    sha256: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.nbytes
+
+
+@dataclass(frozen=True)
+class Directory:
+    """All sections in order of offset; the names of the required features by their header bit."""
+
+    features: Mapping[str, int]
+    sections: tuple[Section, ...]
