@@ -13,6 +13,13 @@ namespace hearth::HEARTH_ISA {
 typedef float F32x16 __attribute__((vector_size(64), aligned(64)));
 typedef float F32x16u __attribute__((vector_size(64), aligned(4)));  // unaligned memory
 typedef int32_t I32x16 __attribute__((vector_size(64), aligned(64)));
+typedef int8_t I8x16 __attribute__((vector_size(16), aligned(16)));
+
+// Row m of an operand.
+template <class T>
+static inline T* row(const Command& command, int operand, int64_t m) {
+  return reinterpret_cast<T*>(static_cast<char*>(command.operand[operand]) + m * command.stride[operand]);
+}
 
 static inline F32x16 load16(const float* p) { return *reinterpret_cast<const F32x16u*>(p); }
 static inline void store16(float* p, F32x16 v) { *reinterpret_cast<F32x16u*>(p) = v; }
@@ -41,6 +48,11 @@ static inline float reduce_add(F32x16 p) {
 static inline float reduce_max(F32x16 p) {
   for (int h = 8; h > 0; h /= 2)
     for (int j = 0; j < h; ++j) p[j] = p[j] > p[j + h] ? p[j] : p[j + h];
+  return p[0];
+}
+static inline int32_t reduce_add_int(I32x16 p) {
+  for (int h = 8; h > 0; h /= 2)
+    for (int j = 0; j < h; ++j) p[j] = p[j] + p[j + h];
   return p[0];
 }
 

@@ -58,15 +58,25 @@ struct Kernel {
   ScratchFn scratch;
 };
 
-inline int64_t align_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+// Always inlined: this header is compiled for several ISAs, and no copy made for one may serve another.
+[[gnu::always_inline]] inline int64_t align_up(int64_t value, int64_t to) {
+  return (value + to - 1) / to * to;
+}
+
+// The units [begin, end) of `total` that belong to one thread.
+struct Share {
+  int64_t begin, end;
+  [[gnu::always_inline]] Share(int64_t total, const Call& call)
+      : begin(total * call.thread / call.threads), end(total * (call.thread + 1) / call.threads) {}
+};
 
 // Where the parts of a quantised activation row lie (docs/layouts.md).
 struct Q8Row {
   int64_t columns;  // K up to a multiple of 128
-  explicit Q8Row(int64_t k) : columns(align_up(k, 128)) {}
-  int64_t sums() const { return columns; }
-  int64_t scale() const { return columns + columns / 8; }
-  int64_t stride() const { return align_up(columns + columns / 8 + 4, 64); }
+  [[gnu::always_inline]] explicit Q8Row(int64_t k) : columns(align_up(k, 128)) {}
+  [[gnu::always_inline]] int64_t sums() const { return columns; }
+  [[gnu::always_inline]] int64_t scale() const { return columns + columns / 8; }
+  [[gnu::always_inline]] int64_t stride() const { return align_up(columns + columns / 8 + 4, 64); }
 };
 
 }  // namespace hearth

@@ -1,0 +1,218 @@
+// The table of contracts and the sizes that follow from it (docs/layouts.md).
+#include "contracts.h"
+
+#include <stdexcept>
+#include <string>
+
+namespace hearth {
+namespace {
+
+using Names = std::string_view;
+constexpr std::string_view kRoles[] = {"in", "out", "weight", "state_read", "state_write"};
+constexpr std::string_view kKinds[] = {"tokens", "f32", "q8", "packed", "vector", "table", "kv", "kv_scale"};
+
+constexpr OperandSpec kEmbedOps[] = {{"tokens", kIn, kTokens}, {"table", kWeight, kPacked}, {"y", kOut, kF32}};
+constexpr OperandSpec kNormOps[] = {{"x", kIn, kF32}, {"gain", kWeight, kVector, true}, {"y", kOut, kF32}};
+constexpr OperandSpec kNormQ8Ops[] = {{"x", kIn, kF32}, {"gain", kWeight, kVector, true}, {"y", kOut, kQ8}};
+constexpr OperandSpec kQuantizeOps[] = {{"x", kIn, kF32}, {"y", kOut, kQ8}};
+constexpr OperandSpec kLinearOps[] = {{"x", kIn, kF32, false, true},
+                                      {"w", kWeight, kPacked},
+                                      {"bias", kWeight, kVector, true},
+                                      {"residual", kIn, kF32, true},
+                                      {"y", kOut, kF32}};
+constexpr OperandSpec kBinaryOps[] = {{"a", kIn, kF32}, {"b", kIn, kF32}, {"y", kOut, kF32}};
+constexpr OperandSpec kUnaryOps[] = {{"x", kIn, kF32}, {"y", kOut, kF32}};
+constexpr OperandSpec kSwiGLUOps[] = {{"gate", kIn, kF32}, {"up", kIn, kF32}, {"y", kOut, kF32}};
+constexpr OperandSpec kRopeOps[] = {
+    {"x", kIn, kF32}, {"cos", kWeight, kTable}, {"sin", kWeight, kTable}, {"y", kOut, kF32}};
+constexpr OperandSpec kKvWriteOps[] = {{"x", kIn, kF32},
+                                       {"cos", kWeight, kTable, true},
+                                       {"sin", kWeight, kTable, true},
+                                       {"cache", kStateWrite, kKv},
+                                       {"scales", kStateWrite, kKvScale, true}};
+constexpr OperandSpec kAttentionOps[] = {{"q", kIn, kF32},
+                                         {"cos", kWeight, kTable, true},
+                                         {"sin", kWeight, kTable, true},
+                                         {"k", kStateRead, kKv},
+                                         {"k_scales", kStateRead, kKvScale, true},
+                                         {"v", kStateRead, kKv},
+                                         {"v_scales", kStateRead, kKvScale, true},
+                                         {"y", kOut, kF32}};
+
+constexpr Names kTableInts[] = {"N", "K", "layout", "group"};
+constexpr Names kLinearInts[] = {"N", "K", "layout", "group", "activation"};
+constexpr Names kK[] = {"K"}, kN[] = {"N"}, kEps[] = {"eps"}, kScale[] = {"scale"};
+constexpr Names kRopeInts[] = {"heads", "head_dim", "rotary_dim"};
+constexpr Names kKvWriteInts[] = {"heads", "head_dim", "rotary_dim", "context", "scheme", "kind"};
+constexpr Names kAttentionInts[] = {"heads",   "kv_heads", "head_dim", "rotary_dim",
+                                    "context", "scheme",   "window"};
+
+constexpr Contract kContracts[] = {
+    {kEmbed, "embed", kEmbedOps, kTableInts, {}},
+    {kRmsNorm, "rms_norm", kNormOps, kK, kEps},
+    {kRmsNormQuantize, "rms_norm_quantize", kNormQ8Ops, kK, kEps},
+    {kQuantize, "quantize", kQuantizeOps, kK, {}},
+    {kLinear, "linear", kLinearOps, kLinearInts, {}},
+    {kAdd, "add", kBinaryOps, kN, {}},
+    {kMul, "mul", kBinaryOps, kN, {}},
+    {kSilu, "silu", kUnaryOps, kN, {}},
+    {kSwiGLU, "swiglu", kSwiGLUOps, kN, {}},
+    {kRope, "rope", kRopeOps, kRopeInts, {}},
+    {kKvWrite, "kv_write", kKvWriteOps, kKvWriteInts, {}},
+    {kAttention, "attention", kAttentionOps, kAttentionInts, kScale},
+    {kLastRows, "last_rows", kUnaryOps, kN, {}},
+};
+
+// The integer attributes of a command, by the names that the layouts use.
+struct Sizes {
+  int64_t columns_in = 0, columns_out = 0;  // of the f32 or q8 rows read and written
+  int64_t vector = 0, table = 0;            // values of a vector; values of one row of a table
+  int64_t heads = 0, head_dim = 0, context = 0;
+};
+
+Sizes sizes_of(const Command& c) {
+  const int64_t* i = c.ints;
+  switch (c.opcode) {
+    case kEmbed: return {.columns_out = i[1]};
+    case kLinear: {
+      const int64_t out = i[4] == kSwiGLUActivation ? i[0] / 2 : i[0];
+      return {.columns_in = i[1], .columns_out = out, .vector = i[0]};
+    }
+    case kRope: return {.columns_in = i[0] * i[1], .columns_out = i[0] * i[1], .table = i[2] / 2};
+    case kKvWrite:
+      return {.columns_in = i[0] * i[1], .table = i[2] / 2, .heads = i[0], .head_dim = i[1], .context = i[3]};
+    case kAttention:
+      return {.columns_in = i[0] * i[2], .columns_out = i[0] * i[2], .table = i[3] / 2,
+              .heads = i[1], .head_dim = i[2], .context = i[4]};
+    default: return {.columns_in = i[0], .columns_out = i[0], .vector = i[0]};
+  }
+}
+
+int64_t packed_nbytes(int64_t n, int64_t k, int64_t layout, int64_t group, bool paired) {
+  const int64_t blocks = paired ? 2 * (align_up(n / 2, 16) / 16) : align_up(n, 16) / 16;
+  switch (layout) {
+    case kF32B16: return blocks * k * 64;
+    case kF16B16: return blocks * k * 32;
+    case kQ8B16: return blocks * (align_up(k, 64) * 16 + 64);
+    default: {
+      const int64_t padded = align_up(k, group > 64 ? group : 64);
+      return blocks * (align_up(padded / group * 16, 64) + padded * 8 + 64);
+    }
+  }
+}
+
+int64_t cache_nbytes(const Sizes& s, int64_t scheme, bool is_k) {
+  const int64_t values = s.heads * s.context * s.head_dim;
+  switch (scheme) {
+    case kKvF32: return values * 4;
+    case kKvF16: return values * 2;
+    default: return is_k ? s.heads * align_up(s.context, 16) * align_up(s.head_dim, 4) : values;
+  }
+}
+
+int64_t scheme_of(const Command& c) { return c.opcode == kKvWrite ? c.ints[4] : c.ints[5]; }
+
+[[noreturn]] void refuse(const Contract& contract, const std::string& what) {
+  throw std::invalid_argument(std::string(contract.name) + ": " + what);
+}
+
+void require(const Contract& contract, bool holds, const char* what) {
+  if (!holds) refuse(contract, what);
+}
+
+void check_weight(const Contract& contract, const int64_t* i, bool paired) {
+  require(contract, i[2] >= kF32B16 && i[2] <= kQ4B16, "unknown layout");
+  if (i[2] == kQ4B16) require(contract, i[3] == 32 || i[3] == 64 || i[3] == 128, "group is not 32, 64 or 128");
+  if (i[2] == kQ8B16 || i[2] == kQ4B16) require(contract, i[1] <= 131072, "K is above 131072");
+  if (paired) require(contract, i[0] % 2 == 0, "swiglu needs an even N");
+}
+
+void check_heads(const Contract& contract, int64_t head_dim, int64_t rotary_dim) {
+  require(contract, rotary_dim % 2 == 0 && rotary_dim <= head_dim, "rotary_dim is odd or above head_dim");
+}
+
+}  // namespace
+
+std::string_view role_name(Role role) { return kRoles[role]; }
+std::string_view kind_name(Kind kind) { return kKinds[kind]; }
+
+std::span<const Contract> contracts() { return kContracts; }
+
+const Contract* find_contract(int opcode) {
+  for (const Contract& contract : kContracts)
+    if (contract.opcode == opcode) return &contract;
+  return nullptr;
+}
+
+int variant_of(const Command& c) {
+  switch (c.opcode) {
+    case kEmbed:
+    case kLinear: return int(c.ints[2]);
+    case kKvWrite:
+    case kAttention: return int(scheme_of(c));
+    default: return 0;
+  }
+}
+
+void check_attributes(const Contract& contract, const Command& c) {
+  constexpr int64_t kMost = int64_t{1} << 31;  // keeps every product of three below within 64 bits
+  const int64_t* i = c.ints;
+  for (size_t n = 0; n < contract.ints.size(); ++n)
+    if (i[n] < 0 || i[n] >= kMost) refuse(contract, "attribute " + std::string(contract.ints[n]) + " out of range");
+  for (size_t n = 0; n < contract.operands.size(); ++n)
+    if (!contract.operands[n].optional && !c.operand[n])
+      refuse(contract, "operand " + std::string(contract.operands[n].name) + " is missing");
+  const Sizes s = sizes_of(c);
+  require(contract, s.columns_in + s.columns_out > 0, "no columns");
+  switch (c.opcode) {
+    case kEmbed: check_weight(contract, i, false); break;
+    case kLinear:
+      require(contract, i[4] <= kSwiGLUActivation, "unknown activation");
+      check_weight(contract, i, i[4] == kSwiGLUActivation);
+      break;
+    case kRope: check_heads(contract, i[1], i[2]); break;
+    case kAttention:
+      require(contract, i[1] > 0 && i[0] % i[1] == 0, "heads is not a multiple of kv_heads");
+      [[fallthrough]];
+    case kKvWrite: {
+      const bool write = c.opcode == kKvWrite;
+      require(contract, s.context > 0 && s.head_dim > 0 && s.head_dim <= 4096, "context or head_dim out of range");
+      require(contract, scheme_of(c) <= kKvInt8, "unknown cache scheme");
+      check_heads(contract, s.head_dim, write ? i[2] : i[3]);
+      require(contract, !c.operand[1] == !c.operand[2], "cos without sin");
+      const bool scales = c.operand[4] && (write || c.operand[6]);
+      require(contract, scales || scheme_of(c) != kKvInt8, "an int8 cache needs scales");
+      break;
+    }
+    default: break;
+  }
+}
+
+Extent operand_extent(const Contract& contract, const Command& c, int operand, int64_t rows, int64_t tokens,
+                      bool x_is_q8) {
+  const OperandSpec& spec = contract.operands[operand];
+  const Sizes s = sizes_of(c);
+  const bool out = spec.role == kOut, attention = c.opcode == kAttention;
+  const int64_t columns = out || spec.name == "residual" ? s.columns_out : s.columns_in;
+  const int64_t count = c.opcode == kLastRows && !out ? tokens : rows;
+  const Kind kind = spec.or_q8 && x_is_q8 ? kQ8 : spec.kind;
+  const auto span = [&](int64_t nbytes) { return count ? (count - 1) * c.stride[operand] + nbytes : 0; };
+  switch (kind) {
+    case kTokens: return {count * 4, 4};
+    case kF32: return {span(columns * 4), 4};
+    case kQ8: return {span(Q8Row(columns).stride()), 64};
+    case kPacked: return {packed_nbytes(c.ints[0], c.ints[1], c.ints[2], c.ints[3], c.opcode == kLinear &&
+                                        c.ints[4] == kSwiGLUActivation), 64};
+    case kVector: return {s.vector * 4, 4};
+    case kTable: return {s.context * s.table * 4, 4};
+    case kKv: return {cache_nbytes(s, scheme_of(c), attention ? operand == 3 : c.ints[5] == 0), 64};
+    default: return {s.heads * align_up(s.context, 16) * 4, 64};
+  }
+}
+
+int64_t context_of(const Command& c) {
+  const bool cached = c.opcode == kKvWrite || c.opcode == kAttention;
+  return cached ? sizes_of(c).context : -1;
+}
+
+}  // namespace hearth
