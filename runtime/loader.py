@@ -1,0 +1,131 @@
+"""Load an archive: map it, check it, bind its program to this CPU's kernels. Milliseconds, no copies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from hearth.runtime import native
+from hearth.runtime.archive import Archive, open_archive
+from hearth.runtime.archive.reader import Check
+from hearth.runtime.cores import available_cores
+from hearth.runtime.model import Model
+from hearth.schemas.commands import BY_NAME
+from hearth.schemas.errors import ArchiveError, ResourceError, UsageError
+from hearth.schemas.program import Command, Entry, Program, Rows
+
+MAX_THREADS = 256
+ROWS = {Rows.T: -1, Rows.R: -2}
+REQUIRED_ENTRIES = ("prefill", "decode")
+
+
+def load(
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    check: Check = "structure",
+    isa: str | None = None,
+) -> Model:
+    """A model ready to run, e.g. `load("qwen.har", threads=2, isa="avx2")`.
+
+    `threads` defaults to the cores this process may use, `isa` is the highest instruction set to use and
+    defaults to the best this CPU has; neither changes a bit of any result where the archive's kernels are
+    exact. check="full" also verifies the hash of all weights (reads the whole file).
+
+    The tokenizer is parsed on first use of text, not here: a vocabulary of 150,000 takes about 0.4 s.
+    """
+    threads = _checked_threads(threads)
+    isa = _checked_isa(isa)
+    archive = open_archive(path, check)
+    engine = _engine(archive, threads, isa)
+    entries = {name: _add_entry(engine, entry) for name, entry in archive.program.entries.items()}
+    _finish(engine, archive.program, str(archive.path))
+    return Model(archive, engine, entries)
+
+
+def _checked_threads(threads: int | None) -> int:
+    if threads is None:
+        return min(available_cores(), MAX_THREADS)
+    if not 1 <= threads <= MAX_THREADS:
+        raise UsageError(
+            "arguments.threads",
+            f"{threads} threads",
+            expected=f"1 to {MAX_THREADS}",
+            remedy=f"this process may use {available_cores()} cores, which is the default",
+        )
+    return threads
+
+
+def _checked_isa(isa: str | None) -> str:
+    here = native.isas()
+    if isa is None:
+        return here[-1]
+    if isa in here:
+        return isa
+    known = list(dict.fromkeys(kernel.isa for kernel in native.kernels()))
+    reason = "this CPU lacks it" if isa in known else f"the known ones are {', '.join(known)}"
+    raise UsageError(
+        "arguments.isa",
+        f"the instruction set {isa!r}: {reason}",
+        expected=f"one of {', '.join(here)}",
+    )
+
+
+def _engine(archive: Archive, threads: int, isa: str) -> native.Engine:
+    program = archive.program
+    missing = [name for name in REQUIRED_ENTRIES if name not in program.entries]
+    if missing:
+        raise ArchiveError(
+            "archive.entry",
+            f"the program has no entry {missing[0]!r}",
+            expected=f"{' and '.join(REQUIRED_ENTRIES)}, it has {', '.join(program.entries)}",
+            where=str(archive.path),
+            remedy="compile the model again with this version of hearth",
+        )
+    weights = np.frombuffer(archive.weights(), np.uint8)
+    return native.Engine(
+        weights, program.arena_nbytes, program.io_nbytes, program.kv_nbytes, threads, isa
+    )
+
+
+def _add_entry(engine: native.Engine, entry: Entry) -> int:
+    vocab = entry.logits.stride // 4
+    number = engine.add_entry(
+        _limit(entry.max_rows, Rows.T),
+        _limit(entry.max_rows, Rows.R),
+        entry.tokens.offset,
+        entry.logits.offset,
+        vocab,
+    )
+    for command in entry.commands:
+        _add_command(engine, number, command)
+    return number
+
+
+def _limit(max_rows: Mapping[Rows, int], rows: Rows) -> int:
+    """How many rows an entry takes; one where it has no such dimension (decode)."""
+    return max_rows.get(rows, 1)
+
+
+def _add_command(engine: native.Engine, entry: int, command: Command) -> None:
+    operands = [
+        None if operand is None else (int(operand.region), operand.offset, operand.stride)
+        for operand in command.operands
+    ]
+    rows = ROWS[command.rows] if isinstance(command.rows, Rows) else command.rows
+    opcode = BY_NAME[command.op].opcode
+    engine.add_command(entry, opcode, rows, operands, command.ints, command.floats)
+
+
+def _finish(engine: native.Engine, program: Program, where: str) -> None:
+    """Choose the kernels and allocate what running needs."""
+    try:
+        engine.finish()
+    except MemoryError:
+        raise ResourceError(
+            "resource.memory",
+            f"there is no memory for an arena of {program.arena_nbytes:,} bytes",
+            where=where,
+            remedy="free memory, or compile with a smaller --context",
+        ) from None
