@@ -1,0 +1,76 @@
+"""Rows of a weight in packed order: batches of 16-channel blocks, gate and up alternating where paired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHANNELS = 16
+BATCH_NBYTES = 8 << 20  # of f32 rows read at once: bounds the memory of packing
+
+Rows = TypeVar("Rows", bound=np.generic)
+
+
+def round_up(value: int, to: int) -> int:
+    """The smallest multiple of `to` that is at least `value`."""
+    return -(-value // to) * to
+
+
+def block_count(n: int, paired: bool) -> int:
+    """16-channel blocks of n channels; each half of a paired weight is padded on its own."""
+    return 2 * -(-n // 2 // CHANNELS) if paired else -(-n // CHANNELS)
+
+
+def halves(n: int, paired: bool) -> tuple[tuple[int, int], ...]:
+    """Row ranges whose blocks alternate."""
+    return ((0, n // 2), (n // 2, n)) if paired else ((0, n),)
+
+
+def batch_blocks(k: int) -> int:
+    """Blocks per half that are read at once."""
+    return max(1, BATCH_NBYTES // (4 * CHANNELS * max(k, 1)))
+
+
+def batches(n: int, k: int, paired: bool) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Row ranges to read together, one per half; all cover the same number of blocks."""
+    parts = halves(n, paired)
+    rows = parts[0][1] - parts[0][0]
+    step = batch_blocks(k) * CHANNELS
+    for low in range(0, rows, step):
+        high = min(low + step, rows)
+        yield tuple((start + low, start + high) for start, _ in parts)
+
+
+def interleave(parts: list[NDArray[Rows]]) -> NDArray[Rows]:
+    """[rows, ...] per half -> [blocks, 16, ...], missing channels zero, the halves' blocks alternating."""
+    blocks = -(-parts[0].shape[0] // CHANNELS)
+    if len(parts) == 1 and parts[0].shape[0] == blocks * CHANNELS:
+        return parts[0].reshape(blocks, CHANNELS, *parts[0].shape[1:])
+    out = np.zeros((blocks, len(parts), CHANNELS, *parts[0].shape[1:]), parts[0].dtype)
+    for index, part in enumerate(parts):
+        padded = np.zeros((blocks * CHANNELS, *part.shape[1:]), part.dtype)
+        padded[: part.shape[0]] = part
+        out[:, index] = padded.reshape(blocks, CHANNELS, *part.shape[1:])
+    return out.reshape(blocks * len(parts), CHANNELS, *parts[0].shape[1:])
+
+
+def separate(blocks: NDArray[Rows], n: int, paired: bool) -> NDArray[Rows]:
+    """The inverse of `interleave` over a whole weight: [blocks, 16, ...] -> [n, ...]."""
+    parts = halves(n, paired)
+    return np.concatenate(
+        [
+            blocks[index :: len(parts)].reshape(-1, *blocks.shape[2:])[: stop - start]
+            for index, (start, stop) in enumerate(parts)
+        ]
+    )
+
+
+def read_blocks(
+    read: Callable[[int, int], NDArray[Rows]], n: int, k: int, paired: bool
+) -> Iterator[NDArray[Rows]]:
+    """All rows as [blocks, 16, ...], batch after batch."""
+    for ranges in batches(n, k, paired):
+        yield interleave([read(start, stop) for start, stop in ranges])

@@ -1,0 +1,319 @@
+"""The plan checker: replays a program over CONTRACTS and refuses what must not run, knowing nothing of its making.
+
+| code | fault |
+| --- | --- |
+| op.unknown, op.arity, op.ints, op.value | not a contract, or not its operands, integers or their ranges |
+| rows.bound, rows.mismatch | rows beyond the entry's maximum; rows that are not the rows defined |
+| operand.missing, operand.unexpected | an operand that must, or must not, be there |
+| region | an operand in a region its role does not allow |
+| bounds, align, extent, stride | outside its region; on a wrong boundary; not the bytes its integers say |
+| value, redefined, undefined, kind | numbering; two definitions; use before definition; another type |
+| view | columns outside the buffer they are a view of |
+| clobbered, aliased | bytes last written by another value; an output over an operand of the same command |
+| state.unwritten, state.mismatch | cache read before written; halves of different layers or forms |
+| weights.overlap | two weights that share bytes |
+| io | tokens or logits not where the entry says |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from hearth.compiler.lower.check_memory import Definition, Memory, overlap
+from hearth.compiler.lower.check_shapes import (
+    SHAPES,
+    Absent,
+    Flat,
+    Matrix,
+    PlanError,
+    Shape,
+    Table,
+    up,
+)
+from hearth.schemas.commands import (
+    BY_NAME,
+    Activation,
+    Contract,
+    Kind,
+    KVKind,
+    KVScheme,
+    Layout,
+    OperandSpec,
+    Role,
+)
+from hearth.schemas.program import Command, Entry, Operand, Program, Region, Rows
+
+REGIONS: Mapping[Role, tuple[Region, ...]] = {
+    Role.IN: (Region.ARENA, Region.IO),
+    Role.OUT: (Region.ARENA, Region.IO),
+    Role.WEIGHT: (Region.WEIGHTS,),
+    Role.STATE_READ: (Region.KV,),
+    Role.STATE_WRITE: (Region.KV,),
+}
+ENUMS = {"layout": Layout, "activation": Activation, "scheme": KVScheme, "kind": KVKind}
+MAY_BE_ZERO = {"group", "rotary_dim", "window"}
+LARGEST_K = 131_072
+
+
+def check(program: Program) -> None:
+    """Raises PlanError at the first fault."""
+    weights: dict[tuple[int, int], str] = {}
+    for name, entry in program.entries.items():
+        _Check(program, entry, name, weights).run()
+    _disjoint(sorted(weights), weights)
+
+
+def _disjoint(ranges: list[tuple[int, int]], where: Mapping[tuple[int, int], str]) -> None:
+    for before, after in pairwise(ranges):
+        if after[0] < before[1]:
+            what = f"bytes {after} overlap {before} of {where[before]}"
+            raise PlanError("weights.overlap", where[after], what)
+
+
+@dataclass
+class _Check:
+    program: Program
+    entry: Entry
+    name: str
+    weights: dict[tuple[int, int], str]
+    memory: Memory = field(default_factory=Memory)
+    index: int = -1
+    command: Command | None = None
+
+    def run(self) -> None:
+        self.start()
+        for index, command in enumerate(self.entry.commands):
+            self.index, self.command = index, command
+            self.step(command)
+        self.finish()
+
+    def fail(self, code: str, what: str) -> PlanError:
+        op = f" {self.command.op}" if self.command is not None else ""
+        place = f"[{self.index}]{op}" if self.index >= 0 else ""
+        return PlanError(code, f"{self.name}{place}", what)
+
+    def need(self, condition: bool, code: str, what: str) -> None:
+        if not condition:
+            raise self.fail(code, what)
+
+    def start(self) -> None:
+        """The tokens, and the numbers of the cache as the call finds it."""
+        entry = self.entry
+        for symbol in Rows:
+            self.need(entry.max_rows.get(symbol, 0) > 0, "rows.bound", f"no maximum of {symbol}")
+        self.need(
+            entry.max_rows[Rows.R] <= entry.max_rows[Rows.T], "rows.bound", "R is larger than T"
+        )
+        tokens, most = entry.tokens, entry.max_rows[Rows.T]
+        self.need(tokens.region is Region.IO, "io", "the tokens lie outside io")
+        self.need(tokens.value in entry.inputs, "value", "the tokens are no input")
+        self.need(len(set(entry.inputs)) == len(entry.inputs), "value", "an input twice")
+        self.need(min(entry.inputs) >= 0, "value", "an input without a number")
+        self.need(tokens.nbytes == 4 * most and tokens.stride == 4, "extent", "tokens")
+        self.placed(tokens, 64)
+        rows = self.rows(Matrix(1, Rows.T))
+        self.memory.write(tokens, Definition(tokens, Kind.TOKENS, rows, 1, -1))
+
+    def finish(self) -> None:
+        """The logits hold what the last command that wrote them left."""
+        self.index, self.command, logits = -1, None, self.entry.logits
+        made = self.memory.defined.get(logits.value)
+        self.need(made is not None, "undefined", f"the logits, value {logits.value}")
+        self.need(made is not None and made.place == logits, "io", "the logits were defined elsewhere")
+        self.need(self.memory.intact(logits), "clobbered", "the logits")
+        wanted = (Rows.R, 1) if self.entry.max_rows[Rows.R] == 1 else (Rows.R,)
+        self.need(made is not None and made.rows in wanted, "rows.mismatch", "rows of the logits")
+
+    def step(self, command: Command) -> None:
+        contract = BY_NAME.get(command.op)
+        if contract is None:
+            raise self.fail("op.unknown", repr(command.op))
+        self.well_formed(contract, command)
+        ints = dict(zip(contract.ints, command.ints, strict=True))
+        shapes = SHAPES[command.op](ints)
+        pairs = list(zip(contract.operands, command.operands, strict=True))
+        for spec, operand in pairs:
+            self.present(spec, operand, shapes[spec.name])
+        bound = [(spec, operand) for spec, operand in pairs if operand is not None]
+        for spec, operand in bound:
+            self.within(spec, operand)
+            if spec.role is not Role.OUT:
+                self.reads(spec, operand, shapes[spec.name], ints)
+        self.no_alias(bound)
+        for spec, operand in bound:
+            if spec.role in (Role.OUT, Role.STATE_WRITE):
+                self.writes(spec, operand, shapes[spec.name], ints)
+
+    def well_formed(self, contract: Contract, command: Command) -> None:
+        counts = len(command.operands), len(command.ints), len(command.floats)
+        wanted = len(contract.operands), len(contract.ints), len(contract.floats)
+        self.need(counts[0] == wanted[0], "op.arity", f"{counts[0]} operands, not {wanted[0]}")
+        self.need(counts[1:] == wanted[1:], "op.ints", f"{counts[1:]} attributes, not {wanted[1:]}")
+        for name, value in zip(contract.ints, command.ints, strict=True):
+            legal = value in list(ENUMS[name]) if name in ENUMS else value >= (name not in MAY_BE_ZERO)
+            self.need(legal, "op.value", f"{name} = {value}")
+            self.need(name != "K" or value <= LARGEST_K, "op.value", f"K = {value}")
+        self.consistent(dict(zip(contract.ints, command.ints, strict=True)))
+        self.need(all(value > 0 for value in command.floats), "op.value", f"{command.floats}")
+        literal = not isinstance(command.rows, Rows)
+        self.need(not literal or command.rows == 1, "rows.bound", f"{command.rows} rows")
+
+    def consistent(self, ints: Mapping[str, int]) -> None:
+        """Integers that only go together."""
+        four_bits = ints.get("layout") == Layout.Q4B16
+        self.need((ints.get("group", 0) > 0) == four_bits, "op.value", "group and layout")
+        self.need(not four_bits or ints["group"] in (32, 64, 128), "op.value", "group")
+        rotary = ints.get("rotary_dim", 0)
+        self.need(rotary % 2 == 0 and rotary <= ints.get("head_dim", 0), "op.value", "rotary_dim")
+        self.need(ints.get("heads", 1) % ints.get("kv_heads", 1) == 0, "op.value", "heads")
+        paired = ints.get("activation") == Activation.SWIGLU
+        self.need(not paired or ints["N"] % 2 == 0, "op.value", "N of a paired weight is odd")
+
+    def present(self, spec: OperandSpec, operand: Operand | None, shape: Shape) -> None:
+        if isinstance(shape, Absent):
+            self.need(operand is None, "operand.unexpected", spec.name)
+            return
+        decided = not spec.optional or spec.name in ("cos", "sin") or "scales" in spec.name
+        self.need(operand is not None or not decided, "operand.missing", spec.name)
+
+    def within(self, spec: OperandSpec, operand: Operand) -> None:
+        allowed = REGIONS[spec.role]
+        if Kind.VECTOR in spec.kinds and spec.role is Role.IN:
+            allowed = (*allowed, Region.WEIGHTS)
+        self.need(operand.region in allowed, "region", f"{spec.name} in {operand.region.name}")
+        weight = operand.region is Region.WEIGHTS
+        self.need((operand.value < 0) == weight, "value", f"{spec.name} has {operand.value}")
+        self.placed(operand, 4)
+
+    def placed(self, operand: Operand, align: int) -> None:
+        sizes = {
+            Region.WEIGHTS: self.program.weights_nbytes,
+            Region.ARENA: self.entry.arena_nbytes,
+            Region.KV: self.program.kv_nbytes,
+            Region.IO: self.program.io_nbytes,
+        }
+        end = operand.offset + operand.nbytes
+        inside = operand.offset >= 0 and operand.nbytes > 0 and end <= sizes[operand.region]
+        self.need(inside, "bounds", f"bytes {operand.offset}..{end} of {operand.region.name}")
+        self.need(operand.offset % align == 0, "align", f"offset {operand.offset}")
+
+    def reads(
+        self, spec: OperandSpec, operand: Operand, shape: Shape, ints: Mapping[str, int]
+    ) -> None:
+        if spec.role in (Role.STATE_READ, Role.STATE_WRITE):
+            self.flat(spec, operand, shape)
+            if spec.role is Role.STATE_READ:
+                self.state(spec, operand, ints)
+        elif operand.region is Region.WEIGHTS:
+            vector = Flat(4 * shape.columns, 4) if isinstance(shape, Matrix) else shape
+            self.flat(spec, operand, vector)
+            at = operand.offset, operand.offset + operand.nbytes
+            self.weights.setdefault(at, f"{self.name}[{self.index}] {spec.name}")
+        elif isinstance(shape, Matrix):
+            self.matrix(spec, operand, shape)
+
+    def flat(self, spec: OperandSpec, operand: Operand, shape: Shape) -> None:
+        """Bytes without rows."""
+        self.need(operand.stride == 0, "stride", f"{spec.name} has no rows")
+        if isinstance(shape, Flat):
+            exact = operand.nbytes == shape.nbytes
+            self.need(exact, "extent", f"{spec.name}: {operand.nbytes}, not {shape.nbytes}")
+            self.need(operand.offset % shape.align == 0, "align", spec.name)
+        elif isinstance(shape, Table):
+            whole = operand.nbytes % (4 * shape.columns) == 0
+            enough = operand.nbytes >= 4 * shape.columns * shape.positions
+            self.need(whole and enough, "extent", f"{spec.name}: {operand.nbytes}")
+
+    def matrix(self, spec: OperandSpec, operand: Operand, shape: Matrix) -> None:
+        """Rows of an earlier result, or columns of them."""
+        made = self.memory.defined.get(operand.value)
+        if made is None:
+            raise self.fail("undefined", f"{spec.name} reads value {operand.value}")
+        self.need(made.kind in spec.kinds, "kind", f"{spec.name} is {made.kind}")
+        self.need(made.rows == self.rows(shape), "rows.mismatch", spec.name)
+        self.need(operand.region is made.place.region, "region", spec.name)
+        self.need(operand.stride == made.place.stride, "stride", spec.name)
+        if made.kind is Kind.F32:
+            first = operand.offset - made.place.offset
+            fits = first >= 0 and first + 4 * shape.columns <= 4 * made.columns
+            self.need(fits, "view", f"{spec.name}: {shape.columns} columns at byte {first}")
+        else:
+            fits = operand.offset == made.place.offset and shape.columns == made.columns
+            self.need(fits, "view", f"{spec.name}: not the whole of a {made.kind}")
+        self.rows_extent(spec, operand, shape, made.kind)
+        self.need(self.memory.intact(operand), "clobbered", f"{spec.name}, value {operand.value}")
+
+    def rows(self, shape: Matrix) -> int | Rows:
+        """Rows of an operand: the command's unless the contract says T; T of an entry for one token is 1."""
+        own = self.command.rows if self.command is not None else 1
+        rows = own if shape.rows is None else shape.rows
+        return 1 if rows is Rows.T and self.entry.max_rows[Rows.T] == 1 else rows
+
+    def rows_extent(self, spec: OperandSpec, operand: Operand, shape: Matrix, kind: Kind) -> None:
+        rows = self.rows(shape)
+        most = self.entry.max_rows[rows] if isinstance(rows, Rows) else rows
+        if kind is Kind.Q8:
+            codes = up(shape.columns, 128)
+            record = up(codes + codes // 8 + 4, 64)
+            self.need(operand.stride == record, "stride", f"{spec.name}: records of {record} bytes")
+            wanted = most * record
+        else:
+            width = 4 * shape.columns
+            stepped = operand.stride >= width and operand.stride % 4 == 0
+            self.need(stepped, "stride", f"{spec.name}: {operand.stride} for rows of {width} bytes")
+            wanted = (most - 1) * operand.stride + width
+        self.need(operand.nbytes == wanted, "extent", f"{spec.name}: {operand.nbytes}, not {wanted}")
+
+    def state(self, spec: OperandSpec, operand: Operand, ints: Mapping[str, int]) -> None:
+        """A cache half that this entry has written, in the form attention expects."""
+        made = self.memory.defined.get(operand.value)
+        if made is None:
+            raise self.fail("state.unwritten", f"{spec.name} reads value {operand.value}")
+        kind = KVKind.K if spec.name.startswith("k") else KVKind.V
+        form = ints["kv_heads"], ints["head_dim"], ints["context"], ints["scheme"], int(kind)
+        self.need(made.kind in spec.kinds and made.facts == form, "state.mismatch", spec.name)
+        self.need(self.memory.intact(operand), "clobbered", f"{spec.name}, value {operand.value}")
+        self.need(made.place == operand, "state.mismatch", f"{spec.name} lies elsewhere")
+
+    def no_alias(self, bound: list[tuple[OperandSpec, Operand]]) -> None:
+        written = [each for each in bound if each[0].role in (Role.OUT, Role.STATE_WRITE)]
+        for spec, operand in written:
+            for other_spec, other in bound:
+                clash = other is not operand and overlap(operand, other)
+                self.need(not clash, "aliased", f"{spec.name} and {other_spec.name}")
+        self.same_origin(bound)
+
+    def same_origin(self, bound: list[tuple[OperandSpec, Operand]]) -> None:
+        """Codes and scales were written together."""
+        origins = {
+            spec.name: self.memory.defined[operand.value].origin
+            for spec, operand in bound
+            if spec.role is Role.STATE_READ
+        }
+        for half in ("k", "v"):
+            together = origins.get(f"{half}_scales", origins.get(half)) == origins.get(half)
+            self.need(together, "state.mismatch", f"{half} and its scales")
+
+    def writes(
+        self, spec: OperandSpec, operand: Operand, shape: Shape, ints: Mapping[str, int]
+    ) -> None:
+        fresh = operand.value not in self.memory.defined and operand.value not in self.entry.inputs
+        self.need(fresh, "redefined", f"{spec.name} gives value {operand.value} again")
+        self.placed(operand, 64)
+        (kind,) = spec.kinds
+        if isinstance(shape, Matrix):
+            self.rows_extent(spec, operand, shape, kind)
+            made = Definition(operand, kind, self.rows(shape), shape.columns, self.index)
+        else:
+            self.whole(spec, operand)
+            facts = tuple(ints[name] for name in ("heads", "head_dim", "context", "scheme", "kind"))
+            made = Definition(operand, kind, 0, 0, self.index, facts)
+        self.memory.write(operand, made)
+
+    def whole(self, spec: OperandSpec, operand: Operand) -> None:
+        """A cache write takes over the whole of one cache half, or one nothing has written yet."""
+        for low, high, _ in self.memory.holders(operand):
+            exact = (low, high) == (operand.offset, operand.offset + operand.nbytes)
+            self.need(exact, "clobbered", f"{spec.name} writes over part of another cache")

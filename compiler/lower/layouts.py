@@ -1,0 +1,202 @@
+"""The packed weight layouts of docs/layouts.md: sizes, `chunks` (pack, in bounded memory) and `unpack`.
+
+A layout is the only place that knows the order of a weight's bytes; the kernels are the only other readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.compiler.ir.tensors import F32, QuantisedRows, QuantisedSource, Source
+from hearth.compiler.lower.blocks import (
+    CHANNELS,
+    batches,
+    block_count,
+    interleave,
+    read_blocks,
+    round_up,
+    separate,
+)
+from hearth.schemas.commands import Layout
+
+Bytes = NDArray[np.uint8]
+AnySource = Source | QuantisedSource
+Unpacked = F32 | QuantisedRows
+ALIGN = 64
+
+
+class PackedLayout(Protocol):
+    """pack and unpack are inverses; `nbytes` is what the chunks add up to."""
+
+    def nbytes(self, n: int, k: int, group: int = 0, paired: bool = False) -> int: ...
+
+    def chunks(self, source: AnySource, paired: bool = False) -> Iterator[Bytes]: ...
+
+    def unpack(
+        self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False
+    ) -> Unpacked: ...
+
+
+def _flat(array: NDArray[np.generic]) -> Bytes:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _floats(source: AnySource) -> Source:
+    if isinstance(source, QuantisedSource):
+        raise TypeError("a float layout was asked to pack a quantised weight")
+    return source
+
+
+def _quantised(source: AnySource, bits: int) -> QuantisedSource:
+    if not isinstance(source, QuantisedSource) or source.bits != bits:
+        raise TypeError(f"an int{bits} layout was asked to pack another weight")
+    return source
+
+
+@dataclass(frozen=True)
+class FloatBlocks:
+    """f32b16, f16b16: float[K][16] per block of 16 channels."""
+
+    dtype: type[np.float32] | type[np.float16]
+
+    def nbytes(self, n: int, k: int, group: int = 0, paired: bool = False) -> int:
+        return block_count(n, paired) * CHANNELS * k * np.dtype(self.dtype).itemsize
+
+    def chunks(self, source: AnySource, paired: bool = False) -> Iterator[Bytes]:
+        n, k = source.shape
+        for rows in read_blocks(_floats(source).rows, n, k, paired):  # [B, 16, K]
+            stored = rows.astype(self.dtype)
+            if not np.array_equal(stored.astype(np.float32), rows):
+                raise ValueError("an f16 layout was asked to pack values that are not f16")
+            yield _flat(stored.transpose(0, 2, 1))
+
+    def unpack(
+        self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False
+    ) -> Unpacked:
+        blocks = np.frombuffer(data, self.dtype).reshape(-1, k, CHANNELS).transpose(0, 2, 1)
+        return np.ascontiguousarray(separate(blocks, n, paired), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Int8Blocks:
+    """q8b16: s8[Kp/4][16][4] per block, then f32 scale per channel."""
+
+    def columns(self, k: int) -> int:
+        return round_up(k, 64)
+
+    def nbytes(self, n: int, k: int, group: int = 0, paired: bool = False) -> int:
+        return block_count(n, paired) * CHANNELS * (self.columns(k) + 4)
+
+    def chunks(self, source: AnySource, paired: bool = False) -> Iterator[Bytes]:
+        weight = _quantised(source, 8)
+        n, k = weight.shape
+        scales: list[F32] = []
+        for ranges in batches(n, k, paired):
+            parts = [weight.quantised(start, stop) for start, stop in ranges]
+            codes = interleave([part.codes for part in parts])  # [B, 16, K]
+            yield _flat(_fours(codes, self.columns(k)).transpose(0, 2, 1))
+            scales.append(interleave([part.scale for part in parts]))
+        yield _flat(np.concatenate(scales).astype(np.float32))
+
+    def unpack(
+        self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False
+    ) -> Unpacked:
+        blocks, columns = block_count(n, paired), self.columns(k)
+        words = data[: blocks * CHANNELS * columns].view(np.uint32)
+        rows = np.ascontiguousarray(words.reshape(blocks, columns // 4, CHANNELS).transpose(0, 2, 1))
+        codes = separate(rows.view(np.int8)[:, :, :k], n, paired)
+        return QuantisedRows(codes, None, _scales(data, blocks, n, paired), 0)
+
+
+@dataclass(frozen=True)
+class Int4Blocks:
+    """q4b16: s8 m[Kp/group][16], then u8[Kp/8][16][4] of nibbles per block, then f32 scale per channel."""
+
+    def columns(self, k: int, group: int) -> int:
+        return round_up(k, max(64, group))
+
+    def head(self, k: int, group: int) -> int:
+        """Bytes of a block's multipliers."""
+        return round_up(self.columns(k, group) // group * CHANNELS, ALIGN)
+
+    def nbytes(self, n: int, k: int, group: int = 0, paired: bool = False) -> int:
+        block = self.head(k, group) + self.columns(k, group) // 2 * CHANNELS
+        return block_count(n, paired) * (block + 4 * CHANNELS)
+
+    def chunks(self, source: AnySource, paired: bool = False) -> Iterator[Bytes]:
+        weight = _quantised(source, 4)
+        n, k = weight.shape
+        scales: list[F32] = []
+        for ranges in batches(n, k, paired):
+            parts = [weight.quantised(start, stop) for start, stop in ranges]
+            codes = interleave([part.codes for part in parts])  # [B, 16, K]
+            multipliers = interleave([_multipliers(part) for part in parts])  # [B, 16, groups]
+            yield self._blocks(codes, multipliers, weight.group)
+            scales.append(interleave([part.scale for part in parts]))
+        yield _flat(np.concatenate(scales).astype(np.float32))
+
+    def _blocks(self, codes: NDArray[np.int8], multipliers: NDArray[np.int8], group: int) -> Bytes:
+        blocks, _, k = codes.shape
+        columns, head = self.columns(k, group), self.head(k, group)
+        out = np.zeros((blocks, head + columns // 2 * CHANNELS), np.uint8)
+        groups = multipliers.shape[2]
+        out[:, : groups * CHANNELS] = _flat(multipliers.transpose(0, 2, 1)).reshape(blocks, -1)
+        words = _fours(codes, columns).reshape(blocks, CHANNELS, columns // 8, 2)
+        low, high = words[..., 0] & 0x0F0F0F0F, words[..., 1] & 0x0F0F0F0F
+        nibbles = (low | (high << 4)) ^ 0x88888888  # two's complement nibble + 8 flips its top bit
+        out[:, head:] = _flat(nibbles.transpose(0, 2, 1)).reshape(blocks, -1)
+        return out.reshape(-1)
+
+    def unpack(
+        self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False
+    ) -> Unpacked:
+        blocks, columns, head = block_count(n, paired), self.columns(k, group), self.head(k, group)
+        block = head + columns // 2 * CHANNELS
+        body = data[: blocks * block].reshape(blocks, block)
+        groups = -(-k // group)
+        table = body[:, : groups * CHANNELS].view(np.int8).reshape(blocks, groups, CHANNELS)
+        stored = np.ascontiguousarray(body[:, head:]).view(np.uint32)
+        stored = stored.reshape(blocks, columns // 8, CHANNELS).transpose(0, 2, 1)
+        words = stored ^ np.uint32(0x88888888)
+        pairs = np.stack([words & 0x0F0F0F0F, (words >> 4) & 0x0F0F0F0F], axis=-1)
+        nibbles = pairs.view(np.int8).reshape(blocks, CHANNELS, columns)[:, :, :k]
+        codes = separate((nibbles ^ 8) - 8, n, paired).astype(np.int8)
+        return QuantisedRows(
+            codes,
+            separate(table.transpose(0, 2, 1), n, paired),
+            _scales(data, blocks, n, paired),
+            group,
+        )
+
+
+def _fours(codes: NDArray[np.int8], columns: int) -> NDArray[np.uint32]:
+    """[B, 16, K] codes, zero-padded to `columns`, as words of four K-values."""
+    if codes.shape[2] != columns:
+        padded = np.zeros((*codes.shape[:2], columns), np.int8)
+        padded[:, :, : codes.shape[2]] = codes
+        codes = padded
+    return np.ascontiguousarray(codes).view(np.uint32)
+
+
+def _multipliers(rows: QuantisedRows) -> NDArray[np.int8]:
+    if rows.multipliers is None:
+        raise TypeError("an int4 weight has a multiplier per group")
+    return rows.multipliers
+
+
+def _scales(data: Bytes, blocks: int, n: int, paired: bool) -> F32:
+    tail = np.frombuffer(data[data.size - blocks * CHANNELS * 4 :].tobytes(), np.float32)
+    return separate(tail.reshape(blocks, CHANNELS), n, paired)
+
+
+LAYOUTS: dict[Layout, PackedLayout] = {
+    Layout.F32B16: FloatBlocks(np.float32),
+    Layout.F16B16: FloatBlocks(np.float16),
+    Layout.Q8B16: Int8Blocks(),
+    Layout.Q4B16: Int4Blocks(),
+}

@@ -1,0 +1,208 @@
+"""Selection: which command each op becomes, as a table from op type to contract, operands and attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hearth.compiler.ir.ops import (
+    Add,
+    Attention,
+    Constant,
+    Embedding,
+    KVWrite,
+    LastRows,
+    Linear,
+    Mul,
+    Op,
+    Quantize,
+    RMSNorm,
+    RMSNormQuantize,
+    RoPE,
+    Silu,
+    SwiGLU,
+    tensor,
+)
+from hearth.compiler.ir.types import CacheType
+from hearth.compiler.lower.weights import group_of
+from hearth.schemas.commands import Activation, Layout
+from hearth.schemas.dtypes import DType
+
+
+@dataclass(frozen=True)
+class Read:
+    """Rows of another op's result."""
+
+    op: Op
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A weight in the target's layout."""
+
+    op: Op
+    paired: bool = False
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A constant as plain f32: a gain, a bias, a table."""
+
+    op: Op
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The cache that an op stands for."""
+
+    op: Op
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The scales beside those codes; nothing where the scheme has none."""
+
+    op: Op
+
+
+@dataclass(frozen=True)
+class Result:
+    """The rows the command writes."""
+
+
+Part = Read | Packed | Plain | Codes | Scales | Result | None
+RESULT = Result()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One command before its operands have places: parts in the contract's operand order."""
+
+    contract: str
+    parts: tuple[Part, ...]
+    ints: tuple[int, ...] = ()
+    floats: tuple[float, ...] = ()
+
+
+Layouts = Mapping[DType, Layout]
+
+
+def _plain(op: Op | None) -> Plain | None:
+    return None if op is None else Plain(op)
+
+
+def _columns(op: Op) -> int:
+    columns = tensor(op).shape[-1]
+    if not isinstance(columns, int):
+        raise TypeError(f"{type(op).__name__} has unknown columns")
+    return columns
+
+
+def weight_of(op: Op) -> Constant:
+    """A weight operand, which must be a constant."""
+    if not isinstance(op, Constant):
+        raise TypeError(f"{type(op).__name__} stands where a constant weight must")
+    return op
+
+
+def _weight_ints(op: Op, layouts: Layouts) -> tuple[int, int, int, int]:
+    """N, K, layout, group of a weight."""
+    constant = weight_of(op)
+    n, k = constant.value.shape
+    return n, k, int(layouts[tensor(op).dtype]), group_of(constant.value)
+
+
+def _cache(op: Op) -> CacheType:
+    if not isinstance(op.type, CacheType):
+        raise TypeError(f"{type(op).__name__} is no cache")
+    return op.type
+
+
+def _rotary(table: Op | None) -> int:
+    return 0 if table is None else 2 * _columns(table)
+
+
+def _embedding(op: Embedding, layouts: Layouts) -> Selection:
+    parts = (Read(op.tokens), Packed(op.table), RESULT)
+    return Selection("embed", parts, _weight_ints(op.table, layouts))
+
+
+def _rms_norm(op: RMSNorm, layouts: Layouts) -> Selection:
+    parts = (Read(op.x), _plain(op.gain), RESULT)
+    return Selection("rms_norm", parts, (_columns(op.x),), (op.eps,))
+
+
+def _rms_norm_quantize(op: RMSNormQuantize, layouts: Layouts) -> Selection:
+    parts = (Read(op.x), _plain(op.gain), RESULT)
+    return Selection("rms_norm_quantize", parts, (_columns(op.x),), (op.eps,))
+
+
+def _quantize(op: Quantize, layouts: Layouts) -> Selection:
+    return Selection("quantize", (Read(op.x), RESULT), (_columns(op.x),))
+
+
+def _linear(op: Linear, layouts: Layouts) -> Selection:
+    residual = None if op.residual is None else Read(op.residual)
+    paired = op.activation is Activation.SWIGLU
+    parts = (Read(op.x), Packed(op.weight, paired), _plain(op.bias), residual, RESULT)
+    return Selection("linear", parts, (*_weight_ints(op.weight, layouts), int(op.activation)))
+
+
+def _add(op: Add, layouts: Layouts) -> Selection:
+    vector = len(tensor(op.b).shape) == 1
+    parts = (Read(op.a), Plain(op.b) if vector else Read(op.b), RESULT)
+    return Selection("add", parts, (_columns(op),))
+
+
+def _mul(op: Mul, layouts: Layouts) -> Selection:
+    return Selection("mul", (Read(op.a), Read(op.b), RESULT), (_columns(op),))
+
+
+def _silu(op: Silu, layouts: Layouts) -> Selection:
+    return Selection("silu", (Read(op.x), RESULT), (_columns(op),))
+
+
+def _swiglu(op: SwiGLU, layouts: Layouts) -> Selection:
+    return Selection("swiglu", (Read(op.gate), Read(op.up), RESULT), (_columns(op),))
+
+
+def _rope(op: RoPE, layouts: Layouts) -> Selection:
+    ints = (op.heads, _columns(op) // op.heads, _rotary(op.cos))
+    return Selection("rope", (Read(op.x), Plain(op.cos), Plain(op.sin), RESULT), ints)
+
+
+def _kv_write(op: KVWrite, layouts: Layouts) -> Selection:
+    cache = _cache(op)
+    parts = (Read(op.x), _plain(op.cos), _plain(op.sin), Codes(op), Scales(op))
+    ints = (cache.heads, cache.head_dim, _rotary(op.cos), cache.context)
+    return Selection("kv_write", parts, (*ints, int(cache.scheme), int(cache.kind)))
+
+
+def _attention(op: Attention, layouts: Layouts) -> Selection:
+    cache = _cache(op.k)
+    state = (Codes(op.k), Scales(op.k), Codes(op.v), Scales(op.v))
+    parts = (Read(op.q), _plain(op.cos), _plain(op.sin), *state, RESULT)
+    ints = (op.heads, cache.heads, cache.head_dim, _rotary(op.cos), cache.context)
+    return Selection("attention", parts, (*ints, int(cache.scheme), op.window), (op.scale,))
+
+
+def _last_rows(op: LastRows, layouts: Layouts) -> Selection:
+    return Selection("last_rows", (Read(op.x), RESULT), (_columns(op),))
+
+
+RULES: Mapping[type[Op], Callable[[Any, Layouts], Selection]] = {
+    Embedding: _embedding,
+    RMSNorm: _rms_norm,
+    RMSNormQuantize: _rms_norm_quantize,
+    Quantize: _quantize,
+    Linear: _linear,
+    Add: _add,
+    Mul: _mul,
+    Silu: _silu,
+    SwiGLU: _swiglu,
+    RoPE: _rope,
+    KVWrite: _kv_write,
+    Attention: _attention,
+    LastRows: _last_rows,
+}
