@@ -1,0 +1,62 @@
+"""Graph x Scheme -> Graph: weights of linears and embeddings become coded constants, their inputs Quantize(x)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from hearth.compiler.ir.ops import Constant, Embedding, Graph, Linear, Op, Quantize, tensor
+from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
+from hearth.compiler.ir.tensors import QuantisedSource
+from hearth.compiler.quantize.rtn import rtn
+from hearth.compiler.quantize.schemes import Scheme, WeightScheme
+from hearth.compiler.quantize.sources import HalfSource, Method, MethodSource
+from hearth.schemas.dtypes import DType
+
+
+def quantize(
+    graph: Graph, scheme: Scheme, method: Method | None = None, threads: int = 0
+) -> Graph:
+    """The graph with coded weights (a tied table once, by the embeddings' scheme); the same object if all stay."""
+    chosen = _schemes(graph, scheme)
+    coder = method or partial(rtn, threads=threads)
+    coded = {
+        weight: _coded(weight, weight_scheme, coder) for weight, weight_scheme in chosen.items()
+    }
+    quantised_rows: dict[Op, Op] = {}
+
+    def rule(op: Op) -> Op | None:
+        match op:
+            case Constant() if op in coded:
+                return coded[op]
+            case Linear(x=x, weight=weight) if scheme.activations == "dynamic" and _codes(weight):
+                if tensor(x).dtype is DType.F32:
+                    return replace(op, x=quantised_rows.setdefault(x, Quantize(x)))
+        return None
+
+    return rewrite(graph, rule)
+
+
+def _schemes(graph: Graph, scheme: Scheme) -> dict[Constant, WeightScheme]:
+    """Which constants are coded, and how; the embeddings' scheme wins where a table is also a linear's weight."""
+    ops = order(all_outputs(graph))
+    linears = {op.weight: scheme.weights for op in ops if isinstance(op, Linear)}
+    tables = {op.table: scheme.embeddings for op in ops if isinstance(op, Embedding)}
+    both = {**linears, **tables}
+    return {weight: both[weight] for weight in both if isinstance(weight, Constant)}
+
+
+def _coded(weight: Constant, scheme: WeightScheme, method: Method) -> Constant:
+    """The constant under a scheme; itself where its form already is that of the scheme."""
+    value = weight.value
+    if isinstance(value, QuantisedSource):
+        return weight  # the checkpoint was quantised already
+    if scheme.quantised:
+        return Constant(weight.name, MethodSource(value, scheme, method))
+    if scheme.bits == 16 and value.stored != "f16":
+        return Constant(weight.name, HalfSource(value, weight.name))
+    return weight
+
+
+def _codes(weight: Op) -> bool:
+    return tensor(weight).dtype in (DType.W8, DType.W4)
