@@ -1,0 +1,132 @@
+"""The pieces of a stream are the text of all its ids, and no piece splits a character."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hearth.runtime.detokenizer import REPLACEMENT, Detokenizer
+from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer
+
+DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
+FOLDERS = {
+    "gpt2": "tokenizers/gpt2",
+    "Qwen2": "tokenizers/Qwen2",
+    "phi-3": "tokenizers/phi-3",
+    "stories3M": "checkpoints/stories3M",
+    "stories260K": "checkpoints/stories260K",
+}
+NAMES = pytest.mark.parametrize("name", FOLDERS)
+TRICKY = (
+    "", " ", "  ", "\n", " a", "a ", "  two  spaces  ", "Hello, world!", "naïve café", "日本語のテキスト",
+    "😀", "a😀b", "👩‍👩‍👧‍👦 family", "🇩🇪🇫🇷", "e\u0301", "\u200b", "Привет, мир", "नमस्ते", "ก็", "\ufeffbom",
+    "tab\tand\r\nline", "\U0001d518\U0001d52b", "\U0010fffd", "ﷺ", "1234567890", "don't", "<s>", "</s> a",
+    "<|endoftext|>x", "<0xE2>", "▁▁", "\x00\x01\x7f", "a" * 300, " " * 70, "🙂" * 20, "x \ufffd y", "\ufffd",
+)  # fmt: skip
+TEXTS = st.text(max_size=60) | st.text(st.characters(min_codepoint=0x1F000, max_codepoint=0x1FAFF))
+
+
+@cache
+def tokenizer(name: str) -> Tokenizer:
+    folder = DATA / FOLDERS[name]
+    if not folder.is_dir():
+        pytest.skip(f"HEARTH_DATA has no {FOLDERS[name]}")
+    config = folder / "tokenizer_config.json"
+    return parse_tokenizer((folder / "tokenizer.json").read_bytes(), config.read_bytes())
+
+
+def pieces(name: str, ids: list[int], before: list[int] | None = None) -> list[str]:
+    stream = Detokenizer(tokenizer(name).decode, before or [])
+    return [*(stream.push(token) for token in ids), stream.flush()]
+
+
+def agree(name: str, text: str) -> None:
+    ids = tokenizer(name).encode(text)
+    found = pieces(name, ids)
+    assert "".join(found) == tokenizer(name).decode(ids)
+    if REPLACEMENT not in text:
+        assert not any(REPLACEMENT in piece for piece in found)
+
+
+@NAMES
+@pytest.mark.parametrize("text", TRICKY, ids=ascii)
+def test_pieces_are_the_text(name: str, text: str) -> None:
+    agree(name, text)
+
+
+@NAMES
+@settings(max_examples=150, deadline=None)
+@given(text=TEXTS)
+def test_pieces_are_any_text(name: str, text: str) -> None:
+    agree(name, text)
+
+
+@NAMES
+@settings(max_examples=100, deadline=None)
+@given(prompt=TEXTS, text=TEXTS)
+def test_a_stream_goes_on_from_a_prompt(name: str, prompt: str, text: str) -> None:
+    """The pieces after a prompt are what the whole text has beyond it, leading space and all."""
+    before = tokenizer(name).encode(prompt)
+    ids = before + tokenizer(name).encode(text, add_special_tokens=False)
+    start = tokenizer(name).decode(before)
+    whole = tokenizer(name).decode(ids)
+    if start:
+        assert start + "".join(pieces(name, ids[len(before) :], before)) == whole
+
+
+@pytest.mark.parametrize("name", ["gpt2", "Qwen2"])
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_byte_level_pieces_are_the_text_of_any_ids(name: str, data: st.DataObject) -> None:
+    """Byte-level decoders turn any bytes into text, so this holds for ids no text would give."""
+    vocab = tokenizer(name).backend.get_vocab_size()
+    ids = data.draw(st.lists(st.integers(0, 255) | st.integers(0, vocab - 1), max_size=30))
+    assert "".join(pieces(name, ids)) == tokenizer(name).decode(ids)
+
+
+def test_broken_bytes_leave_what_was_given() -> None:
+    """phi-3 spells unknown characters in byte tokens; a lone first byte is a replacement character."""
+    euro = [tokenizer("phi-3").token_id(f"<0x{byte:02X}>") for byte in "€".encode()]
+    lone, word = tokenizer("phi-3").token_id("<0xF0>"), tokenizer("phi-3").token_id("▁word")
+    ids = [token for token in (*euro, lone, word) if token is not None]
+    assert len(ids) == 5
+    assert pieces("phi-3", ids) == ["", "", "€", "", f"{REPLACEMENT} word", ""]
+
+
+@NAMES
+@pytest.mark.parametrize("before", ["x" + "😀" * 9, "</s>" * 20, "a" + "</s>" * 20], ids=ascii)
+def test_a_stream_goes_on_from_many_byte_tokens_or_none(name: str, before: str) -> None:
+    ids = tokenizer(name).encode(before)
+    for cut in range(8):
+        more = tokenizer(name).encode("🙂" * 3, add_special_tokens=False)
+        start, end = ids[cut:], tokenizer(name).decode(ids[cut:] + more)
+        known = tokenizer(name).decode(start)
+        if known and REPLACEMENT not in known:
+            assert known + "".join(pieces(name, more, start)) == end
+
+
+def test_a_word_is_given_at_once() -> None:
+    ids = tokenizer("stories3M").encode("Once upon a time")
+    found = [piece for piece in pieces("stories3M", ids) if piece]
+    assert found[0] == "Once"
+    assert "".join(found) == "Once upon a time"
+
+
+def test_long_streams_keep_a_short_window() -> None:
+    lengths = []
+
+    def decode(ids: object) -> str:
+        assert isinstance(ids, list)
+        lengths.append(len(ids))
+        return tokenizer("gpt2").decode(ids)
+
+    ids = tokenizer("gpt2").encode("A sentence of several words, again and again. " * 20)
+    stream = Detokenizer(decode)
+    for token in ids:
+        stream.push(token)
+    assert max(lengths) <= 2
