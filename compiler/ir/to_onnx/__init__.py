@@ -1,0 +1,119 @@
+"""Any stage before lowering as a standard ONNX model (opset 23): run it elsewhere, or open it in Netron.
+
+Inputs: `tokens` i32[T] (or [1]), `position` i64[], and per cache `past.k.<layer>`, `past.v.<layer>`
+f32[1, Hkv, P, D] with P = position. Outputs: `logits`, and `present.k.<layer>`, ... [1, Hkv, P + T, D].
+
+Quantised weights stay integers: DequantizeLinear makes the effective int8 value (of int4 codes by blocks,
+the group multipliers being the scales), and the scales of row and channel are applied after the product,
+as docs/arithmetic.md defines. An engine that sums integers below 2^24 in float32 then gives our very bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import helper
+
+from hearth.compiler.ir.ops import Graph, Op, tensor
+from hearth.compiler.ir.rewrite import order
+from hearth.compiler.ir.text import number
+from hearth.compiler.ir.to_onnx.builder import Builder
+from hearth.compiler.ir.to_onnx.initializers import External, InMemory, Sink
+from hearth.compiler.ir.to_onnx.rules import RULES
+from hearth.compiler.ir.to_onnx.values import Cached, Coded, Value
+from hearth.compiler.ir.types import CacheType
+
+__all__ = ["Exported", "export", "save_onnx", "to_onnx"]
+
+OPSET = 23
+FLOAT = onnx.TensorProto.FLOAT
+IR_VERSION = 11
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The model, and the names of the tensors that hold each watched op's value."""
+
+    model: onnx.ModelProto
+    watched: Mapping[Op, tuple[str, ...]]
+
+
+def to_onnx(graph: Graph, entry: str, *, logit_rows: int = 1) -> onnx.ModelProto:
+    """One entry with its weights inside; `logit_rows` is R. Weights must stay below 2 GB."""
+    return export(graph, entry, InMemory(), logit_rows=logit_rows).model
+
+
+def save_onnx(graph: Graph, entry: str, path: Path, *, logit_rows: int = 1) -> None:
+    """One entry as `path` and its weights as `path`.data, written with the memory of one block of rows."""
+    data = path.with_name(path.name + ".data")
+    try:
+        with data.open("wb") as file:
+            model = export(graph, entry, External(file, data.name), logit_rows=logit_rows).model
+        path.write_bytes(model.SerializeToString(deterministic=True))
+    except BaseException:
+        for left in (data, path):
+            left.unlink(missing_ok=True)
+        raise
+
+
+def export(
+    graph: Graph,
+    entry: str,
+    sink: Sink,
+    *,
+    logit_rows: int = 1,
+    watch: Collection[Op] = (),
+) -> Exported:
+    """One entry, weights put into `sink`; the values of watched (float) ops become outputs too."""
+    outputs = graph.entries[entry]
+    builder = Builder(sink, outputs, logit_rows)
+    numbers = number(outputs)
+    for op in order(outputs):
+        with builder.within(f"op{numbers[op]}" if op in numbers else ""):
+            builder.values[op] = RULES[type(op)](op, builder)
+    results = [_logits(builder, outputs[0])]
+    results += [_present(builder, op) for op in outputs[1:]]
+    watched = {op: _names(builder, builder.values[op]) for op in watch}
+    results += [helper.make_tensor_value_info(name, FLOAT, None) for name in _flat(watched)]
+    body = helper.make_graph(
+        builder.nodes, entry, builder.inputs, results, initializer=builder.initializers
+    )
+    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)])
+    model.ir_version = IR_VERSION
+    model.producer_name = "hearth"
+    return Exported(model, watched)
+
+
+def _logits(builder: Builder, op: Op) -> onnx.ValueInfoProto:
+    builder.name_output(builder.plain(op), "logits")
+    shape: list[int | str | None] = [builder.dim(size) for size in tensor(op).shape]
+    return helper.make_tensor_value_info("logits", FLOAT, shape)
+
+
+def _present(builder: Builder, op: Op) -> onnx.ValueInfoProto:
+    kind = op.type
+    if not isinstance(kind, CacheType):
+        raise TypeError(f"{type(op).__name__} made {kind}, expected a cache")
+    name = f"present.{kind.kind.name.lower()}.{kind.layer}"
+    builder.name_output(builder.present(builder.cached(op)), name)
+    shape: list[int | str | None] = [1, kind.heads, "P + T", kind.head_dim]
+    return helper.make_tensor_value_info(name, FLOAT, shape)
+
+
+def _names(builder: Builder, value: Value) -> tuple[str, ...]:
+    match value:
+        case str():
+            return (value,)
+        case Coded(codes=codes, scale=scale):
+            return (codes, scale)
+        case Cached():
+            return (builder.present(value),)
+        case _:
+            return ()
+
+
+def _flat(watched: Mapping[Op, tuple[str, ...]]) -> list[str]:
+    return list(dict.fromkeys(name for names in watched.values() for name in names))

@@ -1,0 +1,26 @@
+"""What the exporter knows of an op's value: the names of the tensors that hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hearth.compiler.ir.ops import Constant
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Quantised rows: integral codes f32[M, K] and scale f32[M, 1]."""
+
+    codes: str
+    scale: str
+
+
+@dataclass(frozen=True)
+class Cached:
+    """A cache: the past f32[1, Hkv, P, D], and the rows of this call f32[1, T, Hkv * D] once written."""
+
+    past: str
+    rows: str = ""
+
+
+Value = str | Coded | Cached | Constant
