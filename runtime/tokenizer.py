@@ -1,4 +1,8 @@
-"""Text to ids and back, by the tokenizer.json in the archive, with special tokens as transformers adds them."""
+"""Text to ids and back, by the tokenizer.json in the archive, with special tokens as transformers adds them.
+
+That file's post-processor decides which tokens (BOS) a text gets; `add_bos_token` of the config is ignored, as
+transformers ignores it where there is a tokenizer.json.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +39,8 @@ class Tokenizer:
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """ids[T] of a text, with the tokens the model's post-processor adds (BOS) unless told otherwise."""
-        try:
-            ids = self.backend.encode(text, add_special_tokens=add_special_tokens).ids
-        except UnicodeEncodeError:  # a lone surrogate, as os.fsdecode makes them
-            raise InputError(
-                "input.text", "the text holds a lone surrogate", expected="text that UTF-8 can hold"
-            ) from None
-        return list(ids)
+        _check_text(text)
+        return list(self.backend.encode(text, add_special_tokens=add_special_tokens).ids)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of ids, all at once (detokenizer.py does it piece by piece)."""
@@ -66,6 +65,18 @@ class Tokenizer:
         return None if text is None else self.token_id(text)
 
 
+def _check_text(text: str) -> None:
+    """Refuse lone surrogates, which undecodable bytes on a command line become."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "input.text",
+            f"the text holds {text[error.start]!a} at index {error.start}",
+            expected="text that UTF-8 can hold",
+        ) from None
+
+
 def parse_tokenizer(tokenizer_json: bytes, tokenizer_config: bytes | None = None) -> Tokenizer:
     """Read the two files of a checkpoint. Slow for large vocabularies (0.4 s for 150,000 entries)."""
     from tokenizers import Tokenizer as Backend
@@ -84,7 +95,6 @@ def parse_tokenizer(tokenizer_json: bytes, tokenizer_config: bytes | None = None
     config = parse_config(tokenizer_config)
     special = special_texts(config)
     _add_tokens(backend, config, special)
-    _apply_bos_eos(backend, config, special)
     return Tokenizer(backend, special)
 
 
@@ -139,27 +149,3 @@ def _add_tokens(backend: Backend, config: Mapping[str, Any], special: Mapping[st
         if new and backend.token_to_id(token.content) is not None:
             add = backend.add_special_tokens if token.special else backend.add_tokens
             add([token])
-
-
-def _apply_bos_eos(backend: Backend, config: Mapping[str, Any], special: Mapping[str, str]) -> None:
-    """`add_bos_token`/`add_eos_token`, where the config gives them, replace the post-processor."""
-    if "add_bos_token" not in config and "add_eos_token" not in config:
-        return
-    from tokenizers.processors import TemplateProcessing
-
-    before = _added(backend, config, special, "bos")
-    after = _added(backend, config, special, "eos")
-    pieces = [*(f"{text}:0" for text, _ in before), "$A:0", *(f"{text}:0" for text, _ in after)]
-    backend.post_processor = TemplateProcessing(
-        single=" ".join(pieces), special_tokens=[*before, *after]
-    )
-
-
-def _added(
-    backend: Backend, config: Mapping[str, Any], special: Mapping[str, str], name: str
-) -> list[tuple[str, int]]:
-    text = special.get(f"{name}_token")
-    if not config.get(f"add_{name}_token") or text is None:
-        return []
-    token = backend.token_to_id(text)
-    return [] if token is None else [(text, token)]
