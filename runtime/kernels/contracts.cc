@@ -127,7 +127,8 @@ void check_weight(const Contract& contract, const int64_t* i, bool paired) {
   if (paired) require(contract, i[0] % 2 == 0, "swiglu needs an even N");
 }
 
-void check_heads(const Contract& contract, int64_t head_dim, int64_t rotary_dim) {
+void check_heads(const Contract& contract, int64_t heads, int64_t head_dim, int64_t rotary_dim) {
+  require(contract, heads > 0 && heads <= 65536 && head_dim > 0 && head_dim <= 4096, "heads or head_dim out of range");
   require(contract, rotary_dim % 2 == 0 && rotary_dim <= head_dim, "rotary_dim is odd or above head_dim");
 }
 
@@ -155,7 +156,7 @@ int variant_of(const Command& c) {
 }
 
 void check_attributes(const Contract& contract, const Command& c) {
-  constexpr int64_t kMost = int64_t{1} << 31;  // keeps every product of three below within 64 bits
+  constexpr int64_t kMost = int64_t{1} << 28;  // with check_heads: keeps every product of sizes within 64 bits
   const int64_t* i = c.ints;
   for (size_t n = 0; n < contract.ints.size(); ++n)
     if (i[n] < 0 || i[n] >= kMost) refuse(contract, "attribute " + std::string(contract.ints[n]) + " out of range");
@@ -170,15 +171,15 @@ void check_attributes(const Contract& contract, const Command& c) {
       require(contract, i[4] <= kSwiGLUActivation, "unknown activation");
       check_weight(contract, i, i[4] == kSwiGLUActivation);
       break;
-    case kRope: check_heads(contract, i[1], i[2]); break;
+    case kRope: check_heads(contract, i[0], i[1], i[2]); break;
     case kAttention:
       require(contract, i[1] > 0 && i[0] % i[1] == 0, "heads is not a multiple of kv_heads");
       [[fallthrough]];
     case kKvWrite: {
       const bool write = c.opcode == kKvWrite;
-      require(contract, s.context > 0 && s.head_dim > 0 && s.head_dim <= 4096, "context or head_dim out of range");
+      require(contract, s.context > 0, "no context");
       require(contract, scheme_of(c) <= kKvInt8, "unknown cache scheme");
-      check_heads(contract, s.head_dim, write ? i[2] : i[3]);
+      check_heads(contract, i[0], s.head_dim, write ? i[2] : i[3]);
       require(contract, !c.operand[1] == !c.operand[2], "cos without sin");
       const bool scales = c.operand[4] && (write || c.operand[6]);
       require(contract, scales || scheme_of(c) != kKvInt8, "an int8 cache needs scales");

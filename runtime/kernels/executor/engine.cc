@@ -1,0 +1,253 @@
+// Binding checks every operand against its region, so that no program can make a kernel leave them.
+#include "executor/engine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+namespace hearth {
+namespace {
+
+constexpr int64_t kMostBytes = int64_t{1} << 46, kMostRows = int64_t{1} << 20, kMostStride = int64_t{1} << 31;
+
+[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
+
+void require(bool holds, const char* what) {
+  if (!holds) refuse(what);
+}
+
+bool has_rows(Kind kind) { return kind == kF32 || kind == kQ8; }
+
+}  // namespace
+
+Engine::Engine(std::span<const std::byte> weights, Sizes sizes, int threads, Isa isa)
+    : weights_(weights), sizes_(sizes), isa_(isa), pool_((require(threads >= 1 && threads <= 1024,
+                                                                  "threads is not in 1..1024"), threads)) {
+  require(reinterpret_cast<uintptr_t>(weights.data()) % 64 == 0, "the weights do not start on a 64-byte boundary");
+  for (int64_t nbytes : {sizes.arena, sizes.io, sizes.kv})
+    require(nbytes >= 0 && nbytes <= kMostBytes, "a region's size is out of range");
+}
+
+Engine::Entry& Engine::at(int entry) {
+  require(entry >= 0 && size_t(entry) < entries_.size(), "no such entry");
+  return entries_[entry];
+}
+
+int64_t Engine::region_nbytes(int region) const {
+  switch (region) {
+    case kWeights: return int64_t(weights_.size());
+    case kArena: return sizes_.arena;
+    case kKvRegion: return sizes_.kv;
+    default: return sizes_.io;
+  }
+}
+
+int Engine::add_entry(const EntryShape& s) {
+  if (io_) throw std::logic_error("the engine is finished");
+  require(s.max_tokens >= 1 && s.max_tokens <= kMostRows, "max_tokens is out of range");
+  require(s.max_logits >= 0 && s.max_logits <= s.max_tokens, "max_logits is above max_tokens");
+  require(s.vocab >= 1 && s.vocab < kMostStride / 4, "vocab is out of range");
+  const auto inside = [&](int64_t offset, int64_t nbytes) {
+    return offset >= 0 && offset % 4 == 0 && offset <= sizes_.io && nbytes <= sizes_.io - offset;
+  };
+  require(inside(s.tokens_offset, s.max_tokens * 4), "the tokens are not inside the io region");
+  require(inside(s.logits_offset, s.max_logits * s.vocab * 4), "the logits are not inside the io region");
+  entries_.push_back({s, {}});
+  return int(entries_.size()) - 1;
+}
+
+int64_t Engine::most_rows(const Entry& entry, int64_t rows) const {
+  return rows == kRowsT ? entry.shape.max_tokens : rows == kRowsR ? entry.shape.max_logits : rows;
+}
+
+// Whether the last command that wrote the place's first byte left q8 records there.
+bool Engine::written_as_q8(const Entry& entry, const OperandPlace& place) const {
+  for (auto bound = entry.commands.rbegin(); bound != entry.commands.rend(); ++bound) {
+    const Contract& contract = *find_contract(bound->command.opcode);
+    for (size_t i = 0; i < contract.operands.size(); ++i) {
+      const auto& out = bound->places[i];
+      if (contract.operands[i].role != kOut || out->region != place.region) continue;
+      const int64_t rows = most_rows(entry, bound->rows);
+      const Extent extent = operand_extent(contract, bound->command, int(i), rows, entry.shape.max_tokens, false);
+      if (place.offset >= out->offset && place.offset < out->offset + extent.nbytes)
+        return contract.operands[i].kind == kQ8;
+    }
+  }
+  return false;
+}
+
+void Engine::check_operand(const Entry& entry, const Contract& contract, const Bound& bound, int operand) const {
+  const OperandSpec& spec = contract.operands[operand];
+  const OperandPlace& place = *bound.places[operand];
+  const auto fail = [&](const std::string& what) {
+    refuse(std::string(contract.name) + ": operand " + std::string(spec.name) + " " + what);
+  };
+  const bool weight = spec.role == kWeight, state = spec.role == kStateRead || spec.role == kStateWrite;
+  const bool fits = weight  ? place.region == kWeights
+                    : state ? place.region == kKvRegion
+                            : place.region == kArena || place.region == kIo;
+  if (!fits) fail("is in region " + std::to_string(place.region) + ", where it cannot be");
+  if (place.stride < 0 || place.stride >= kMostStride) fail("has a stride out of range");
+  const int64_t rows = most_rows(entry, bound.rows), size = region_nbytes(place.region);
+  const Extent extent =
+      operand_extent(contract, bound.command, operand, rows, entry.shape.max_tokens, bound.x_is_q8);
+  const Extent one = operand_extent(contract, bound.command, operand, 1, 1, bound.x_is_q8);
+  if (place.offset < 0 || place.offset > size || extent.nbytes > size - place.offset)
+    fail("needs " + std::to_string(extent.nbytes) + " bytes at " + std::to_string(place.offset) + " of a region of " +
+         std::to_string(size));
+  if (place.offset % extent.alignment || (has_rows(spec.kind) && place.stride % extent.alignment))
+    fail("is not aligned to " + std::to_string(extent.alignment) + " bytes");
+  if (spec.role == kOut) {
+    if (rows > 1 && place.stride < one.nbytes) fail("has rows that overlap");
+    const int64_t tokens = entry.shape.tokens_offset;
+    if (place.region == kIo && place.offset < tokens + entry.shape.max_tokens * 4 &&
+        tokens < place.offset + extent.nbytes)
+      fail("would overwrite the tokens");
+  }
+  if (spec.kind == kTokens && (place.region != kIo || place.offset != entry.shape.tokens_offset))
+    fail("is not the entry's tokens");
+}
+
+// What a run must respect so that this command stays inside its table, caches and scratch.
+void Engine::note_limits(Entry& entry, const Contract& contract, const Bound& bound) const {
+  const Command& command = bound.command;
+  if (command.opcode == kEmbed) entry.token_limit = std::min(entry.token_limit, command.ints[0]);
+  if (const int64_t context = context_of(command); context >= 0) entry.context = std::min(entry.context, context);
+  if (command.opcode == kRope && command.ints[2] > 0)
+    for (int i : {1, 2}) {
+      const int64_t positions = (int64_t(weights_.size()) - bound.places[i]->offset) / (command.ints[2] * 2);
+      entry.context = std::min(entry.context, positions);
+    }
+  if (bound.rows >= 0) entry.fixed_rows = std::max(entry.fixed_rows, bound.rows);
+  (void)contract;
+}
+
+void Engine::add_command(int number, int opcode, int64_t rows,
+                         std::span<const std::optional<OperandPlace>> operands, std::span<const int64_t> ints,
+                         std::span<const float> floats) {
+  if (io_) throw std::logic_error("the engine is finished");
+  Entry& entry = at(number);
+  const Contract* contract = find_contract(opcode);
+  if (!contract) refuse("unknown opcode " + std::to_string(opcode));
+  if (operands.size() != contract->operands.size() || ints.size() != contract->ints.size() ||
+      floats.size() != contract->floats.size())
+    refuse(std::string(contract->name) + ": wrong number of operands or attributes");
+  require(rows >= kRowsR && rows <= entry.shape.max_tokens, "rows is out of range");
+  Bound bound;
+  bound.rows = rows;
+  Command& command = bound.command;
+  command.opcode = opcode;
+  std::ranges::copy(ints, command.ints);
+  std::ranges::copy(floats, command.floats);
+  for (size_t i = 0; i < operands.size(); ++i) {
+    bound.places[i] = operands[i];
+    if (!operands[i]) continue;
+    command.operand[i] = &command;  // present; its address follows in finish()
+    command.stride[i] = operands[i]->stride;
+  }
+  check_attributes(*contract, command);
+  if (contract->operands[0].or_q8) bound.x_is_q8 = written_as_q8(entry, *bound.places[0]);
+  for (size_t i = 0; i < operands.size(); ++i)
+    if (bound.places[i]) check_operand(entry, *contract, bound, int(i));
+  note_limits(entry, *contract, bound);
+  entry.commands.push_back(bound);
+}
+
+std::byte* Engine::region_data(int region) const {
+  switch (region) {
+    case kWeights: return const_cast<std::byte*>(weights_.data());
+    case kArena: return arena_->data();
+    default: return io_->data();
+  }
+}
+
+void Engine::finish() {
+  if (io_) throw std::logic_error("the engine is finished");
+  arena_.emplace(sizes_.arena, true);
+  Pages io(sizes_.io, true);
+  io_.emplace(std::move(io));
+  for (Entry& entry : entries_)
+    for (Bound& bound : entry.commands) {
+      Command& command = bound.command;
+      bound.kernel = choose_kernel(command.opcode, variant_of(command), bound.x_is_q8, isa_);
+      if (!bound.kernel) refuse(std::string(find_contract(command.opcode)->name) + ": no kernel for this variant");
+      for (int i = 0; i < kMaxOperands; ++i)
+        if (bound.places[i] && bound.places[i]->region != kKvRegion)
+          command.operand[i] = region_data(bound.places[i]->region) + bound.places[i]->offset;
+      const size_t need = bound.kernel->scratch(command, most_rows(entry, bound.rows));
+      scratch_stride_ = std::max(scratch_stride_, need);
+    }
+  scratch_stride_ = size_t(align_up(int64_t(scratch_stride_), 4096));
+  scratch_.emplace(scratch_stride_ * threads(), true);
+}
+
+void Engine::revive() {
+  if (pool_.revive()) new (&running_) std::mutex;  // its holder may not exist here
+}
+
+void Engine::check_run(const Entry& entry, const Pages& kv, std::span<const int32_t> tokens, int64_t position,
+                       int64_t rows) const {
+  const auto number = [](int64_t n) { return std::to_string(n); };
+  const EntryShape& shape = entry.shape;
+  const int64_t count = int64_t(tokens.size());
+  if (!scratch_) throw std::logic_error("finish() has not been called");
+  if (int64_t(kv.nbytes()) < sizes_.kv)
+    refuse("the state has " + number(kv.nbytes()) + " bytes, the program needs " + number(sizes_.kv));
+  if (count < 1 || count > shape.max_tokens)
+    refuse(number(count) + " tokens, expected 1.." + number(shape.max_tokens));
+  if (count < entry.fixed_rows) refuse(number(count) + " tokens, the entry takes " + number(entry.fixed_rows));
+  if (rows < 0 || rows > shape.max_logits || rows > count)
+    refuse(number(rows) + " rows of logits, expected at most " + number(std::min(shape.max_logits, count)));
+  if (position < 0 || position > entry.context - count)
+    refuse("position " + number(position) + " and " + number(count) + " tokens, the context holds " +
+           number(entry.context));
+  const int64_t limit = std::min(shape.vocab, entry.token_limit);
+  for (int32_t token : tokens)
+    if (token < 0 || token >= limit) refuse("token id " + number(token) + " is not in [0, " + number(limit) + ")");
+}
+
+struct Engine::Job {
+  Engine& engine;
+  Entry& entry;
+  int64_t tokens, rows, position;
+};
+
+void Engine::work(void* context, int thread) {
+  const Job& job = *static_cast<Job*>(context);
+  Engine& engine = job.engine;
+  Call call{0, job.tokens, job.position, thread, engine.threads(),
+            engine.scratch_->data() + thread * engine.scratch_stride_};
+  bool first = true;
+  for (const Bound& bound : job.entry.commands) {
+    call.rows = bound.rows == kRowsT ? job.tokens : bound.rows == kRowsR ? job.rows : bound.rows;
+    if (call.rows == 0) continue;
+    if (!first) engine.pool_.barrier();
+    first = false;
+    bound.kernel->run(bound.command, call);
+  }
+}
+
+void Engine::run(Pages& kv, int number, std::span<const int32_t> tokens, int64_t position, float* logits,
+                 int64_t rows) {
+  Entry& entry = at(number);
+  check_run(entry, kv, tokens, position, rows);
+  const std::lock_guard lock(running_);
+  for (Bound& bound : entry.commands)
+    for (int i = 0; i < kMaxOperands; ++i)
+      if (bound.places[i] && bound.places[i]->region == kKvRegion)
+        bound.command.operand[i] = kv.data() + bound.places[i]->offset;
+  const EntryShape& shape = entry.shape;
+  std::memcpy(io_->data() + shape.tokens_offset, tokens.data(), tokens.size_bytes());
+  Job job{*this, entry, int64_t(tokens.size()), rows, position};
+  pool_.run(&Engine::work, &job);
+  if (rows) std::memcpy(logits, io_->data() + shape.logits_offset, size_t(rows * shape.vocab) * 4);
+}
+
+std::vector<std::string> Engine::kernel_names(int entry) const {
+  std::vector<std::string> names;
+  for (const Bound& bound : at(entry).commands) names.emplace_back(bound.kernel ? bound.kernel->name : "");
+  return names;
+}
+
+}  // namespace hearth

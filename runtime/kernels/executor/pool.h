@@ -1,0 +1,64 @@
+// The threads of an engine: woken for a run, in step by a barrier, asleep between runs.
+#pragma once
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+namespace hearth {
+
+// A number that threads wait to see change: a short spin, then sleep (futex), since the machine is shared.
+class Signal {
+ public:
+  uint32_t now() const { return value_.load(std::memory_order_acquire); }
+  void wait_while(uint32_t old, int spins);
+  void advance();
+
+ private:
+  std::atomic<uint32_t> value_{0}, sleepers_{0};
+};
+
+class Pool {
+ public:
+  using Work = void (*)(void* context, int thread);
+
+  explicit Pool(int threads);  // the caller is thread 0; threads - 1 are started
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  int threads() const { return threads_; }
+  // In a forked child, where the workers are gone, starts them anew and is true. Call before run(), from one
+  // thread.
+  bool revive();
+  // Every thread does work(context, thread); returns when all have.
+  void run(Work work, void* context);
+  // Inside work: wait until all threads are here.
+  void barrier();
+
+ private:
+  struct Seat {
+    Pool* pool;
+    int thread;
+  };
+  void start();
+  void stop();
+  void serve(int thread);
+
+  const int threads_;
+  int spins_ = 0;
+  pid_t owner_ = 0;
+  std::vector<pthread_t> workers_;
+  std::vector<Seat> seats_;
+  Work work_ = nullptr;
+  void* context_ = nullptr;
+  bool stopping_ = false;
+  alignas(64) Signal start_;
+  alignas(64) Signal phase_;
+  alignas(64) std::atomic<int> arrived_{0};
+};
+
+}  // namespace hearth
