@@ -83,7 +83,7 @@ class ScaledColumnsSource:
 
     @property
     def stored(self) -> str:
-        return self.source.stored
+        return "f32"  # products of f16 values are not f16 values
 
     def rows(self, start: int, stop: int) -> F32:
         gain = self.gain.rows(0, self.gain.shape[0])

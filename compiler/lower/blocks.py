@@ -29,16 +29,16 @@ def halves(n: int, paired: bool) -> tuple[tuple[int, int], ...]:
     return ((0, n // 2), (n // 2, n)) if paired else ((0, n),)
 
 
-def batch_blocks(k: int) -> int:
-    """Blocks per half that are read at once."""
-    return max(1, BATCH_NBYTES // (4 * CHANNELS * max(k, 1)))
+def batch_blocks(k: int, parts: int) -> int:
+    """Blocks per part that are read at once."""
+    return max(1, BATCH_NBYTES // (4 * CHANNELS * max(k, 1) * parts))
 
 
 def batches(n: int, k: int, paired: bool) -> Iterator[tuple[tuple[int, int], ...]]:
     """Row ranges to read together, one per half; all cover the same number of blocks."""
     parts = halves(n, paired)
     rows = parts[0][1] - parts[0][0]
-    step = batch_blocks(k) * CHANNELS
+    step = batch_blocks(k, len(parts)) * CHANNELS
     for low in range(0, rows, step):
         high = min(low + step, rows)
         yield tuple((start + low, start + high) for start, _ in parts)
@@ -51,9 +51,11 @@ def interleave(parts: list[NDArray[Rows]]) -> NDArray[Rows]:
         return parts[0].reshape(blocks, CHANNELS, *parts[0].shape[1:])
     out = np.zeros((blocks, len(parts), CHANNELS, *parts[0].shape[1:]), parts[0].dtype)
     for index, part in enumerate(parts):
-        padded = np.zeros((blocks * CHANNELS, *part.shape[1:]), part.dtype)
-        padded[: part.shape[0]] = part
-        out[:, index] = padded.reshape(blocks, CHANNELS, *part.shape[1:])
+        whole = part.shape[0] // CHANNELS
+        full, rest = part[: whole * CHANNELS], part[whole * CHANNELS :]
+        out[:whole, index] = full.reshape(whole, CHANNELS, *part.shape[1:])
+        if rest.shape[0]:
+            out[whole, index, : rest.shape[0]] = rest
     return out.reshape(blocks * len(parts), CHANNELS, *parts[0].shape[1:])
 
 

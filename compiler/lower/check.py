@@ -121,7 +121,9 @@ class _Check:
         self.index, self.command, logits = -1, None, self.entry.logits
         made = self.memory.defined.get(logits.value)
         self.need(made is not None, "undefined", f"the logits, value {logits.value}")
-        self.need(made is not None and made.place == logits, "io", "the logits were defined elsewhere")
+        self.need(
+            made is not None and made.place == logits, "io", "the logits were defined elsewhere"
+        )
         self.need(self.memory.intact(logits), "clobbered", "the logits")
         wanted = (Rows.R, 1) if self.entry.max_rows[Rows.R] == 1 else (Rows.R,)
         self.need(made is not None and made.rows in wanted, "rows.mismatch", "rows of the logits")
@@ -152,7 +154,9 @@ class _Check:
         self.need(counts[0] == wanted[0], "op.arity", f"{counts[0]} operands, not {wanted[0]}")
         self.need(counts[1:] == wanted[1:], "op.ints", f"{counts[1:]} attributes, not {wanted[1:]}")
         for name, value in zip(contract.ints, command.ints, strict=True):
-            legal = value in list(ENUMS[name]) if name in ENUMS else value >= (name not in MAY_BE_ZERO)
+            legal = (
+                value in list(ENUMS[name]) if name in ENUMS else value >= (name not in MAY_BE_ZERO)
+            )
             self.need(legal, "op.value", f"{name} = {value}")
             self.need(name != "K" or value <= LARGEST_K, "op.value", f"K = {value}")
         self.consistent(dict(zip(contract.ints, command.ints, strict=True)))
@@ -264,7 +268,9 @@ class _Check:
             stepped = operand.stride >= width and operand.stride % 4 == 0
             self.need(stepped, "stride", f"{spec.name}: {operand.stride} for rows of {width} bytes")
             wanted = (most - 1) * operand.stride + width
-        self.need(operand.nbytes == wanted, "extent", f"{spec.name}: {operand.nbytes}, not {wanted}")
+        self.need(
+            operand.nbytes == wanted, "extent", f"{spec.name}: {operand.nbytes}, not {wanted}"
+        )
 
     def state(self, spec: OperandSpec, operand: Operand, ints: Mapping[str, int]) -> None:
         """A cache half that this entry has written, in the form attention expects."""

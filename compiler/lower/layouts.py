@@ -75,9 +75,7 @@ class FloatBlocks:
                 raise ValueError("an f16 layout was asked to pack values that are not f16")
             yield _flat(stored.transpose(0, 2, 1))
 
-    def unpack(
-        self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False
-    ) -> Unpacked:
+    def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
         blocks = np.frombuffer(data, self.dtype).reshape(-1, k, CHANNELS).transpose(0, 2, 1)
         return np.ascontiguousarray(separate(blocks, n, paired), dtype=np.float32)
 
@@ -103,12 +101,12 @@ class Int8Blocks:
             scales.append(interleave([part.scale for part in parts]))
         yield _flat(np.concatenate(scales).astype(np.float32))
 
-    def unpack(
-        self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False
-    ) -> Unpacked:
+    def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
         blocks, columns = block_count(n, paired), self.columns(k)
         words = data[: blocks * CHANNELS * columns].view(np.uint32)
-        rows = np.ascontiguousarray(words.reshape(blocks, columns // 4, CHANNELS).transpose(0, 2, 1))
+        rows = np.ascontiguousarray(
+            words.reshape(blocks, columns // 4, CHANNELS).transpose(0, 2, 1)
+        )
         codes = separate(rows.view(np.int8)[:, :, :k], n, paired)
         return QuantisedRows(codes, None, _scales(data, blocks, n, paired), 0)
 
@@ -152,9 +150,7 @@ class Int4Blocks:
         out[:, head:] = _flat(nibbles.transpose(0, 2, 1)).reshape(blocks, -1)
         return out.reshape(-1)
 
-    def unpack(
-        self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False
-    ) -> Unpacked:
+    def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
         blocks, columns, head = block_count(n, paired), self.columns(k, group), self.head(k, group)
         block = head + columns // 2 * CHANNELS
         body = data[: blocks * block].reshape(blocks, block)

@@ -70,7 +70,9 @@ class WeightTable:
     tensors: dict[Key, PackedTensor] = field(default_factory=dict)
     nbytes: int = 0
 
-    def place(self, constant: Constant, layout: Layout | None, paired: bool = False) -> PackedTensor:
+    def place(
+        self, constant: Constant, layout: Layout | None, paired: bool = False
+    ) -> PackedTensor:
         """Where the constant lies; the same constant in the same form lies there once."""
         key = (constant, layout, paired)
         if key not in self.tensors:

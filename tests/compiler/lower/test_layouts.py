@@ -1,0 +1,151 @@
+"""Packed layouts: unpack is the inverse of pack, nbytes is what pack gives, memory stays bounded, bytes are as documented."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.graphs import CodedSource, Draw
+
+from hearth.compiler.ir.ops import Constant
+from hearth.compiler.ir.tensors import ArraySource, QuantisedRows
+from hearth.compiler.lower.layouts import LAYOUTS, AnySource
+from hearth.compiler.lower.weights import group_of
+from hearth.schemas.commands import Layout
+
+SHAPES = {
+    "one": (1, 1),
+    "one_block": (16, 64),
+    "tail_channels": (33, 64),
+    "tail_k": (16, 172),
+    "tail_both": (50, 200),
+    "one_row_past_a_block": (34, 4),
+}
+FORMS = {
+    "f32": (Layout.F32B16, 0),
+    "f16": (Layout.F16B16, 0),
+    "int8": (Layout.Q8B16, 0),
+    "int4_g32": (Layout.Q4B16, 32),
+    "int4_g64": (Layout.Q4B16, 64),
+    "int4_g128": (Layout.Q4B16, 128),
+}
+
+
+def source(layout: Layout, n: int, k: int, group: int) -> AnySource:
+    draw = Draw(n * 1000 + k)
+    if layout in (Layout.Q8B16, Layout.Q4B16):
+        constant: Constant = draw.coded("w", n, k, 8 if layout is Layout.Q8B16 else 4, group)
+        return constant.value
+    values = draw.array(n, k)
+    return ArraySource(values if layout is Layout.F32B16 else values.astype(np.float16).astype("f4"))
+
+
+def pack(layout: Layout, weight: AnySource, paired: bool) -> NDArray[np.uint8]:
+    return np.concatenate(list(LAYOUTS[layout].chunks(weight, paired)))
+
+
+@pytest.mark.parametrize("paired", [False, True], ids=["plain", "paired"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_unpack_is_the_inverse_of_pack(
+    form: tuple[Layout, int], shape: tuple[int, int], paired: bool
+) -> None:
+    (layout, group), (n, k) = form, shape
+    n += n % 2 if paired else 0
+    weight = source(layout, n, k, group)
+    data = pack(layout, weight, paired)
+    assert data.size == LAYOUTS[layout].nbytes(n, k, group_of(weight), paired)
+    back = LAYOUTS[layout].unpack(data, n, k, group, paired)
+    if isinstance(weight, ArraySource):
+        assert np.array_equal(back, weight.values)
+        return
+    assert isinstance(weight, CodedSource)
+    assert isinstance(back, QuantisedRows)
+    assert np.array_equal(back.codes, weight.all_rows.codes)
+    assert np.array_equal(back.scale, weight.all_rows.scale)
+    assert back.group == group
+    if weight.all_rows.multipliers is None:
+        assert back.multipliers is None
+    else:
+        assert np.array_equal(back.multipliers, weight.all_rows.multipliers)
+
+
+def test_int8_bytes_are_as_documented() -> None:
+    """s8[Kp/4][16][4], scales after all blocks, padding zero."""
+    n, k = 18, 70
+    weight = source(Layout.Q8B16, n, k, 0)
+    codes = weight.quantised(0, n).codes
+    data = pack(Layout.Q8B16, weight, False)
+    blocks = data[: 2 * 16 * 128].view(np.int8).reshape(2, 32, 16, 4)
+    for channel, column in ((0, 0), (5, 3), (15, 69), (16, 4), (17, 68)):
+        stored = blocks[channel // 16, column // 4, channel % 16, column % 4]
+        assert stored == codes[channel, column]
+    assert not blocks[1, :, 2:].any()
+    assert not blocks[:, 18:].any()
+    scale = data[2 * 16 * 128 :].view(np.float32)
+    assert np.array_equal(scale[:n], weight.quantised(0, n).scale)
+    assert not scale[n:].any()
+
+
+def test_int4_bytes_are_as_documented() -> None:
+    """s8 m[Kp/group][16] padded to 64, u8[Kp/8][16][4] of nibbles code + 8, low K = 8p + j, high 8p + 4 + j."""
+    n, k, group = 18, 100, 32
+    weight = source(Layout.Q4B16, n, k, group)
+    rows = weight.quantised(0, n)
+    data = pack(Layout.Q4B16, weight, False)
+    block = 64 + 16 * 64
+    for channel, column in ((0, 0), (1, 4), (15, 99), (16, 7), (17, 12)):
+        base = channel // 16 * block
+        at = base + 64 + column // 8 * 64 + channel % 16 * 4 + column % 4
+        nibble = data[at] >> 4 if column % 8 >= 4 else data[at] & 15
+        assert int(nibble) - 8 == rows.codes[channel, column]
+        multiplier = data[base + column // group * 16 + channel % 16].view(np.int8)
+        assert multiplier == rows.multipliers[channel, column // group]
+    padding = data[block + 64 :][: 16 * 64].reshape(16, 16, 4)[:, 2:]
+    assert (padding == 0x88).all()
+    assert np.array_equal(data[2 * block :].view(np.float32)[:n], rows.scale)
+
+
+def test_paired_blocks_alternate() -> None:
+    """gate block 0, up block 0, gate block 1, ...; each half padded on its own."""
+    half, k = 20, 4
+    values = np.repeat(np.arange(2 * half, dtype=np.float32)[:, None], k, axis=1)
+    blocks = pack(Layout.F32B16, ArraySource(values), True).view(np.float32).reshape(4, k, 16)
+    assert blocks[:, 0, :4].tolist() == [
+        [0, 1, 2, 3],
+        [20, 21, 22, 23],
+        [16, 17, 18, 19],
+        [36, 37, 38, 39],
+    ]
+    assert not blocks[2:, :, 4:].any()
+
+
+def test_values_that_are_not_f16_are_refused() -> None:
+    with pytest.raises(ValueError, match="not f16"):
+        pack(Layout.F16B16, ArraySource(np.full((2, 2), 1.0001, np.float32)), False)
+
+
+@dataclass(frozen=True, eq=False)
+class Endless:
+    """A large float weight made on demand."""
+
+    shape: tuple[int, int]
+    stored: str = "f32"
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        return np.ones((stop - start, self.shape[1]), np.float32)
+
+
+@pytest.mark.parametrize("paired", [False, True], ids=["plain", "paired"])
+def test_packing_takes_bounded_memory(paired: bool) -> None:
+    """160 MB of weight pass through buffers of less than 48 MB."""
+    weight = Endless((80_000, 512))
+    tracemalloc.start()
+    total = sum(chunk.nbytes for chunk in LAYOUTS[Layout.F32B16].chunks(weight, paired))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert total == LAYOUTS[Layout.F32B16].nbytes(80_000, 512, 0, paired)
+    assert peak < 48 << 20
