@@ -1,0 +1,1 @@
+#include "linear/linear_q8_portable.cc"
