@@ -1,0 +1,112 @@
+"""The unfused graph of a decoder-only transformer: one entry `main`, every step its own op."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from hearth.compiler.frontend.config import ModelConfig
+from hearth.compiler.frontend.families import Names, Part
+from hearth.compiler.frontend.rope import rope_tables
+from hearth.compiler.ir.ops import (
+    Add,
+    Attention,
+    Cache,
+    Constant,
+    Embedding,
+    Graph,
+    KVWrite,
+    Linear,
+    Mul,
+    Op,
+    Position,
+    RMSNorm,
+    RoPE,
+    Silu,
+    Tokens,
+)
+from hearth.compiler.ir.tensors import Source
+from hearth.compiler.ir.types import CacheType
+from hearth.schemas.commands import KVKind, KVScheme
+
+Sources = Callable[[str], Source]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What every layer shares."""
+
+    config: ModelConfig
+    names: Names
+    kv: KVScheme
+    sources: Sources
+    position: Position
+    cos: Constant
+    sin: Constant
+
+    def constant(self, name: str) -> Constant:
+        return Constant(name, self.sources(name))
+
+    def norm(self, x: Op, gain: str) -> Op:
+        return RMSNorm(x, self.constant(gain), self.config.norm_eps)
+
+    def linear(self, x: Op, part: Part, layer: int) -> Op:
+        """x @ w^T (+ bias) of one part of a layer."""
+        prefix = self.names.linear(part, layer)
+        y = Linear(x, self.constant(f"{prefix}.weight"))
+        return Add(y, self.constant(f"{prefix}.bias")) if part in self.config.biased else y
+
+    def rope(self, x: Op, heads: int) -> Op:
+        return RoPE(x, self.cos, self.sin, self.position, heads)
+
+    def write(self, x: Op, layer: int, kind: KVKind) -> Op:
+        """The layer's cache with this call's keys or values stored."""
+        config = self.config
+        cache = CacheType(layer, kind, config.kv_heads, config.head_dim, config.context, self.kv)
+        return KVWrite(Cache(cache), x, self.position)
+
+
+def _attention(decoder: Decoder, x: Op, layer: int) -> tuple[Op, Op, Op]:
+    """(y[T, E], K cache, V cache) of the attention block of one layer."""
+    config = decoder.config
+    h = decoder.norm(x, decoder.names.attention_norm.format(layer=layer))
+    q = decoder.rope(decoder.linear(h, Part.Q, layer), config.heads)
+    k = decoder.rope(decoder.linear(h, Part.K, layer), config.kv_heads)
+    keys = decoder.write(k, layer, KVKind.K)
+    values = decoder.write(decoder.linear(h, Part.V, layer), layer, KVKind.V)
+    attended = Attention(
+        q,
+        keys,
+        values,
+        decoder.position,
+        heads=config.heads,
+        scale=float(np.float32(config.head_dim**-0.5)),
+        window=config.window if config.window < config.context else 0,
+    )
+    return Add(x, decoder.linear(attended, Part.O, layer)), keys, values
+
+
+def _ffn(decoder: Decoder, x: Op, layer: int) -> Op:
+    """y[T, E] of the feed-forward block of one layer."""
+    h = decoder.norm(x, decoder.names.ffn_norm.format(layer=layer))
+    gate, up = (decoder.linear(h, part, layer) for part in (Part.GATE, Part.UP))
+    return Add(x, decoder.linear(Mul(Silu(gate), up), Part.DOWN, layer))
+
+
+def build(config: ModelConfig, names: Names, kv: KVScheme, sources: Sources) -> Graph:
+    """main: tokens[T] -> (logits[T, V], k0, v0, k1, v1, ...)."""
+    cos, sin = rope_tables(config.rope, config.context, config.head_dim)
+    tables = Constant("rope.cos", cos), Constant("rope.sin", sin)
+    decoder = Decoder(config, names, kv, sources, Position(), *tables)
+    table = decoder.constant(names.embedding)
+    x: Op = Embedding(table, Tokens())
+    caches: list[Op] = []
+    for layer in range(config.layers):
+        x, keys, values = _attention(decoder, x, layer)
+        caches += [keys, values]
+        x = _ffn(decoder, x, layer)
+    head = table if config.tied else decoder.constant(names.head)
+    logits = Linear(decoder.norm(x, names.final_norm), head)
+    return Graph({"main": (logits, *caches)})

@@ -1,0 +1,15 @@
+"""Llama 2 and 3, TinyLlama, SmolLM and their kin (Touvron et al. 2023, arXiv:2307.09288)."""
+
+from hearth.compiler.frontend.families.family import Family, Part
+from hearth.compiler.frontend.families.windows import no_window
+
+LLAMA = Family(
+    model_type="llama",
+    architectures=("LlamaForCausalLM",),
+    window=no_window,
+    bias_keys={
+        "attention_bias": frozenset({Part.Q, Part.K, Part.V, Part.O}),
+        "mlp_bias": frozenset({Part.GATE, Part.UP, Part.DOWN}),
+    },
+    kv_heads_optional=True,
+)

@@ -1,0 +1,10 @@
+"""Mistral, with and without sliding window (Jiang et al. 2023, arXiv:2310.06825)."""
+
+from hearth.compiler.frontend.families.family import Family
+from hearth.compiler.frontend.families.windows import every_layer
+
+MISTRAL = Family(
+    model_type="mistral",
+    architectures=("MistralForCausalLM",),
+    window=every_layer,
+)

@@ -1,0 +1,11 @@
+"""Qwen2 and Qwen2.5: Llama with a bias on q, k and v (Yang et al. 2024, arXiv:2407.10671)."""
+
+from hearth.compiler.frontend.families.family import Family, Part
+from hearth.compiler.frontend.families.windows import later_layers
+
+QWEN2 = Family(
+    model_type="qwen2",
+    architectures=("Qwen2ForCausalLM",),
+    window=later_layers,
+    biased=frozenset({Part.Q, Part.K, Part.V}),
+)

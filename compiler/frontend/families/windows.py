@@ -1,0 +1,59 @@
+"""Sliding windows as families spell them; every layer must have the same."""
+
+from __future__ import annotations
+
+from hearth.compiler.frontend.fields import Fields
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+def no_window(fields: Fields, layers: int) -> int:
+    """Llama: all layers see everything."""
+    _uniform(fields, layers, FULL)
+    return 0
+
+
+def every_layer(fields: Fields, layers: int) -> int:
+    """Mistral: `sliding_window` holds for all layers; absent means 4096 (as MistralConfig), null none."""
+    absent = "sliding_window" not in fields.values
+    window = fields.optional_integer("sliding_window") or (4096 if absent else 0)
+    _uniform(fields, layers, SLIDING if window else FULL)
+    return window
+
+
+def later_layers(fields: Fields, layers: int) -> int:
+    """Qwen2: where `use_sliding_window`, layers from `max_window_layers` on, or as `layer_types` says."""
+    window = fields.integer("sliding_window", 4096)
+    first = fields.integer("max_window_layers", 28, minimum=0)
+    if not fields.flag("use_sliding_window", False) or _is_null(fields, "sliding_window"):
+        _uniform(fields, layers, FULL)
+        return 0
+    kinds = _layer_types(fields, layers)
+    if kinds is None:
+        kinds = {FULL if layer < first else SLIDING for layer in range(layers)}
+    if len(kinds) > 1:
+        key = "layer_types" if fields.values.get("layer_types") else "max_window_layers"
+        raise fields.unsupported(key, "the same window in every layer")
+    return window if kinds == {SLIDING} else 0
+
+
+def _is_null(fields: Fields, key: str) -> bool:
+    return key in fields.values and fields.values[key] is None
+
+
+def _layer_types(fields: Fields, layers: int) -> set[str] | None:
+    kinds = fields.strings("layer_types")
+    if kinds is None:
+        return None
+    if len(kinds) != layers:
+        raise fields.invalid("layer_types", f"{layers} items, found {len(kinds)}")
+    if not set(kinds) <= {FULL, SLIDING}:
+        raise fields.unsupported("layer_types", f"{FULL} or {SLIDING}")
+    return set(kinds)
+
+
+def _uniform(fields: Fields, layers: int, kind: str) -> None:
+    """The layer types, where given, must agree with the other keys."""
+    kinds = _layer_types(fields, layers)
+    if kinds is not None and kinds != {kind}:
+        raise fields.unsupported("layer_types", f"{kind} for every layer, as the other keys say")

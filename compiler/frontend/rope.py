@@ -1,0 +1,98 @@
+"""RoPE tables cos and sin f32[S, D / 2], as transformers computes them in float32.
+
+Every rounding is explicit: + - * / are IEEE float32; powers, cosines and sines are taken in float64 by the C
+library and rounded to float32 once, so that no vector unit's approximation enters an archive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.compiler.frontend.rope_config import RopeConfig, RopeKind
+
+F32 = NDArray[np.float32]
+BLOCK = 256  # positions per step: Python floats never pile up
+
+
+def inverse_frequencies(rope: RopeConfig, head_dim: int) -> F32:
+    """f[D / 2] = 1 / theta^(2 i / D), scaled by the rules of the rope kind."""
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    powers = np.array([math.pow(rope.theta, float(x)) for x in exponents], np.float32)
+    plain = np.asarray(np.float32(1) / powers, np.float32)
+    return _SCALINGS[rope.kind](rope, plain)
+
+
+def _default(rope: RopeConfig, plain: F32) -> F32:
+    return plain
+
+
+def _linear(rope: RopeConfig, plain: F32) -> F32:
+    """f / factor: positions are interpolated; Chen et al. 2023, arXiv:2306.15595."""
+    return np.asarray(plain / np.float32(rope.factor), np.float32)
+
+
+def _llama3(rope: RopeConfig, plain: F32) -> F32:
+    """Llama 3.1 (arXiv:2407.21783; transformers `_compute_llama3_parameters`): by wavelength 2 pi / f,
+
+    short ones (below original / high) stay, long ones (above original / low) become f / factor, between the
+    two s = (original / wavelength - low) / (high - low) blends: (1 - s) * f / factor + s * f.
+    """
+    one, factor = np.float32(1), np.float32(rope.factor)
+    low, high = rope.low_freq_factor, rope.high_freq_factor
+    wavelength = np.float32(2 * math.pi) / plain
+    slow = np.asarray(plain / factor, np.float32)
+    turns = np.float32(rope.original_context) / wavelength
+    blend = (turns - np.float32(low)) / np.float32(high - low)
+    smooth = (one - blend) * plain / factor + blend * plain
+    is_long = wavelength > np.float32(rope.original_context / low)
+    is_short = wavelength < np.float32(rope.original_context / high)
+    return np.asarray(np.where(is_long, slow, np.where(is_short, plain, smooth)), np.float32)
+
+
+_SCALINGS: dict[RopeKind, Callable[[RopeConfig, F32], F32]] = {
+    RopeKind.DEFAULT: _default,
+    RopeKind.LINEAR: _linear,
+    RopeKind.LLAMA3: _llama3,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RopeTable:
+    """A lazy source f32[S, D / 2] of `function`(position * frequency), computed once when first read."""
+
+    rope: RopeConfig
+    context: int
+    head_dim: int
+    function: Callable[[float], float]
+    stored: str = "f32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.context, self.head_dim // 2)
+
+    def rows(self, start: int, stop: int) -> F32:
+        return self._table[start:stop].copy()
+
+    @cached_property
+    def _table(self) -> F32:
+        frequencies = inverse_frequencies(self.rope, self.head_dim)
+        table = np.empty(self.shape, np.float32)
+        for start in range(0, self.context, BLOCK):
+            stop = min(start + BLOCK, self.context)
+            positions = np.arange(start, stop, dtype=np.float32)
+            angles = (positions[:, None] * frequencies).reshape(-1).tolist()
+            values = np.fromiter(map(self.function, angles), np.float64, len(angles))
+            table[start:stop] = values.reshape(stop - start, -1)
+        return table
+
+
+def rope_tables(rope: RopeConfig, context: int, head_dim: int) -> tuple[RopeTable, RopeTable]:
+    """(cos, sin)."""
+    cos, sin = (RopeTable(rope, context, head_dim, f) for f in (math.cos, math.sin))
+    return cos, sin
