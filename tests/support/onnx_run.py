@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 
 
-def session(model: onnx.ModelProto | str) -> onnxruntime.InferenceSession:
+def session(model: onnx.ModelProto | str, optimise: bool = True) -> onnxruntime.InferenceSession:
+    """One thread; without `optimise` the nodes run as they are written."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     source = model if isinstance(model, str) else model.SerializeToString()
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

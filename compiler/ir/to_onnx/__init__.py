@@ -109,8 +109,9 @@ def _names(builder: Builder, value: Value) -> tuple[str, ...]:
             return (value,)
         case Coded(codes=codes, scale=scale):
             return (codes, scale)
-        case Cached():
-            return (builder.present(value),)
+        case Cached(coded=coded):
+            parts = () if coded is None else (coded.codes, coded.scale)
+            return (builder.present(value), *parts)
         case _:
             return ()
 

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from hearth.compiler.ir.ops import Constant, Embedding, Op
+from hearth.compiler.ir.ops import Constant, Embedding, Op, tensor
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import QuantisedSource
 from hearth.compiler.ir.to_onnx.initializers import (
@@ -25,6 +25,7 @@ from hearth.compiler.ir.to_onnx.initializers import (
 )
 from hearth.compiler.ir.to_onnx.values import Cached, Coded, Value
 from hearth.compiler.ir.types import Dim
+from hearth.schemas.dtypes import DType
 
 
 class Builder:
@@ -117,7 +118,7 @@ class Builder:
             case str():
                 return value
             case Constant():
-                return self.weight(value)
+                return self.floats(value)
         raise TypeError(f"{type(op).__name__} has no plain value")
 
     def coded(self, op: Op) -> Coded | str:
@@ -138,8 +139,19 @@ class Builder:
             raise TypeError(f"{type(op).__name__} is no constant")
         return op
 
+    def floats(self, constant: Constant) -> str:
+        """A float constant as f32, whatever its initializer holds."""
+        name = self.weight(constant)
+        if tensor(constant).dtype is DType.F32:
+            return name
+        made = self.once(("floats", constant))
+        if made is None:
+            made = self.node("Cast", name, to=onnx.TensorProto.FLOAT)
+            self.once(("floats", constant), made)
+        return made
+
     def weight(self, constant: Constant) -> str:
-        """The initializer of a constant: floats, int4 codes, or int8 effective values."""
+        """The initializer of a constant: floats as stored, int4 codes, or int8 effective values."""
         name = constant.name
         if self.once(constant) is None:
             self.initializers += self._put(constant)

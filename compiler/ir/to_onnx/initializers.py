@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -11,6 +11,8 @@ import onnx
 from numpy.typing import NDArray
 
 from hearth.compiler.ir.tensors import QuantisedRows, QuantisedSource, Source
+
+F32 = NDArray[np.float32]
 
 BLOCK_ELEMENTS = 1 << 22
 ALIGNMENT = 4096  # so that an engine can map the data
@@ -66,13 +68,31 @@ def put_array(sink: Sink, name: str, array: NDArray[np.generic]) -> onnx.TensorP
     return sink.put(name, dtype, array.shape, [np.ascontiguousarray(array).tobytes()])
 
 
+def _f32_bytes(rows: F32) -> bytes:
+    return np.ascontiguousarray(rows, np.float32).tobytes()
+
+
+def _f16_bytes(rows: F32) -> bytes:
+    return rows.astype(np.float16).tobytes()
+
+
+def _bf16_bytes(rows: F32) -> bytes:
+    bits = np.ascontiguousarray(rows, np.float32).view(np.uint32)
+    return (bits >> 16).astype(np.uint16).tobytes()
+
+
+FORMATS: Mapping[str, tuple[int, Callable[[F32], bytes]]] = {
+    "f32": (onnx.TensorProto.FLOAT, _f32_bytes),
+    "f16": (onnx.TensorProto.FLOAT16, _f16_bytes),
+    "bf16": (onnx.TensorProto.BFLOAT16, _bf16_bytes),
+}
+
+
 def put_float(sink: Sink, name: str, source: Source) -> list[onnx.TensorProto]:
-    """f32, whatever the checkpoint stores: a pass may have scaled the values."""
-    chunks = (
-        np.ascontiguousarray(source.rows(start, stop), np.float32).tobytes()
-        for start, stop in _row_blocks(source.shape)
-    )
-    return [sink.put(name, onnx.TensorProto.FLOAT, source.shape, chunks)]
+    """In the stored format, which holds the values exactly."""
+    dtype, encode = FORMATS[source.stored]
+    chunks = (encode(source.rows(start, stop)) for start, stop in _row_blocks(source.shape))
+    return [sink.put(name, dtype, source.shape, chunks)]
 
 
 def put_int8(sink: Sink, name: str, source: QuantisedSource) -> list[onnx.TensorProto]:

@@ -15,6 +15,7 @@ from hearth.compiler.ir.to_onnx.builder import Builder
 from hearth.compiler.ir.to_onnx.values import Coded, Value
 from hearth.compiler.ir.types import Dim
 from hearth.schemas.commands import Activation
+from hearth.schemas.dtypes import DType
 
 
 def _tokens(op: ops.Tokens, b: Builder) -> Value:
@@ -33,7 +34,8 @@ def _embedding(op: ops.Embedding, b: Builder) -> Value:
     table, tokens = b.constant(op.table), b.plain(op.tokens)
     rows = b.node("Gather", b.weight(table), tokens, axis=0)
     if not isinstance(table.value, QuantisedSource):
-        return rows
+        stored = ops.tensor(table).dtype
+        return rows if stored is DType.F32 else b.node("Cast", rows, to=onnx.TensorProto.FLOAT)
     scale = b.node("Gather", f"{table.name}.scale", tokens, axis=0)
     return b.node("DequantizeLinear", rows, scale, axis=0)
 
@@ -78,7 +80,7 @@ def _product(op: ops.Linear, b: Builder) -> str:
     weight, x = b.constant(op.weight), b.coded(op.x)
     bias = () if op.bias is None else (b.plain(op.bias),)
     if not isinstance(weight.value, QuantisedSource):
-        return b.node("Gemm", b.plain(op.x), b.weight(weight), *bias, transB=1)
+        return b.node("Gemm", b.plain(op.x), b.floats(weight), *bias, transB=1)
     codes = x.codes if isinstance(x, Coded) else x
     y = b.node("Gemm", codes, _integers(weight, b), transB=1)
     if isinstance(x, Coded):

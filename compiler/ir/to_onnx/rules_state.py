@@ -96,29 +96,24 @@ def rope(op: ops.RoPE, b: Builder) -> Value:
     return _flat(_rotate(_batched(b.plain(op.x), b), op, op.heads, b), b)
 
 
-def _per_head(x: str, heads: int, head_dim: int, b: Builder) -> str:
-    """x[1, T, H * D] as int8 codes times scale, per token and head."""
-    split = b.node("Reshape", x, b.i64(1, -1, heads, head_dim))
-    coded = quantised(split, b)
+def _per_head(x: str, heads: int, head_dim: int, b: Builder) -> tuple[str, Coded]:
+    """x[1, T, H * D] as int8 codes times scale, per token and head; the product and its parts."""
+    coded = quantised(b.node("Reshape", x, b.i64(1, -1, heads, head_dim)), b)
     back = b.node("Mul", coded.codes, coded.scale)
-    return b.node("Reshape", back, b.i64(1, -1, heads * head_dim))
-
-
-def _stored(x: str, kind: CacheType, b: Builder) -> str:
-    """What reading the cache gives back of rows x[1, T, Hkv * D]."""
-    match kind.scheme:
-        case KVScheme.F32:
-            return x
-        case KVScheme.F16:
-            return b.node("Cast", b.node("Cast", x, to=FLOAT16), to=FLOAT)
-        case KVScheme.INT8:
-            return _per_head(x, kind.heads, kind.head_dim, b)
+    return b.node("Reshape", back, b.i64(1, -1, heads * head_dim)), coded
 
 
 def kv_write(op: ops.KVWrite, b: Builder) -> Value:
-    kind = _cache_type(op)
+    """The rows as reading the cache will give them back."""
+    kind, past = _cache_type(op), b.cached(op.cache).past
     rows = _rotate(_batched(b.plain(op.x), b), op, kind.heads, b)
-    return Cached(b.cached(op.cache).past, _stored(rows, kind, b))
+    match kind.scheme:
+        case KVScheme.F32:
+            return Cached(past, rows)
+        case KVScheme.F16:
+            return Cached(past, b.node("Cast", b.node("Cast", rows, to=FLOAT16), to=FLOAT))
+        case KVScheme.INT8:
+            return Cached(past, *_per_head(rows, kind.heads, kind.head_dim, b))
 
 
 def _cache_type(op: ops.Op) -> CacheType:
@@ -131,7 +126,7 @@ def attention(op: ops.Attention, b: Builder) -> Value:
     kind, k, v = _cache_type(op.k), b.cached(op.k), b.cached(op.v)
     q = _rotate(_batched(b.plain(op.q), b), op, op.heads, b)
     if kind.scheme is KVScheme.INT8:
-        q = _per_head(q, op.heads, kind.head_dim, b)
+        q, _ = _per_head(q, op.heads, kind.head_dim, b)
     mask = _mask(op.position, op.window, b)
     inputs = (q, k.rows, v.rows, mask, k.past, v.past)
     sizes = {"q_num_heads": op.heads, "kv_num_heads": kind.heads}

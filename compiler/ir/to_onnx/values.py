@@ -9,7 +9,7 @@ from hearth.compiler.ir.ops import Constant
 
 @dataclass(frozen=True)
 class Coded:
-    """Quantised rows: integral codes f32[M, K] and scale f32[M, 1]."""
+    """Quantised rows: integral codes f32[..., K] and scale f32[..., 1]."""
 
     codes: str
     scale: str
@@ -17,10 +17,14 @@ class Coded:
 
 @dataclass(frozen=True)
 class Cached:
-    """A cache: the past f32[1, Hkv, P, D], and the rows of this call f32[1, T, Hkv * D] once written."""
+    """A cache: the past f32[1, Hkv, P, D], and the rows of this call f32[1, T, Hkv * D] once written.
+
+    `coded`: the rows as int8 codes [1, T, Hkv, D] and scale [1, T, Hkv, 1], where the scheme codes them.
+    """
 
     past: str
     rows: str = ""
+    coded: Coded | None = None
 
 
 Value = str | Coded | Cached | Constant
