@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from hearth.compiler.lower.check_attributes import fault
 from hearth.compiler.lower.check_memory import Definition, Memory, overlap
 from hearth.compiler.lower.check_shapes import (
     SHAPES,
@@ -32,17 +33,7 @@ from hearth.compiler.lower.check_shapes import (
     Table,
     up,
 )
-from hearth.schemas.commands import (
-    BY_NAME,
-    Activation,
-    Contract,
-    Kind,
-    KVKind,
-    KVScheme,
-    Layout,
-    OperandSpec,
-    Role,
-)
+from hearth.schemas.commands import BY_NAME, Activation, Kind, KVKind, OperandSpec, Role
 from hearth.schemas.program import Command, Entry, Operand, Program, Region, Rows
 
 REGIONS: Mapping[Role, tuple[Region, ...]] = {
@@ -52,24 +43,25 @@ REGIONS: Mapping[Role, tuple[Region, ...]] = {
     Role.STATE_READ: (Region.KV,),
     Role.STATE_WRITE: (Region.KV,),
 }
-ENUMS = {"layout": Layout, "activation": Activation, "scheme": KVScheme, "kind": KVKind}
-MAY_BE_ZERO = {"group", "rotary_dim", "window"}
-LARGEST_K = 131_072
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Who read a weight first, and in which form."""
+
+    where: str
+    form: tuple[int | Kind, ...]
 
 
 def check(program: Program) -> None:
     """Raises PlanError at the first fault."""
-    weights: dict[tuple[int, int], str] = {}
+    weights: dict[tuple[int, int], Weight] = {}
     for name, entry in program.entries.items():
         _Check(program, entry, name, weights).run()
-    _disjoint(sorted(weights), weights)
-
-
-def _disjoint(ranges: list[tuple[int, int]], where: Mapping[tuple[int, int], str]) -> None:
-    for before, after in pairwise(ranges):
+    for before, after in pairwise(sorted(weights)):
         if after[0] < before[1]:
-            what = f"bytes {after} overlap {before} of {where[before]}"
-            raise PlanError("weights.overlap", where[after], what)
+            what = f"bytes {after} overlap {before} of {weights[before].where}"
+            raise PlanError("weights.overlap", weights[after].where, what)
 
 
 @dataclass
@@ -77,7 +69,7 @@ class _Check:
     program: Program
     entry: Entry
     name: str
-    weights: dict[tuple[int, int], str]
+    weights: dict[tuple[int, int], Weight]
     memory: Memory = field(default_factory=Memory)
     index: int = -1
     command: Command | None = None
@@ -132,7 +124,9 @@ class _Check:
         contract = BY_NAME.get(command.op)
         if contract is None:
             raise self.fail("op.unknown", repr(command.op))
-        self.well_formed(contract, command)
+        wrong = fault(contract, command)
+        if wrong is not None:
+            raise self.fail(*wrong)
         ints = dict(zip(contract.ints, command.ints, strict=True))
         shapes = SHAPES[command.op](ints)
         pairs = list(zip(contract.operands, command.operands, strict=True))
@@ -147,33 +141,6 @@ class _Check:
         for spec, operand in bound:
             if spec.role in (Role.OUT, Role.STATE_WRITE):
                 self.writes(spec, operand, shapes[spec.name], ints)
-
-    def well_formed(self, contract: Contract, command: Command) -> None:
-        counts = len(command.operands), len(command.ints), len(command.floats)
-        wanted = len(contract.operands), len(contract.ints), len(contract.floats)
-        self.need(counts[0] == wanted[0], "op.arity", f"{counts[0]} operands, not {wanted[0]}")
-        self.need(counts[1:] == wanted[1:], "op.ints", f"{counts[1:]} attributes, not {wanted[1:]}")
-        for name, value in zip(contract.ints, command.ints, strict=True):
-            legal = (
-                value in list(ENUMS[name]) if name in ENUMS else value >= (name not in MAY_BE_ZERO)
-            )
-            self.need(legal, "op.value", f"{name} = {value}")
-            self.need(name != "K" or value <= LARGEST_K, "op.value", f"K = {value}")
-        self.consistent(dict(zip(contract.ints, command.ints, strict=True)))
-        self.need(all(value > 0 for value in command.floats), "op.value", f"{command.floats}")
-        literal = not isinstance(command.rows, Rows)
-        self.need(not literal or command.rows == 1, "rows.bound", f"{command.rows} rows")
-
-    def consistent(self, ints: Mapping[str, int]) -> None:
-        """Integers that only go together."""
-        four_bits = ints.get("layout") == Layout.Q4B16
-        self.need((ints.get("group", 0) > 0) == four_bits, "op.value", "group and layout")
-        self.need(not four_bits or ints["group"] in (32, 64, 128), "op.value", "group")
-        rotary = ints.get("rotary_dim", 0)
-        self.need(rotary % 2 == 0 and rotary <= ints.get("head_dim", 0), "op.value", "rotary_dim")
-        self.need(ints.get("heads", 1) % ints.get("kv_heads", 1) == 0, "op.value", "heads")
-        paired = ints.get("activation") == Activation.SWIGLU
-        self.need(not paired or ints["N"] % 2 == 0, "op.value", "N of a paired weight is odd")
 
     def present(self, spec: OperandSpec, operand: Operand | None, shape: Shape) -> None:
         if isinstance(shape, Absent):
@@ -213,8 +180,7 @@ class _Check:
         elif operand.region is Region.WEIGHTS:
             vector = Flat(4 * shape.columns, 4) if isinstance(shape, Matrix) else shape
             self.flat(spec, operand, vector)
-            at = operand.offset, operand.offset + operand.nbytes
-            self.weights.setdefault(at, f"{self.name}[{self.index}] {spec.name}")
+            self.weight(spec, operand, ints)
         elif isinstance(shape, Matrix):
             self.matrix(spec, operand, shape)
 
@@ -229,6 +195,17 @@ class _Check:
             whole = operand.nbytes % (4 * shape.columns) == 0
             enough = operand.nbytes >= 4 * shape.columns * shape.positions
             self.need(whole and enough, "extent", f"{spec.name}: {operand.nbytes}")
+
+    def weight(self, spec: OperandSpec, operand: Operand, ints: Mapping[str, int]) -> None:
+        """The same bytes are read in the same form by all."""
+        form: tuple[int | Kind, ...] = (Kind.F32, operand.nbytes)
+        if Kind.PACKED in spec.kinds:
+            paired = ints.get("activation") == Activation.SWIGLU
+            form = (*(ints[name] for name in ("N", "K", "layout", "group")), int(paired))
+        at = operand.offset, operand.offset + operand.nbytes
+        first = self.weights.setdefault(at, Weight(f"{self.name}[{self.index}] {spec.name}", form))
+        same = first.form == form
+        self.need(same, "weights.overlap", f"{spec.name} is read otherwise by {first.where}")
 
     def matrix(self, spec: OperandSpec, operand: Operand, shape: Matrix) -> None:
         """Rows of an earlier result, or columns of them."""

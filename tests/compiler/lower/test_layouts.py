@@ -40,7 +40,9 @@ def source(layout: Layout, n: int, k: int, group: int) -> AnySource:
         constant: Constant = draw.coded("w", n, k, 8 if layout is Layout.Q8B16 else 4, group)
         return constant.value
     values = draw.array(n, k)
-    return ArraySource(values if layout is Layout.F32B16 else values.astype(np.float16).astype("f4"))
+    return ArraySource(
+        values if layout is Layout.F32B16 else values.astype(np.float16).astype("f4")
+    )
 
 
 def pack(layout: Layout, weight: AnySource, paired: bool) -> NDArray[np.uint8]:

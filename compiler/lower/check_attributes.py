@@ -1,0 +1,58 @@
+"""Whether a command has its contract's form: counts, ranges, and integers that only go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+
+from hearth.schemas.commands import Activation, Contract, KVKind, KVScheme, Layout
+from hearth.schemas.program import Command, Rows
+
+Fault = tuple[str, str]  # code, what was found
+
+ENUMS: Mapping[str, type[IntEnum]] = {
+    "layout": Layout,
+    "activation": Activation,
+    "scheme": KVScheme,
+    "kind": KVKind,
+}
+MAY_BE_ZERO = frozenset({"group", "rotary_dim", "window"})
+GROUPS = (32, 64, 128)
+LARGEST_K = 131_072  # int32 sums of int8 products
+
+
+def fault(contract: Contract, command: Command) -> Fault | None:
+    """The first fault, None where there is none."""
+    return _counts(contract, command) or next(_values(contract, command), None)
+
+
+def _counts(contract: Contract, command: Command) -> Fault | None:
+    if len(command.operands) != len(contract.operands):
+        return "op.arity", f"{len(command.operands)} operands, not {len(contract.operands)}"
+    found = len(command.ints), len(command.floats)
+    wanted = len(contract.ints), len(contract.floats)
+    return None if found == wanted else ("op.ints", f"{found} attributes, not {wanted}")
+
+
+def _values(contract: Contract, command: Command) -> Iterator[Fault]:
+    ints = dict(zip(contract.ints, command.ints, strict=True))
+    for name, value in ints.items():
+        legal = value in list(ENUMS[name]) if name in ENUMS else value >= (name not in MAY_BE_ZERO)
+        if not legal or (name == "K" and value > LARGEST_K):
+            yield "op.value", f"{name} = {value}"
+    yield from (("op.value", what) for wrong, what in _pairs(ints) if wrong)
+    if any(value <= 0 for value in command.floats):
+        yield "op.value", f"{command.floats}"
+    if not isinstance(command.rows, Rows) and command.rows != 1:
+        yield "rows.bound", f"{command.rows} rows"
+
+
+def _pairs(ints: Mapping[str, int]) -> Iterator[tuple[bool, str]]:
+    """What is wrong about integers together."""
+    group, four_bits = ints.get("group", 0), ints.get("layout") == Layout.Q4B16
+    yield (group in GROUPS) != four_bits or (group > 0) != four_bits, f"group {group}"
+    rotary = ints.get("rotary_dim", 0)
+    yield rotary % 2 != 0 or rotary > ints.get("head_dim", 0), f"rotary_dim {rotary}"
+    yield ints.get("heads", 1) % ints.get("kv_heads", 1) != 0, "heads over kv_heads"
+    odd = ints.get("N", 0) % 2 != 0
+    yield odd and ints.get("activation") == Activation.SWIGLU, "N of a paired weight is odd"

@@ -1,0 +1,129 @@
+"""Property: moving any live buffer of a valid plan onto another is refused; moving it to free bytes is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from support.graphs import Tiny
+from support.programs import lowered
+
+from hearth.compiler.lower import check
+from hearth.compiler.lower.check_shapes import PlanError
+from hearth.schemas.commands import KVScheme
+from hearth.schemas.program import Command, Entry, Operand, Program, Region
+
+PROGRAM = lowered(Tiny(bias=True, tied=False, kv=KVScheme.INT8)).program
+ENTRIES = sorted(PROGRAM.entries)
+ROOM = 4096  # free bytes added to the arena, so that buffers can also move to harmless places
+
+
+def roomy(name: str) -> Entry:
+    entry = PROGRAM.entries[name]
+    return replace(entry, arena_nbytes=entry.arena_nbytes + ROOM)
+
+
+def in_arena(entry: Entry) -> list[tuple[int, int, Operand]]:
+    """Every arena operand with its command and slot."""
+    return [
+        (at, slot, operand)
+        for at, command in enumerate(entry.commands)
+        for slot, operand in enumerate(command.operands)
+        if operand is not None and operand.region is Region.ARENA
+    ]
+
+
+def spans(entry: Entry) -> dict[int, tuple[int, int, int, int]]:
+    """First use, last use, offset and bytes of every arena value, by the operands of the whole buffer."""
+    found: dict[int, tuple[int, int, int, int]] = {}
+    for at, _, operand in in_arena(entry):
+        first, _, offset, nbytes = found.get(operand.value, (at, at, operand.offset, operand.nbytes))
+        found[operand.value] = (first, at, offset, nbytes)
+    return found
+
+
+def with_entry(name: str, entry: Entry) -> Program:
+    return replace(PROGRAM, entries={**PROGRAM.entries, name: entry})
+
+
+def shifted(entry: Entry, value: int, by: int) -> Entry:
+    """The whole buffer of a value, views included, moved."""
+
+    def move(operand: Operand | None) -> Operand | None:
+        if operand is None or operand.region is not Region.ARENA or operand.value != value:
+            return operand
+        return replace(operand, offset=operand.offset + by)
+
+    commands = tuple(
+        replace(command, operands=tuple(move(operand) for operand in command.operands))
+        for command in entry.commands
+    )
+    return replace(entry, commands=commands)
+
+
+@given(st.sampled_from(ENTRIES), st.data())
+def test_a_buffer_moved_onto_a_live_one_is_refused(name: str, data: st.DataObject) -> None:
+    entry = roomy(name)
+    live = spans(entry)
+    value = data.draw(st.sampled_from(sorted(live)))
+    first, last, offset, nbytes = live[value]
+    to = 64 * data.draw(st.integers(0, (entry.arena_nbytes - nbytes) // 64))
+    assume(to != offset)
+    collides = any(
+        first <= other_last and other_first <= last and to < place + size and place < to + nbytes
+        for other, (other_first, other_last, place, size) in live.items()
+        if other != value
+    )
+    program = with_entry(name, shifted(entry, value, to - offset))
+    if collides:
+        with pytest.raises(PlanError) as refused:
+            check(program)
+        assert refused.value.code in ("clobbered", "aliased")
+    else:
+        check(program)
+
+
+@given(st.sampled_from(ENTRIES), st.data())
+def test_one_operand_alone_cannot_move(name: str, data: st.DataObject) -> None:
+    """A read away from its definition, or a definition away from its reads, is refused."""
+    entry = roomy(name)
+    at, slot, operand = data.draw(st.sampled_from(in_arena(entry)))
+    offset = 4 * data.draw(st.integers(-16, entry.arena_nbytes // 4))
+    uses = [each for _, _, each in in_arena(entry) if each.value == operand.value]
+    assume(offset != operand.offset and len(uses) > 1)
+    command = entry.commands[at]
+    view = operand.offset != min(each.offset for each in uses) or operand.nbytes != uses[0].nbytes
+    assume(not view)  # a view may slide inside its buffer
+    moved = replace(operand, offset=offset)
+    operands = (*command.operands[:slot], moved, *command.operands[slot + 1 :])
+    commands = list(entry.commands)
+    commands[at] = replace(command, operands=operands)
+    with pytest.raises(PlanError):
+        check(with_entry(name, replace(entry, commands=tuple(commands))))
+
+
+@given(st.sampled_from(ENTRIES), st.data())
+def test_commands_swapped_are_refused_or_independent(name: str, data: st.DataObject) -> None:
+    """Two neighbours may change places only where neither needs the other."""
+    entry = PROGRAM.entries[name]
+    at = data.draw(st.integers(0, len(entry.commands) - 2))
+    first, second = entry.commands[at : at + 2]
+    swapped = (*entry.commands[:at], second, first, *entry.commands[at + 2 :])
+    program = with_entry(name, replace(entry, commands=swapped))
+    if values(first, results=True) & values(second, results=False):
+        with pytest.raises(PlanError):
+            check(program)
+
+
+def values(command: Command, results: bool) -> set[int]:
+    """What a command defines, or reads."""
+    from hearth.schemas.commands import BY_NAME, Role
+
+    pairs = zip(BY_NAME[command.op].operands, command.operands, strict=True)
+    return {
+        operand.value
+        for spec, operand in pairs
+        if operand is not None and (spec.role in (Role.OUT, Role.STATE_WRITE)) == results
+    } - {-1}
