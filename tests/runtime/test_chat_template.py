@@ -35,7 +35,7 @@ NEED_TOOLS = {
     "CohereForAI-c4ai-command-r-plus-tool_use": {"tools": [TOOL]},
     "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": {"tools": [TOOL]},
     "NousResearch-Hermes-3-Llama-3.1-8B-tool_use": {"tools": [TOOL]},
-    "fireworks-ai-llama-3-firefunction-v2": {"functions": "look(where)"},
+    "fireworks-ai-llama-3-firefunction-v2": {"functions": "look(where)", "datetime": "now"},
 }
 # Those that do not take a system message: by their own words, and by a fault of the template.
 FAIL = {
