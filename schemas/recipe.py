@@ -34,7 +34,7 @@ class Gates:
 class Recipe:
     """Everything `hearth compile` may vary; equal recipes over equal sources give equal bytes.
 
-    `embeddings` None: as the weights scheme suggests. `context` None: what the source was trained for.
+    `embeddings`, `activations` None: as the weights scheme suggests. `context` None: what the source was trained for.
     """
 
     source: str
@@ -42,7 +42,7 @@ class Recipe:
     weights: WeightsName = "int4"
     embeddings: WeightsName | None = None
     group_size: GroupSize = 32
-    activations: ActivationsName = "dynamic"
+    activations: ActivationsName | None = None
     kv: KVName = "int8"
     context: Annotated[int, Bounds(1)] | None = None
     target: str = "native"
