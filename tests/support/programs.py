@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from support.graphs import Tiny, decoder
-
 from hearth.compiler.lower import Lowered, lower
 from hearth.compiler.lower.targets import TARGETS
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes
 from hearth.compiler.quantize import Scheme, quantize
 from hearth.compiler.quantize.schemes import F32, INT4_G32, INT8
 from hearth.schemas.commands import KVScheme
+from support.graphs import Tiny, decoder
 
 SWITCHABLE = tuple(p.name for p in (*FLOAT_PASSES, *QUANTISED_PASSES) if not p.required)
 TARGET = TARGETS["x86-64-avx512vnni"]

@@ -1,4 +1,4 @@
-"""Packed layouts: unpack is the inverse of pack, nbytes is what pack gives, memory stays bounded, bytes are as documented."""
+"""Packed layouts: unpack inverts pack, sizes and bytes are as documented, memory stays bounded."""
 
 from __future__ import annotations
 

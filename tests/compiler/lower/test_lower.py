@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from support.graphs import Tiny
 from support.programs import FLOAT, INT4, SWITCHABLE, lowered
@@ -118,5 +120,5 @@ def test_the_kv_layout_holds_every_layer_in_order() -> None:
     spans = layout.spans()
     assert len(spans) == 12
     assert all(span.offset % 64 == 0 for span in spans)
-    assert all(a.end <= b.offset for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a.end <= b.offset for a, b in pairwise(spans))
     assert spans[-1].end <= layout.nbytes
