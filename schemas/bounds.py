@@ -14,3 +14,13 @@ class Bounds:
 
     low: float
     high: float = math.inf
+
+
+def is_integer(value: object) -> bool:
+    """An integer of a size that every reader can hold; True and False are none."""
+    return type(value) is int and -LARGEST <= value <= LARGEST
+
+
+def is_number(value: object) -> bool:
+    """An integer or a finite float."""
+    return is_integer(value) or (type(value) is float and math.isfinite(value))

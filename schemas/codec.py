@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
+from operator import call
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgpack
 
-from hearth.schemas.bounds import LARGEST, Bounds
+from hearth.schemas.bounds import LARGEST, Bounds, is_number
 from hearth.schemas.errors import ArchiveError
 from hearth.schemas.kv_layout import Span
 from hearth.schemas.program import Command, Operand
@@ -29,7 +30,10 @@ Decode = Callable[[Any], Any]
 
 POSITIONAL: frozenset[type] = frozenset({Operand, Command, Section, Span, TensorEntry})
 PLAIN: Mapping[type, str] = {
-    str: "a string", bool: "true or false", bytes: "bytes", NoneType: "nil",
+    str: "a string",
+    bool: "true or false",
+    bytes: "bytes",
+    NoneType: "nil",
 }
 # A section of structured data larger than this is refused before it is decoded.
 MAX_STRUCTURED_NBYTES = 4 << 20
@@ -100,7 +104,7 @@ def unpack(data: bytes | memoryview, root: str, where: str = "") -> Any:
             data, raw=False, strict_map_key=True, max_ext_len=0, object_pairs_hook=_pairs, **limits
         )
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
-        detail = reprlib.repr(str(error) or type(error).__name__)
+        detail = (str(error) or type(error).__name__)[:80]
         raise _error(f"{root} is not msgpack ({detail})", "one msgpack value", where) from None
 
 
@@ -174,10 +178,12 @@ def _integer(low: float, high: float) -> Decode:
 
 
 def _number(low: float, high: float) -> Decode:
-    expected = "a finite number" if high == math.inf and low else f"a finite number from {low} to {high}"
+    expected = (
+        "a finite number" if high == math.inf and low else f"a finite number from {low} to {high}"
+    )
 
     def decode_number(data: Any) -> Any:
-        if type(data) in (float, int) and math.isfinite(data) and low <= data <= high:
+        if is_number(data) and low <= data <= high:
             return float(data)
         raise _refuse(data, expected)
 
@@ -208,6 +214,8 @@ def _union(members: tuple[tuple[type, Decode], ...]) -> Decode:
     by_wire = dict(members)
     assert len(by_wire) == len(members), members
     names = " or ".join("nil" if wire is NoneType else wire.__name__ for wire in by_wire)
+    if float in by_wire:
+        by_wire.setdefault(int, by_wire[float])
 
     def decode_union(data: Any) -> Any:
         member = by_wire.get(type(data))
@@ -222,15 +230,22 @@ def _array(item: Decode) -> Decode:
     def decode_array(data: Any) -> Any:
         if type(data) is not list:
             raise _refuse(data, "an array")
-        values = []
         try:
-            for each in data:
-                values.append(item(each))
+            return tuple(map(item, data))
         except Refused as refused:
-            raise refused.under(f"[{len(values)}]") from None
-        return tuple(values)
+            raise refused.under(f"[{_culprit([item] * len(data), data)}]") from None
 
     return decode_array
+
+
+def _culprit(members: Sequence[Decode], data: Sequence[Any]) -> int:
+    """The place of the first item that its member refuses: sought only once decoding has failed."""
+    for place, (member, each) in enumerate(zip(members, data, strict=True)):
+        try:
+            member(each)
+        except Refused:
+            return place
+    raise AssertionError("no item is refused")
 
 
 def _map(key: Decode, item: Decode) -> Decode:
@@ -259,18 +274,16 @@ def _fields(kind: Any) -> tuple[tuple[str, Decode], ...]:
 
 def _positional(kind: Any) -> Decode:
     members = _fields(kind)
+    decoders = [member for _, member in members]
     expected = f"an array of {len(members)}: {', '.join(name for name, _ in members)}"
 
     def decode_positional(data: Any) -> Any:
         if type(data) is not list or len(data) != len(members):
             raise _refuse(data, expected)
-        values = []
         try:
-            for (_, member), each in zip(members, data, strict=True):
-                values.append(member(each))
+            return kind(*map(call, decoders, data))
         except Refused as refused:
-            raise refused.under(f".{members[len(values)][0]}") from None
-        return kind(*values)
+            raise refused.under(f".{members[_culprit(decoders, data)][0]}") from None
 
     return decode_positional
 

@@ -108,30 +108,39 @@ _READ, _WRITE = Role.STATE_READ, Role.STATE_WRITE
 CONTRACTS: tuple[Contract, ...] = (
     # y[T, K] = row tokens[t] of table[N, K]
     Contract(
-        1, "embed",
+        1,
+        "embed",
         (_in("tokens", Kind.TOKENS), _weight("table", Kind.PACKED), _out("y")),
         ("N", "K", "layout", "group"),
     ),
     # y[M, K] = rms_norm(x) (* gain)
     Contract(
-        2, "rms_norm",
+        2,
+        "rms_norm",
         (_in("x"), _weight("gain", Kind.VECTOR, True), _out("y")),
-        ("K",), ("eps",),
+        ("K",),
+        ("eps",),
     ),
     # y = quantize(rms_norm(x) (* gain))
     Contract(
-        3, "rms_norm_quantize",
+        3,
+        "rms_norm_quantize",
         (_in("x"), _weight("gain", Kind.VECTOR, True), _out("y", Kind.Q8)),
-        ("K",), ("eps",),
+        ("K",),
+        ("eps",),
     ),
     # y = quantize(x)
     Contract(4, "quantize", (_in("x"), _out("y", Kind.Q8)), ("K",)),
     # y[M, N] = activation(x[M, K] @ w[N, K]^T + bias) + residual; SWIGLU: y[M, N / 2], w paired
     Contract(
-        5, "linear",
+        5,
+        "linear",
         (
-            _in("x", Kind.F32, Kind.Q8), _weight("w", Kind.PACKED),
-            _weight("bias", Kind.VECTOR, True), _in("residual", optional=True), _out("y"),
+            _in("x", Kind.F32, Kind.Q8),
+            _weight("w", Kind.PACKED),
+            _weight("bias", Kind.VECTOR, True),
+            _in("residual", optional=True),
+            _out("y"),
         ),
         ("N", "K", "layout", "group", "activation"),
     ),
@@ -142,26 +151,34 @@ CONTRACTS: tuple[Contract, ...] = (
     Contract(9, "swiglu", (_in("gate"), _in("up"), _out("y")), ("N",)),
     # y[M, H * D] = rope(x) at the rows' positions
     Contract(
-        10, "rope",
+        10,
+        "rope",
         (_in("x"), _weight("cos", Kind.TABLE), _weight("sin", Kind.TABLE), _out("y")),
         ("heads", "head_dim", "rotary_dim"),
     ),
     # cache[position .. position + T) = x[T, Hkv * D] (rotated where tables are given)
     Contract(
-        11, "kv_write",
+        11,
+        "kv_write",
         (
-            _in("x"), *_TABLES,
-            _state("cache", _WRITE, Kind.KV), _state("scales", _WRITE, Kind.KV_SCALE, True),
+            _in("x"),
+            *_TABLES,
+            _state("cache", _WRITE, Kind.KV),
+            _state("scales", _WRITE, Kind.KV_SCALE, True),
         ),
         ("heads", "head_dim", "rotary_dim", "context", "scheme", "kind"),
     ),
     # y[T, H * D] = causal attention of q[T, H * D] (rotated where tables are given) over the cache
     Contract(
-        12, "attention",
+        12,
+        "attention",
         (
-            _in("q"), *_TABLES,
-            _state("k", _READ, Kind.KV), _state("k_scales", _READ, Kind.KV_SCALE, True),
-            _state("v", _READ, Kind.KV), _state("v_scales", _READ, Kind.KV_SCALE, True),
+            _in("q"),
+            *_TABLES,
+            _state("k", _READ, Kind.KV),
+            _state("k_scales", _READ, Kind.KV_SCALE, True),
+            _state("v", _READ, Kind.KV),
+            _state("v_scales", _READ, Kind.KV_SCALE, True),
             _out("y"),
         ),
         ("heads", "kv_heads", "head_dim", "rotary_dim", "context", "scheme", "window"),

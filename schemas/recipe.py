@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ ActivationsName = Literal["none", "dynamic"]
 KVName = Literal["f32", "f16", "int8"]
 MethodName = Literal["rtn"]
 GroupSize = Literal[32, 64, 128]
+PATHS = ("source", "output", "calibration")
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Gates:
 class Recipe:
     """Everything `hearth compile` may vary; equal recipes over equal sources give equal bytes.
 
-    `embeddings`, `activations` None: as the weights scheme suggests. `context` None: what the source was trained for.
+    `embeddings`, `activations` None: as the weights scheme suggests. `context` None: what the source was
+    trained for. Paths in a recipe's file start from its folder.
     """
 
     source: str
@@ -52,25 +55,33 @@ class Recipe:
 
 
 def parse_recipe(
-    text: str, where: str = "recipe", overrides: Mapping[str, Any] | None = None
+    text: str,
+    where: str = "recipe",
+    overrides: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
 ) -> Recipe:
-    """The recipe of a TOML text; `overrides` (the command line) win over its keys, None leaves them."""
+    """The recipe of a TOML text; `overrides` (the command line) win over its keys, None leaves them.
+
+    With a folder, relative paths of the text start there; those of the overrides stay as they are.
+    """
     try:
         data: dict[str, Any] = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError("recipe.syntax", f"not TOML: {error}", where=where) from None
+    if folder is not None:
+        data |= {key: str(folder / data[key]) for key in PATHS if isinstance(data.get(key), str)}
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     return make_recipe({**data, **given}, where)
 
 
 def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe in a file. Its paths are left as written."""
+    """The recipe in a file."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         remedy = "give the path of a TOML file"
         raise UsageError("recipe.unreadable", str(error), where=str(path), remedy=remedy) from None
-    return parse_recipe(text, str(path), overrides)
+    return parse_recipe(text, str(path), overrides, path.parent)
 
 
 def make_recipe(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -78,9 +89,18 @@ def make_recipe(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
     problem = first_problem("recipe", data)
     if problem is not None:
         raise _refusal(problem, where)
+    return decode(Recipe, with_defaults(data), "recipe", where)
+
+
+def with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The same recipe with the keys it leaves out."""
     defaults = encode(Recipe(source="", output=""))
-    gates = {**defaults["gates"], **data.get("gates", {})}
-    return decode(Recipe, {**defaults, **data, "gates": gates}, "recipe", where)
+    filled = {key: defaults[key] for key in defaults if key not in ("source", "output")} | dict(
+        data
+    )
+    if isinstance(filled["gates"], Mapping):
+        filled["gates"] = {**defaults["gates"], **filled["gates"]}
+    return filled
 
 
 def _refusal(problem: Any, where: str) -> UsageError:
@@ -92,20 +112,33 @@ def _refusal(problem: Any, where: str) -> UsageError:
             key = next(key for key in problem.instance if key not in known)
             near = difflib.get_close_matches(str(key), known, 1)
             return UsageError(
-                "recipe.unknown_key", f"unknown key {f'{path}.' if path else ''}{key}",
-                expected=f"one of {', '.join(known)}", where=where,
+                "recipe.unknown_key",
+                f"unknown key {f'{path}.' if path else ''}{key}",
+                expected=f"one of {', '.join(known)}",
+                where=where,
                 remedy=f"did you mean {near[0]}?" if near else "remove it",
             )
         case "required":
             key = next(key for key in problem.validator_value if key not in problem.instance)
             return UsageError(
-                "recipe.missing_key", f"{key} is missing", expected=f"{key} = ...", where=where,
+                "recipe.missing_key",
+                f"{key} is missing",
+                expected=f"{key} = ...",
+                where=where,
                 remedy="set it in the recipe or give it on the command line",
             )
         case "enum":
-            expected = f"one of {', '.join(str(value) for value in problem.validator_value if value)}"
+            expected = (
+                f"one of {', '.join(str(value) for value in problem.validator_value if value)}"
+            )
         case "type":
-            expected = f"a value of type {problem.validator_value}"
+            types = problem.validator_value  # one, or one and null, which TOML does not have
+            expected = f"a value of type {types if isinstance(types, str) else types[0]}"
+        case "minimum" | "maximum":
+            words = {"minimum": "at least", "maximum": "at most"}
+            expected = f"{words[problem.validator]} {problem.validator_value}"
         case _:
             expected = f"{problem.validator} {problem.validator_value}"
-    return UsageError("recipe.value", f"{path} = {problem.instance!r}", expected=expected, where=where)
+    return UsageError(
+        "recipe.value", f"{path} = {reprlib.repr(problem.instance)}", expected=expected, where=where
+    )

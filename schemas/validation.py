@@ -7,11 +7,11 @@ compiler and the tests have; a device that only runs models decodes strictly wit
 from __future__ import annotations
 
 import json
-import math
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from hearth.schemas.bounds import is_integer, is_number
 from hearth.schemas.errors import MissingError
 
 NAMES = ("manifest", "program", "kv_layout", "recipe", "weights_index")
@@ -32,7 +32,9 @@ def validator(name: str) -> Any:
         import jsonschema
     except ImportError:
         remedy = "pip install 'hearth[compiler]'"
-        raise MissingError("missing.jsonschema", "jsonschema is not installed", remedy=remedy) from None
+        raise MissingError(
+            "missing.jsonschema", "jsonschema is not installed", remedy=remedy
+        ) from None
     base = jsonschema.Draft202012Validator
     types = base.TYPE_CHECKER.redefine("integer", _is_integer).redefine("number", _is_number)
     return jsonschema.validators.extend(base, type_checker=types)(schema(name))
@@ -50,8 +52,8 @@ def first_problem(name: str, data: Any) -> Any | None:
 
 
 def _is_integer(_checker: Any, value: Any) -> bool:
-    return type(value) is int
+    return is_integer(value)
 
 
 def _is_number(_checker: Any, value: Any) -> bool:
-    return type(value) is int or (type(value) is float and math.isfinite(value))
+    return is_number(value)

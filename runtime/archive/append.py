@@ -37,12 +37,11 @@ def append(
         _lock(descriptor, place)
         _append(descriptor, _read(descriptor, place), sections, files)
     finally:
+        _unlock(descriptor)  # the mapping, too, keeps the open file and with it the lock
         os.close(descriptor)
 
 
-def _append(
-    descriptor: int, old: Container, sections: Iterable[NewSection], files: Files
-) -> None:
+def _append(descriptor: int, old: Container, sections: Iterable[NewSection], files: Files) -> None:
     end = old.header.file_nbytes
     kept = (*old.directory.sections, _retired(old))
     stream = SectionStream(old.path, descriptor, files, end, kept)
@@ -73,8 +72,13 @@ def _retired(old: Container) -> Section:
     return Section(f"retired/{count + 1}", Kind.RETIRED, start, nbytes, digest)
 
 
+def _unlock(descriptor: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
 def _lock(descriptor: int, path: Path) -> None:
-    """One append at a time; the lock goes with the descriptor."""
+    """One append at a time."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

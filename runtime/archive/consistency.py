@@ -27,7 +27,13 @@ def check_consistency(
 ) -> None:
     """Refuses the first disagreement between the parts: ArchiveError archive.inconsistent."""
     _same("manifest.format", manifest.format, "the format version", FORMAT_VERSION, where)
-    _same("manifest.entries", sorted(manifest.entries), "the program's", sorted(program.entries), where)
+    _same(
+        "manifest.entries",
+        sorted(manifest.entries),
+        "the program's",
+        sorted(program.entries),
+        where,
+    )
     _same("kv_layout.nbytes", kv.nbytes, "the program's kv_nbytes", program.kv_nbytes, where)
     if not manifest.targets:
         raise _refusal("manifest.targets is empty", "at least one target", where)
@@ -35,11 +41,20 @@ def check_consistency(
         name = weights_section(target)
         if name not in sections:
             raise ArchiveError(
-                "archive.missing_section", f"has no section {name!r}", where=where,
-                expected=f"the weights of the manifest's target {target!r}", remedy="compile it again",
+                "archive.missing_section",
+                f"has no section {name!r}",
+                where=where,
+                expected=f"the weights of the manifest's target {target!r}",
+                remedy="compile it again",
             )
         nbytes = sections[name].nbytes
-        _same(f"section {name!r}", nbytes, "the program's weights_nbytes", program.weights_nbytes, where)
+        _same(
+            f"section {name!r}",
+            nbytes,
+            "the program's weights_nbytes",
+            program.weights_nbytes,
+            where,
+        )
     for place, span in enumerate(kv.spans()):
         _inside(f"kv_layout span {place}", span.end, kv.nbytes, where)
     for tensor in index.tensors:
@@ -96,4 +111,6 @@ def _same(what: str, found: object, other: str, expected: object, where: str) ->
 
 def _refusal(found: str, expected: str, where: str) -> ArchiveError:
     remedy = "the archive was not written by hearth, or by a faulty version; compile it again"
-    return ArchiveError("archive.inconsistent", found, expected=expected, where=where, remedy=remedy)
+    return ArchiveError(
+        "archive.inconsistent", found, expected=expected, where=where, remedy=remedy
+    )

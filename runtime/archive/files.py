@@ -60,7 +60,9 @@ def unwritable(path: Path, error: OSError, needed: int) -> ResourceError:
     if error.errno in FULL:
         return disk_full(path, needed, error.strerror or "")
     return ResourceError(
-        "resource.unwritable", f"cannot be written: {error.strerror}", where=str(path),
+        "resource.unwritable",
+        f"cannot be written: {error.strerror}",
+        where=str(path),
         remedy="choose another output or change the folder's permissions",
     )
 
@@ -69,7 +71,9 @@ def disk_full(path: Path, needed: int, reason: str) -> ResourceError:
     free = free_nbytes(path.parent)
     have = "" if free is None else f", {free} bytes are free"
     return ResourceError(
-        "resource.disk_full", f"no room: {reason.lower()}{have}", where=str(path),
+        "resource.disk_full",
+        f"no room: {reason.lower()}{have}",
+        where=str(path),
         expected=f"at least {needed} bytes for the whole archive",
         remedy="free some space or choose another disk",
     )

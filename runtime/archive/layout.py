@@ -30,7 +30,9 @@ def check_layout(header: Header, sections: Sequence[Section], data: memoryview, 
         end = section.end
     start = header.directory_offset
     if start != align_up(end, DIRECTORY_ALIGNMENT):
-        raise _refusal("hole", f"{start - end} bytes lie before the directory", "padding to 64", where)
+        raise _refusal(
+            "hole", f"{start - end} bytes lie before the directory", "padding to 64", where
+        )
     _check_padding(data, end, start, "the directory", where)
 
 
@@ -42,7 +44,9 @@ def check_names(section: Section, seen: set[str], where: str) -> None:
         found = f"section {section.name!r}: kind {section.kind[:40]!r}, {len(section.sha256)} bytes of hash"
         raise _refusal("schema", found, f"{KIND.pattern} and 32 bytes", where)
     if section.name in seen:
-        raise _refusal("duplicate", f"two sections are named {section.name!r}", "distinct names", where)
+        raise _refusal(
+            "duplicate", f"two sections are named {section.name!r}", "distinct names", where
+        )
 
 
 def _check_place(section: Section, header: Header, end: int, where: str) -> None:
@@ -54,7 +58,9 @@ def _check_place(section: Section, header: Header, end: int, where: str) -> None
         expected = f"at least {end}, where the section listed before it ends"
         raise _refusal("overlap", f"section {name!r} starts at {start}", expected, where)
     if start % align:
-        raise _refusal("alignment", f"section {name!r} is at {start}", f"a multiple of {align}", where)
+        raise _refusal(
+            "alignment", f"section {name!r} is at {start}", f"a multiple of {align}", where
+        )
     if start != align_up(end, align):
         expected = f"{align_up(end, align)}, right after the section before it"
         raise _refusal("hole", f"section {name!r} starts at {start}", expected, where)

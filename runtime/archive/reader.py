@@ -49,8 +49,10 @@ class Container:
         entry = self.entries.get(name)
         if entry is None:
             raise ArchiveError(
-                "archive.missing_section", f"has no section {name!r}",
-                expected=f"it among {', '.join(self.entries) or 'none'}", where=str(self.path),
+                "archive.missing_section",
+                f"has no section {name!r}",
+                expected=f"it among {', '.join(self.entries) or 'none'}",
+                where=str(self.path),
                 remedy="compile the model again with this version of hearth",
             )
         return self.data[entry.offset : entry.end]
@@ -63,8 +65,11 @@ class Container:
             return str(self.section(name), "utf-8")
         except UnicodeDecodeError as error:
             raise ArchiveError(
-                "archive.schema", f"section {name!r} is not UTF-8: {error.reason}",
-                expected="text", where=str(self.path), remedy=format.REWRITE,
+                "archive.schema",
+                f"section {name!r} is not UTF-8: {error.reason}",
+                expected="text",
+                where=str(self.path),
+                remedy=format.REWRITE,
             ) from None
 
 
@@ -95,9 +100,9 @@ class Archive(Container):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hex, over what decides the logits; sections added later do not change it."""
-        fixed = {Kind.MANIFEST, Kind.PROGRAM, Kind.KV_LAYOUT, Kind.WEIGHTS}
-        chosen = [entry for entry in self.directory.sections if entry.kind in fixed]
-        text = "".join(f"{entry.name} {entry.sha256.hex()}\n" for entry in chosen)
+        weights = map(names.weights_section, self.manifest.targets)
+        chosen = (names.MANIFEST, names.PROGRAM, names.KV_LAYOUT, *weights)
+        text = "".join(f"{name} {self.entries[name].sha256.hex()}\n" for name in chosen)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _part(self, name: str, kind: type[T]) -> T:
@@ -109,8 +114,12 @@ def open_archive(path: str | os.PathLike[str], check: Check = "structure") -> Ar
     container = open_container(path, check)
     archive = Archive(container.path, container.header, container.directory, container.data)
     check_consistency(
-        archive.manifest, archive.program, archive.kv_layout, archive.weights_index,
-        archive.entries, str(archive.path),
+        archive.manifest,
+        archive.program,
+        archive.kv_layout,
+        archive.weights_index,
+        archive.entries,
+        str(archive.path),
     )
     return archive
 
@@ -152,8 +161,11 @@ def _check_hash(section: Section, data: memoryview, where: str) -> None:
     found = hashlib.sha256(data[section.offset : section.end]).digest()
     if found != section.sha256:
         raise ArchiveError(
-            "archive.section_hash", f"section {section.name!r} has the SHA-256 {found.hex()}",
-            expected=section.sha256.hex(), where=where, remedy=format.REWRITE,
+            "archive.section_hash",
+            f"section {section.name!r} has the SHA-256 {found.hex()}",
+            expected=section.sha256.hex(),
+            where=where,
+            remedy=format.REWRITE,
         )
 
 

@@ -1,0 +1,193 @@
+"""The JSON Schemas and the typed mirrors accept the same data and refuse the same data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import archives
+from support.mutations import junk, mutated
+
+from hearth.schemas.codec import decode, encode
+from hearth.schemas.errors import ArchiveError
+from hearth.schemas.kv_layout import KVLayout
+from hearth.schemas.manifest import Manifest
+from hearth.schemas.program import Program
+from hearth.schemas.recipe import Gates, Recipe, with_defaults
+from hearth.schemas.validation import NAMES, problems, schema
+from hearth.schemas.weights_index import WeightsIndex
+
+jsonschema = pytest.importorskip("jsonschema")
+
+COUNT = st.integers(0, 2**63 - 1)
+TEXT = st.text(max_size=8)
+COUNTS = st.lists(COUNT, max_size=3)
+FLOAT = st.floats(allow_nan=False, allow_infinity=False)
+OPERAND = st.tuples(st.integers(0, 3), COUNT, COUNT, COUNT, st.integers(-1, 2**63 - 1)).map(list)
+COMMAND = st.tuples(
+    TEXT, COUNT | st.sampled_from(["T", "R"]), st.lists(st.none() | OPERAND, max_size=3), COUNTS,
+    st.lists(FLOAT, max_size=2),
+).map(list)  # fmt: skip
+SPAN = st.tuples(COUNT, COUNT).map(list)
+HALF = st.fixed_dictionaries({"codes": SPAN, "scales": st.none() | SPAN})
+ZERO_UP = st.none() | st.floats(0, 1e300) | st.integers(0, 2**63 - 1)
+
+
+def record(names: str, value: st.SearchStrategy[Any], **others: Any) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries({**dict.fromkeys(names.split(), value), **others})
+
+
+# written from the format page, not from the type hints
+VALID: Mapping[str, st.SearchStrategy[Any]] = {
+    "manifest": record(
+        "context chunk parameters format", COUNT, eos=COUNTS, bos=st.none() | COUNT,
+        dims=record("layers hidden heads kv_heads head_dim ffn vocab", COUNT),
+        schemes=record("weights embeddings activations kv", TEXT),
+        **dict.fromkeys(("hearth", "family", "source", "fingerprint"), TEXT),
+        **dict.fromkeys(("targets", "entries"), st.lists(TEXT, max_size=2)),
+    ),
+    "program": record(
+        "weights_nbytes kv_nbytes io_nbytes", COUNT,
+        entries=st.dictionaries(
+            TEXT,
+            record(
+                "tokens logits", OPERAND, commands=st.lists(COMMAND, max_size=3), inputs=COUNTS,
+                max_rows=st.dictionaries(st.sampled_from(["T", "R"]), COUNT), arena_nbytes=COUNT,
+            ),
+            max_size=2,
+        ),
+    ),
+    "kv_layout": record(
+        "nbytes", COUNT,
+        layers=st.lists(
+            record("k v", HALF, heads=COUNT, head_dim=COUNT, context=COUNT, scheme=st.integers(0, 2)),
+            max_size=3,
+        ),
+    ),
+    "weights_index": record(
+        "tensors",
+        st.lists(
+            st.tuples(
+                TEXT, COUNT, COUNT, st.none() | st.integers(0, 3), COUNTS, COUNT, st.booleans(), COUNT,
+            ).map(list),
+            max_size=3,
+        ),
+    ),
+    "recipe": record(
+        "source output target", TEXT,
+        weights=st.sampled_from(["f32", "f16", "int8", "int4"]),
+        embeddings=st.sampled_from(["f32", "f16", "int8", "int4", None]),
+        group_size=st.sampled_from([32, 64, 128]),
+        activations=st.sampled_from(["none", "dynamic", None]),
+        kv=st.sampled_from(["f32", "f16", "int8"]),
+        context=st.none() | st.integers(1, 2**63 - 1), method=st.just("rtn"), calibration=st.none() | TEXT,
+        gates=record("max_ppl_increase max_kld", ZERO_UP, min_top1=st.none() | st.floats(0, 1)),
+    ),
+}  # fmt: skip
+MIRRORS: Mapping[str, type] = {
+    "manifest": Manifest, "program": Program, "kv_layout": KVLayout, "recipe": Recipe,
+    "weights_index": WeightsIndex,
+}  # fmt: skip
+EXAMPLES: Mapping[str, Any] = {
+    "manifest": archives.manifest(), "program": archives.program(), "kv_layout": archives.kv_layout(),
+    "weights_index": archives.weights_index(),
+    "recipe": Recipe("in", "out", context=9, gates=Gates(0.1, 1.0, 0.9)),
+}  # fmt: skip
+each = pytest.mark.parametrize("name", NAMES)
+calm = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def mirror_accepts(name: str, data: Any) -> bool:
+    if name == "recipe" and isinstance(data, dict):
+        data = with_defaults(data)
+    try:
+        decode(MIRRORS[name], data, name)
+    except ArchiveError:
+        return False
+    return True
+
+
+def agree(name: str, data: Any) -> bool:
+    """Whether both accept, after making sure that they agree."""
+    found = problems(name, data)
+    assert mirror_accepts(name, data) == (not found), [problem.message for problem in found]
+    return not found
+
+
+@each
+def test_the_schemas_are_schemas(name: str) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema(name))
+    assert set(MIRRORS) == set(NAMES) == set(VALID)
+
+
+@each
+def test_examples_are_accepted(name: str) -> None:
+    assert agree(name, encode(EXAMPLES[name]))
+
+
+@each
+def test_whatever_the_page_allows_is_accepted(name: str) -> None:
+    @calm
+    @given(VALID[name])
+    def check(data: Any) -> None:
+        assert agree(name, data)
+
+    check()
+
+
+@each
+def test_both_refuse_the_same(name: str) -> None:
+    @settings(calm, max_examples=250)
+    @given(mutated(complete(name), binary=False))
+    def check(data: Any) -> None:
+        agree(name, data)
+
+    check()
+
+
+@each
+def test_both_refuse_anything_else(name: str) -> None:
+    @calm
+    @given(junk(binary=False))
+    def check(data: Any) -> None:
+        assert not agree(name, data)
+
+    check()
+
+
+@each
+def test_each_record_says_all_its_fields(name: str) -> None:
+    """No object of a schema is open by omission."""
+    for node in nodes(schema(name)):
+        if node.get("type") == "object":
+            assert "additionalProperties" in node, node
+        if "prefixItems" in node:
+            assert node["minItems"] == node["maxItems"] == len(node["prefixItems"])
+            assert node["items"] is False
+
+
+def nodes(value: Any) -> list[dict[str, Any]]:
+    """Every map inside a schema."""
+    inner = (
+        list(value.values())
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, list)
+        else []
+    )
+    found = [node for item in inner for node in nodes(item)]
+    return [value, *found] if isinstance(value, dict) else found
+
+
+def complete(name: str) -> Any:
+    """An example to change. A recipe may leave out what has a default, the mirror takes it whole."""
+    data = encode(EXAMPLES[name])
+    if name == "recipe":
+        return {
+            key: data[key]
+            for key in ("source", "output", "gates", "context", "weights", "group_size")
+        }
+    return data

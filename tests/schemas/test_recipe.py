@@ -1,0 +1,112 @@
+"""A recipe is one TOML file; what is wrong in it is said with the key and what it may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hearth.schemas.errors import UsageError
+from hearth.schemas.recipe import Gates, Recipe, make_recipe, parse_recipe, read_recipe
+from hearth.schemas.validation import schema
+
+WHOLE = """
+source = "checkpoint"
+output = "model.har"
+weights = "int8"
+embeddings = "f16"
+group_size = 64
+activations = "none"
+kv = "f16"
+context = 2048
+target = "x86-64-amx"
+method = "rtn"
+calibration = "text.txt"
+
+[gates]
+max_ppl_increase = 0.05
+max_kld = 1
+min_top1 = 0.9
+"""
+
+
+def test_every_key() -> None:
+    assert parse_recipe(WHOLE) == Recipe(
+        "checkpoint", "model.har", "int8", "f16", 64, "none", "f16", 2048, "x86-64-amx", "rtn",
+        "text.txt", Gates(0.05, 1.0, 0.9),
+    )  # fmt: skip
+
+
+def test_defaults() -> None:
+    assert make_recipe({"source": "a", "output": "b"}) == Recipe("a", "b")
+    assert make_recipe({"source": "a", "output": "b", "gates": {"max_kld": 0.5}}).gates == Gates(
+        max_kld=0.5
+    )
+
+
+def test_the_command_line_wins() -> None:
+    recipe = parse_recipe(WHOLE, overrides={"weights": "int4", "kv": None, "output": "o.har"})
+    assert (recipe.weights, recipe.kv, recipe.output) == ("int4", "f16", "o.har")
+
+
+def test_paths_start_from_the_recipes_folder(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(WHOLE)
+    recipe = read_recipe(path, {"output": "here.har"})
+    assert recipe.source == str(tmp_path / "checkpoint")
+    assert recipe.calibration == str(tmp_path / "text.txt")
+    assert recipe.output == "here.har"
+
+
+BASE = 'source = "a"\noutput = "b"\n'
+# TOML text: code, what the message must say
+WRONG = {
+    'source = "a"': ("recipe.missing_key", "output is missing"),
+    "source = ": ("recipe.syntax", "not TOML"),
+    BASE + 'weigths = "int4"': ("recipe.unknown_key", "weigths.*did you mean weights"),
+    BASE + "zzz = 1": ("recipe.unknown_key", "zzz.*one of activations, calibration"),
+    BASE + 'weights = "int5"': ("recipe.value", "weights = 'int5'.*one of f32, f16, int8, int4"),
+    BASE + 'embeddings = "x"': ("recipe.value", "embeddings = 'x'.*one of f32, f16, int8, int4"),
+    BASE + "group_size = 48": ("recipe.value", "group_size = 48.*one of 32, 64, 128"),
+    BASE + "group_size = 32.0": ("recipe.value", "group_size = 32.0.*type integer"),
+    BASE + 'activations = "static"': (
+        "recipe.value",
+        "activations = 'static'.*one of none, dynamic",
+    ),
+    BASE + 'kv = "int4"': ("recipe.value", "kv = 'int4'.*one of f32, f16, int8"),
+    BASE + 'method = "gptq"': ("recipe.value", "method = 'gptq'.*one of rtn"),
+    BASE + "context = 0": ("recipe.value", "context = 0.*at least 1"),
+    BASE + f"context = {10**30}": ("recipe.value", "context = 10"),
+    BASE + "context = true": ("recipe.value", "context = True.*integer"),
+    BASE + 'gates = "strict"': ("recipe.value", "gates = 'strict'.*object"),
+    BASE + "[gates]\nmin_top = 0": ("recipe.unknown_key", "gates.min_top.*did you mean min_top1"),
+    BASE + "[gates]\nmin_top1 = 1.5": ("recipe.value", "gates.min_top1 = 1.5.*at most 1"),
+    BASE + "[gates]\nmax_kld = nan": ("recipe.value", "gates.max_kld = nan.*number"),
+    BASE + f"[gates]\nmax_kld = {10**400}": ("recipe.value", "gates.max_kld"),
+    "source = 1979-05-27\noutput = 'b'": ("recipe.value", "source = .*string"),
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_wrong_is_said_with_its_key(text: str) -> None:
+    code, message = WRONG[text]
+    with pytest.raises(UsageError, match=message) as caught:
+        parse_recipe(text, "r.toml")
+    assert caught.value.code == code
+    assert str(caught.value).startswith("r.toml: ")
+    assert caught.value.exit_code == 2
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    for path in (tmp_path / "none.toml", tmp_path, tmp_path / "binary.toml"):
+        with pytest.raises(UsageError) as caught:
+            read_recipe(path)
+        assert caught.value.code == "recipe.unreadable"
+
+
+def test_the_schema_names_every_field() -> None:
+    assert list(schema("recipe")["properties"]) == list(Recipe.__dataclass_fields__)
+    assert list(schema("recipe")["properties"]["gates"]["properties"]) == list(
+        Gates.__dataclass_fields__
+    )
