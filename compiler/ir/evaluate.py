@@ -195,8 +195,6 @@ def _kv_write(op: ops.KVWrite, run: Run) -> Value:
     before = run.stored(op.cache).keep(run.state.position)
     if before.length != run.state.position:
         raise ValueError(f"{kind} holds {before.length} positions, expected {run.state.position}")
-    if run.state.position + len(rows) > kind.context:
-        raise ValueError(f"position {run.state.position} + {len(rows)} tokens exceed {kind}")
     return before.append(Stored.of(rows, kind.scheme))
 
 
@@ -259,6 +257,14 @@ def _run(outputs: Sequence[ops.Op], run: Run) -> None:
                 del run.values[operand]
 
 
+def _check_context(outputs: Sequence[ops.Op], run: Run) -> None:
+    """The caches must hold the positions of this call."""
+    end = run.state.position + len(run.tokens)
+    for op in outputs:
+        if isinstance(op.type, CacheType) and end > op.type.context:
+            raise ValueError(f"{len(run.tokens)} tokens at {run.state.position} exceed {op.type}")
+
+
 def evaluate(
     graph: ops.Graph,
     entry: str,
@@ -276,6 +282,7 @@ def evaluate(
     outputs = graph.entries[entry]
     ids = np.asarray(tokens, np.int64).reshape(-1)
     run = Run(ids, state, constants or Constants(), logit_rows)
+    _check_context(outputs, run)
     _run(outputs, run)
     caches: dict[tuple[int, KVKind], Stored] = dict(state.caches)
     for op in outputs[1:]:
