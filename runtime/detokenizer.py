@@ -70,3 +70,8 @@ def _last_window(
         if size >= len(before) or (text and not text.startswith(REPLACEMENT)):
             return window, text
         size *= 2
+
+
+def spell_ids(ids: Sequence[int]) -> str:
+    """The decoder that shows ids: each followed by a space."""
+    return "".join(f"{token} " for token in ids)

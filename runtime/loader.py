@@ -38,9 +38,7 @@ def load(
     threads = _checked_threads(threads)
     isa = _checked_isa(isa)
     archive = open_archive(path, check)
-    engine = _engine(archive, threads, isa)
-    entries = {name: _add_entry(engine, entry) for name, entry in archive.program.entries.items()}
-    _finish(engine, archive.program, str(archive.path))
+    engine, entries = _bind(archive, threads, isa)
     return Model(archive, engine, entries)
 
 
@@ -72,21 +70,49 @@ def _checked_isa(isa: str | None) -> str:
     )
 
 
-def _engine(archive: Archive, threads: int, isa: str) -> native.Engine:
-    program = archive.program
+def _bind(archive: Archive, threads: int, isa: str) -> tuple[native.Engine, dict[str, int]]:
+    """The engine with every entry's commands bound to kernels, and the number of each entry."""
+    where, program = str(archive.path), archive.program
+    _check_entries(program, where)
+    weights = np.frombuffer(archive.weights(), np.uint8)
+    sizes = program.arena_nbytes, program.io_nbytes, program.kv_nbytes
+    try:
+        engine = native.Engine(weights, *sizes, threads, isa)
+        entries = {name: _add_entry(engine, entry) for name, entry in program.entries.items()}
+        engine.finish()
+    except MemoryError:
+        raise ResourceError(
+            "resource.memory",
+            f"there is no memory for an arena of {program.arena_nbytes:,} bytes",
+            where=where,
+            remedy="free memory, or compile with a smaller --context",
+        ) from None
+    except ValueError as error:
+        raise ArchiveError(
+            "archive.program",
+            f"the program cannot run here: {error}",
+            where=where,
+            remedy="compile the model again with this version of hearth",
+        ) from None
+    except RuntimeError as error:  # std::system_error of the thread pool
+        raise ResourceError(
+            "resource.threads",
+            f"{threads} threads cannot be started: {error}",
+            remedy="ask for fewer threads, or raise the limit of processes",
+        ) from None
+    return engine, entries
+
+
+def _check_entries(program: Program, where: str) -> None:
     missing = [name for name in REQUIRED_ENTRIES if name not in program.entries]
     if missing:
         raise ArchiveError(
             "archive.entry",
             f"the program has no entry {missing[0]!r}",
             expected=f"{' and '.join(REQUIRED_ENTRIES)}, it has {', '.join(program.entries)}",
-            where=str(archive.path),
+            where=where,
             remedy="compile the model again with this version of hearth",
         )
-    weights = np.frombuffer(archive.weights(), np.uint8)
-    return native.Engine(
-        weights, program.arena_nbytes, program.io_nbytes, program.kv_nbytes, threads, isa
-    )
 
 
 def _add_entry(engine: native.Engine, entry: Entry) -> int:
@@ -116,16 +142,3 @@ def _add_command(engine: native.Engine, entry: int, command: Command) -> None:
     rows = ROWS[command.rows] if isinstance(command.rows, Rows) else command.rows
     opcode = BY_NAME[command.op].opcode
     engine.add_command(entry, opcode, rows, operands, command.ints, command.floats)
-
-
-def _finish(engine: native.Engine, program: Program, where: str) -> None:
-    """Choose the kernels and allocate what running needs."""
-    try:
-        engine.finish()
-    except MemoryError:
-        raise ResourceError(
-            "resource.memory",
-            f"there is no memory for an arena of {program.arena_nbytes:,} bytes",
-            where=where,
-            remedy="free memory, or compile with a smaller --context",
-        ) from None

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime import native
 from hearth.runtime.archive import Archive
-from hearth.runtime.session import Logits, Session
-from hearth.schemas.errors import ResourceError
+from hearth.runtime.defaults import Defaults, Wishes, read_defaults
+from hearth.runtime.detokenizer import spell_ids
+from hearth.runtime.generate import Clock, Generation
+from hearth.runtime.session import Ids, Logits, Session, check_room, checked_ids
+from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer
+from hearth.schemas import sections
+from hearth.schemas.errors import InputError, ResourceError
 from hearth.schemas.manifest import Manifest
+
+if TYPE_CHECKING:
+    from hearth.runtime.chat_template import ChatTemplate
+
+Messages = Sequence[Mapping[str, Any]]
+Prompt = str | Messages | Ids
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +69,68 @@ class Model:
         """The highest instruction set in use."""
         return self.engine.isa
 
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Parsed on first use: 0.4 s for a vocabulary of 150,000."""
+        data = self._needed(self._part(sections.TOKENIZER), "tokenizer")
+        return parse_tokenizer(data, self._part(sections.TOKENIZER_CONFIG))
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """Parsed on first use."""
+        from hearth.runtime.chat_template import ChatTemplate
+
+        source = self._needed(self.archive.text(sections.CHAT_TEMPLATE), "chat template")
+        return ChatTemplate(source, self.tokenizer.special)
+
+    @cached_property
+    def defaults(self) -> Defaults:
+        """The checkpoint's generation_config.json."""
+        return read_defaults(self._part(sections.GENERATION_CONFIG), self.manifest.eos)
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The ids of a prompt: a text with its special tokens, messages by the chat template, or ids."""
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt)
+        if _is_messages(prompt):
+            text = self.chat_template.render(prompt)
+            return self.tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = checked_ids(cast(Ids, prompt), self.vocab).tolist()
+        return ids
+
+    def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        ignore_eos: bool = False,
+        session: Session[native.State] | None = None,
+        pieces: Literal["text", "ids"] = "text",
+        clock: Clock = time.perf_counter,
+    ) -> Generation:
+        """An iterator of text pieces that continue the prompt; it also holds tokens, stats and the reason it ended.
+
+        What is None follows the archive (defaults.py): greedy unless it or an argument asks for sampling;
+        `max_tokens` ends at a full context. Without a seed every call draws another one. A `session`
+        given is continued: the prompt comes after its tokens.
+        """
+        began = clock()
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        wishes = Wishes(max_tokens, temperature, top_k, top_p, seed, stops, ignore_eos)
+        request = self.defaults.request(wishes, secrets.randbits(64))
+        decode: Callable[[Sequence[int]], str] = spell_ids
+        if pieces == "text":
+            decode = self.tokenizer.decode
+        ids = self.encode(prompt)
+        session = session or self.session()
+        check_room(session.position, len(checked_ids(ids, self.vocab)), self.context)
+        return Generation(session, ids, request, decode, clock=clock, encode_s=clock() - began)
+
     def session(self, chunk: int | None = None) -> Session[native.State]:
         """A fresh session; `chunk` bounds the tokens of one prefill step (and changes no result)."""
         return Session(self, chunk)
@@ -79,3 +157,21 @@ class Model:
     ) -> None:
         """Run an entry; `Session` keeps the position and checks the ids."""
         self.engine.run(state, self.entry_numbers[entry], tokens, position, logits)
+
+    def _part(self, section: str) -> bytes | None:
+        """An optional section's bytes."""
+        return bytes(self.archive.section(section)) if section in self.archive.entries else None
+
+    def _needed(self, part: T | None, what: str) -> T:
+        if part is None:
+            raise InputError(
+                "input.not_in_archive",
+                f"this archive has no {what}",
+                where=str(self.archive.path),
+                remedy=f"compile a checkpoint that has a {what}, or give token ids",
+            )
+        return part
+
+
+def _is_messages(prompt: Messages | Ids) -> TypeGuard[Messages]:
+    return len(prompt) > 0 and isinstance(prompt[0], Mapping)
