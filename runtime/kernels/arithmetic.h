@@ -34,6 +34,11 @@ static inline F32x16 load_some(const float* p, int64_t n) {
 static inline void store_some(float* p, F32x16 v, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i] = v[i];
 }
+static inline F32x16 load_upto(const float* p, int64_t n) { return n >= 16 ? load16(p) : load_some(p, n); }
+static inline void store_upto(float* p, F32x16 v, int64_t n) {
+  if (n >= 16) store16(p, v);
+  else store_some(p, v, n);
+}
 
 static inline F32x16 max16(F32x16 a, F32x16 b) { return a > b ? a : b; }
 static inline F32x16 min16(F32x16 a, F32x16 b) { return a < b ? a : b; }

@@ -17,6 +17,18 @@ void require(bool holds, const char* what) {
   if (!holds) refuse(what);
 }
 
+// IEEE arithmetic as docs/arithmetic.md wants it, whatever another library set in this thread (flush to zero).
+class StandardFloats {
+#if defined(__x86_64__)
+ public:
+  StandardFloats() : before_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr(0x1f80); }
+  ~StandardFloats() { __builtin_ia32_ldmxcsr(before_); }
+
+ private:
+  unsigned before_;
+#endif
+};
+
 bool has_rows(Kind kind) { return kind == kF32 || kind == kQ8; }
 
 }  // namespace
@@ -214,6 +226,7 @@ struct Engine::Job {
 };
 
 void Engine::work(void* context, int thread) {
+  const StandardFloats floats;
   const Job& job = *static_cast<Job*>(context);
   Engine& engine = job.engine;
   Call call{0, job.tokens, job.position, thread, engine.threads(),

@@ -4,16 +4,11 @@
 namespace hearth::HEARTH_ISA {
 namespace {
 
-// 16 lanes from i of a row of n values, +0 beyond.
-inline F32x16 lanes(const float* x, int64_t i, int64_t n) {
-  return i + 16 <= n ? load16(x + i) : load_some(x + i, n - i);
-}
-
 // 1 / sqrt(sum16(x * x) / n + eps)
 float reciprocal_rms(const float* x, int64_t n, float eps) {
   F32x16 sum{};
   for (int64_t i = 0; i < n; i += 16) {
-    const F32x16 v = lanes(x, i, n);
+    const F32x16 v = load_upto(x + i, n - i);
     sum = sum + v * v;
   }
   return 1.0f / __builtin_sqrtf(reduce_add(sum) / float(n) + eps);
@@ -24,15 +19,15 @@ struct Normalised {
   int64_t n;
   float r;
   F32x16 operator()(int64_t i) const {
-    const F32x16 y = lanes(x, i, n) * r;
-    return gain ? y * lanes(gain, i, n) : y;
+    const F32x16 y = load_upto(x + i, n - i) * r;
+    return gain ? y * load_upto(gain + i, n - i) : y;
   }
 };
 
 struct Plain {
   const float* x;
   int64_t n;
-  F32x16 operator()(int64_t i) const { return lanes(x, i, n); }
+  F32x16 operator()(int64_t i) const { return load_upto(x + i, n - i); }
 };
 
 // One record of quantised activations (docs/layouts.md), its padding zero.
@@ -65,9 +60,7 @@ void rms_norm(const Command& command, const Call& call) {
     const float* x = row<const float>(command, 0, m);
     const Normalised value{x, row<const float>(command, 1, 0), n, reciprocal_rms(x, n, command.floats[0])};
     float* y = row<float>(command, 2, m);
-    for (int64_t i = 0; i < n; i += 16)
-      if (i + 16 <= n) store16(y + i, value(i));
-      else store_some(y + i, value(i), n - i);
+    for (int64_t i = 0; i < n; i += 16) store_upto(y + i, value(i), n - i);
   }
 }
 

@@ -1,0 +1,48 @@
+// Where the values of a layer's cache lie (docs/layouts.md), and how each scheme reads 16 of them as f32.
+#pragma once
+
+#include "half16.h"
+
+namespace hearth::HEARTH_ISA {
+
+struct CacheShape {
+  int64_t heads, head_dim, context;
+  int64_t positions() const { return align_up(context, 16); }  // Sp
+  int64_t quads() const { return (head_dim + 3) / 4; }         // Dp / 4
+  // The first value of a position of V, or of an f32 or f16 K.
+  int64_t at(int64_t head, int64_t t) const { return (head * context + t) * head_dim; }
+  // The first byte of the block of an int8 K that holds position t.
+  int64_t block(int64_t head, int64_t t) const { return (head * (positions() / 16) + t / 16) * quads() * 64; }
+  int64_t scale(int64_t head, int64_t t) const { return head * positions() + t; }
+};
+
+// read(base, index, n): n of up to 16 values from `index`, +0 beyond.
+struct F32Values {
+  static inline F32x16 read(const void* base, int64_t index) { return load16(static_cast<const float*>(base) + index); }
+  static inline F32x16 read(const void* base, int64_t index, int64_t n) {
+    return load_upto(static_cast<const float*>(base) + index, n);
+  }
+};
+
+struct F16Values {
+  static inline F32x16 read(const void* base, int64_t index) { return read(base, index, 16); }
+  static inline F32x16 read(const void* base, int64_t index, int64_t n) {
+    return load_half(static_cast<const uint16_t*>(base) + index, n);
+  }
+};
+
+struct Int8Values {
+  static inline F32x16 read(const void* base, int64_t index) {
+    I8x16 codes;
+    __builtin_memcpy(&codes, static_cast<const int8_t*>(base) + index, 16);
+    return __builtin_convertvector(__builtin_convertvector(codes, I32x16), F32x16);
+  }
+  static inline F32x16 read(const void* base, int64_t index, int64_t n) {
+    if (n >= 16) return read(base, index);
+    int8_t codes[16] = {};
+    __builtin_memcpy(codes, static_cast<const int8_t*>(base) + index, n);
+    return read(codes, 0);
+  }
+};
+
+}  // namespace hearth::HEARTH_ISA

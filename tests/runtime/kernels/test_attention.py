@@ -1,0 +1,132 @@
+"""Attention of every scheme and ISA equals numpy; no row depends on its neighbours, the chunk or the threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.caches import Cache, Layer, kernel_for
+from support.kernels import THREADS, need
+
+from hearth.schemas.commands import KVKind, KVScheme
+
+ISAS = ("portable", "avx2", "avx512vnni")
+CASES = {  # heads, kv_heads, D, window, rotary, position, rows
+    "first_token": (2, 2, 8, 0, 8, 0, 1),
+    "one_row": (6, 1, 32, 0, 32, 37, 1),
+    "odd_head": (2, 1, 6, 0, 6, 5, 9),
+    "mha": (3, 3, 32, 0, 32, 0, 21),
+    "ratio_2": (4, 2, 48, 0, 48, 15, 18),
+    "ratio_6": (12, 2, 128, 0, 128, 3, 7),
+    "ratio_7": (14, 2, 64, 0, 64, 0, 13),
+    "mqa": (5, 1, 64, 0, 32, 30, 4),
+    "no_tables": (4, 2, 32, 0, 0, 11, 6),
+    "window_1": (2, 2, 16, 1, 16, 0, 9),
+    "window_5": (4, 2, 32, 5, 32, 14, 19),
+    "window_5_mha": (2, 2, 80, 5, 80, 3, 30),
+    "window_beyond": (2, 1, 32, 64, 32, 0, 20),
+    "window_17_many": (7, 1, 24, 17, 24, 40, 25),
+}
+
+
+def _layer(case: str, scheme: KVScheme, spare: int = 3) -> Layer:
+    heads, kv_heads, dim, window, rotary, position, rows = CASES[case]
+    return Layer(scheme, heads, kv_heads, dim, position + rows + spare, window, rotary)
+
+
+def _filled(layer: Layer, isa: str, length: int) -> Cache:
+    rng = np.random.default_rng(layer.dim)
+    cache = Cache(layer, isa)
+    for kind in KVKind:
+        x = rng.standard_normal((length, layer.kv_heads, layer.dim)).astype(np.float32)
+        x[::3] *= np.float32(2)
+        cache.write(kind, x, 0)
+    return cache
+
+
+def _queries(layer: Layer, rows: int) -> NDArray[np.float32]:
+    rng = np.random.default_rng(rows)
+    return rng.standard_normal((rows, layer.heads, layer.dim)).astype(np.float32)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("scheme", KVScheme, ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("isa", ISAS)
+def test_equals_numpy(isa: str, scheme: KVScheme, case: str) -> None:
+    need(kernel_for("attention", scheme, isa))
+    position, rows = CASES[case][5:]
+    layer = _layer(case, scheme)
+    cache = _filled(layer, isa, position + rows)
+    q = _queries(layer, rows)
+    scale = layer.dim**-0.5
+    expected = cache.expected(q, position, scale)
+    for threads in THREADS:
+        np.testing.assert_array_equal(cache.attention(q, position, scale, threads), expected)
+
+
+@pytest.mark.parametrize("scheme", KVScheme, ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("isa", ISAS)
+def test_chunks_and_threads_change_nothing(isa: str, scheme: KVScheme) -> None:
+    need(kernel_for("attention", scheme, isa))
+    layer = Layer(scheme, 7, 1, 32, 64, 0, 32)
+    rng = np.random.default_rng(0)
+    k, v = (rng.standard_normal((61, 1, 32)).astype(np.float32) for _ in range(2))
+    q = _queries(layer, 61)
+    results = []
+    for chunk, threads in ((61, 1), (1, 1), (1, 3), (7, 2), (16, 3), (40, 5)):
+        cache = Cache(layer, isa)
+        pieces = []
+        for start in range(0, 61, chunk):
+            part = slice(start, start + chunk)
+            cache.write(KVKind.K, k[part], start, threads)
+            cache.write(KVKind.V, v[part], start, threads)
+            pieces.append(cache.attention(q[part], start, 0.2, threads))
+        results.append(np.concatenate(pieces))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("scheme", KVScheme, ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("isa", ISAS)
+def test_later_positions_are_not_seen(isa: str, scheme: KVScheme) -> None:
+    """Infinite values later in the cache (left by a rewind) change no bit of an earlier row."""
+    need(kernel_for("attention", scheme, isa))
+    layer = Layer(scheme, 6, 1, 32, 32, 0, 0)
+    cache = _filled(layer, isa, 20)
+    q = _queries(layer, 9)
+    before = cache.attention(q, 11, 0.2)
+    poison = np.full((12, 1, 32), 1e30 if scheme is KVScheme.INT8 else np.inf, np.float32)
+    for kind in KVKind:
+        cache.write(kind, poison, 17)
+    after = cache.attention(q, 11, 0.2, 2)
+    np.testing.assert_array_equal(after[:6], before[:6])
+
+
+@pytest.mark.parametrize("scheme", KVScheme, ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("isa", ISAS)
+def test_extreme_codes(isa: str, scheme: KVScheme) -> None:
+    """Every code at its largest magnitude, signs alike and mixed: integer dots must not saturate."""
+    need(kernel_for("attention", scheme, isa))
+    layer = Layer(scheme, 4, 1, 128, 48, 0, 0)
+    rng = np.random.default_rng(5)
+    sign = np.where(rng.random((40, 1, 128)) < 0.5, 1, -1).astype(np.float32)
+    sign[:10] = 1
+    sign[10:20] = -1
+    cache = Cache(layer, isa)
+    cache.write(KVKind.K, sign, 0)
+    cache.write(KVKind.V, sign, 0)
+    q = np.ones((3, 4, 128), np.float32)
+    q[1] = -1
+    q[2, :, ::2] = -1
+    np.testing.assert_array_equal(cache.attention(q, 37, 0.1), cache.expected(q, 37, 0.1))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_zero_queries_and_keys(isa: str) -> None:
+    need(kernel_for("attention", KVScheme.INT8, isa))
+    layer = Layer(KVScheme.INT8, 2, 1, 16, 16)
+    cache = Cache(layer, isa)
+    for kind in KVKind:
+        cache.write(kind, np.zeros((5, 1, 16), np.float32), 0)
+    q = np.zeros((5, 2, 16), np.float32)
+    np.testing.assert_array_equal(cache.attention(q, 0, 0.25), q)

@@ -1,0 +1,105 @@
+"""rms_norm, quantize and both in one, of every ISA, equal numpy to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.kernels import THREADS, Matrix, call, kernel_id, need, rows_of
+from support.linears import records
+
+from hearth.compiler.ir import arithmetic
+from hearth.runtime import native
+
+EPS = 1e-5
+SHAPES = {
+    "one_value": (1, 1),
+    "less_than_a_vector": (3, 7),
+    "tail": (2, 83),
+    "odd_ffn": (3, 172),
+    "whole": (4, 256),
+    "long": (2, 1536),
+}
+
+
+def _rows(rng: np.random.Generator, rows: int, k: int) -> NDArray[np.float32]:
+    x = rng.standard_normal((rows, k)).astype(np.float32)
+    x[0] *= np.float32(1e-3)
+    x[-1, :: max(1, k // 3)] *= np.float32(50)  # outliers
+    return x
+
+
+def _zero_pad(expected: NDArray[np.uint8], k: int) -> NDArray[np.uint8]:
+    columns = -(-k // 128) * 128
+    expected[:, columns + columns // 8 + 4 :] = 0
+    return expected
+
+
+def _expected_records(y: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return _zero_pad(records(*arithmetic.quantize(y)), y.shape[1])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("gained", [False, True], ids=["plain", "gain"])
+@pytest.mark.parametrize("kernel", rows_of("rms_norm"), ids=kernel_id)
+def test_rms_norm(kernel: native.Kernel, gained: bool, shape: str) -> None:
+    need(kernel)
+    rows, k = SHAPES[shape]
+    rng = np.random.default_rng(k)
+    x = _rows(rng, rows, k)
+    gain = rng.uniform(0.5, 2, k).astype(np.float32) if gained else None
+    operand = None if gain is None else Matrix.of(gain[None]).memory
+    for threads in THREADS:
+        y = Matrix.blank(rows, k * 4, 4)
+        call(kernel, [Matrix.of(x, 8), operand, y], [k], [EPS], rows=rows, threads=threads)
+        np.testing.assert_array_equal(y.values(), arithmetic.rms_norm(x, gain, EPS))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("gained", [False, True], ids=["plain", "gain"])
+@pytest.mark.parametrize("kernel", rows_of("rms_norm_quantize"), ids=kernel_id)
+def test_rms_norm_quantize(kernel: native.Kernel, gained: bool, shape: str) -> None:
+    need(kernel)
+    rows, k = SHAPES[shape]
+    rng = np.random.default_rng(k)
+    x = _rows(rng, rows, k)
+    gain = rng.uniform(0.5, 2, k).astype(np.float32) if gained else None
+    operand = None if gain is None else Matrix.of(gain[None]).memory
+    expected = _expected_records(arithmetic.rms_norm(x, gain, EPS))
+    for threads in THREADS:
+        y = Matrix.blank(rows, expected.shape[1], 64, align=64)
+        call(kernel, [Matrix.of(x), operand, y], [k], [EPS], rows=rows, threads=threads)
+        np.testing.assert_array_equal(y.values(np.uint8), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kernel", rows_of("quantize"), ids=kernel_id)
+def test_quantize(kernel: native.Kernel, shape: str) -> None:
+    need(kernel)
+    rows, k = SHAPES[shape]
+    x = _rows(np.random.default_rng(k), rows, k)
+    expected = _expected_records(x)
+    for threads in THREADS:
+        y = Matrix.blank(rows, expected.shape[1], 0, align=64)
+        call(kernel, [Matrix.of(x, 4), y], [k], rows=rows, threads=threads)
+        np.testing.assert_array_equal(y.values(np.uint8), expected)
+
+
+@pytest.mark.parametrize("kernel", rows_of("quantize"), ids=kernel_id)
+def test_quantize_of_special_rows(kernel: native.Kernel) -> None:
+    """Zeros, rows below and at the smallest scale, the largest floats, ties, subnormals among large values."""
+    need(kernel)
+    tiny = np.float32(2.0**-100)
+    below = np.nextafter(tiny, np.float32(0))
+    largest = np.finfo(np.float32).max
+    x = np.zeros((7, 40), np.float32)
+    x[1, 3], x[2, 3] = below, tiny
+    x[3] = largest * np.linspace(-1, 1, 40, dtype=np.float32)
+    x[4] = np.arange(40) - np.float32(20.5)
+    x[4, 0] = 127  # scale 1: halves are ties
+    x[5, ::2], x[5, 1::2] = 1, 1e-42
+    x[6] = -0.0
+    expected = _expected_records(x)
+    y = Matrix.blank(7, expected.shape[1], 0, align=64)
+    call(kernel, [Matrix.of(x), y], [40], rows=7)
+    np.testing.assert_array_equal(y.values(np.uint8), expected)
