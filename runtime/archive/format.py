@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,8 @@ from hearth.schemas.errors import ArchiveError
 from hearth.schemas.sections import FEATURES, FORMAT_VERSION, Directory, Section
 
 MAGIC = b"\x89HAR\r\n\x1a\n"
-HEADER = struct.Struct(
-    "<8sIIQQQQ16s"
-)  # magic, version, CRC, features, file, directory, its bytes, its hash
+# magic, version, CRC, features, file bytes, directory offset, directory bytes, directory hash
+HEADER = struct.Struct("<8sIIQQQQ16s")
 HEADER_NBYTES = HEADER.size
 DIRECTORY_ALIGNMENT = 64
 MAX_DIRECTORY_NBYTES = 1 << 20
@@ -50,92 +50,63 @@ def align_up(value: int, to: int) -> int:
     return (value + to - 1) // to * to
 
 
+def refusal(
+    code: str, found: str, expected: str, where: str, remedy: str = REWRITE
+) -> ArchiveError:
+    """The error archive.<code> about the file `where`."""
+    return ArchiveError(f"archive.{code}", found, expected=expected, where=where, remedy=remedy)
+
+
+def missing(name: str, expected: str, where: str) -> ArchiveError:
+    """A section that should be there."""
+    remedy = "compile the model again with this version of hearth"
+    return refusal("missing_section", f"has no section {name!r}", expected, where, remedy)
+
+
 def parse_header(data: bytes, where: str) -> Header:
     """The header of a file's first bytes; refuses what is no archive, is newer, or is damaged."""
     if data[: len(MAGIC)] != MAGIC[: len(data)]:
-        raise ArchiveError(
-            "archive.bad_magic",
-            f"starts with {data[:8]!r}",
-            expected=f"{MAGIC!r}",
-            where=where,
-            remedy="this is no Hearth archive; make one with `hearth compile`",
-        )
+        remedy = "this is no Hearth archive; make one with `hearth compile`"
+        raise refusal("bad_magic", f"starts with {data[:8]!r}", repr(MAGIC), where, remedy)
     if len(data) < HEADER_NBYTES:
-        raise ArchiveError(
-            "archive.truncated",
-            f"has {len(data)} bytes",
-            expected="a header of 64 bytes",
-            where=where,
-            remedy=REWRITE,
-        )
+        remedy = "the copy is incomplete; copy it again"
+        found, expected = f"has {len(data)} bytes", f"a header of {HEADER_NBYTES} bytes"
+        raise refusal("truncated", found, expected, where, remedy)
     _, version, crc, features, file_nbytes, offset, nbytes, digest = HEADER.unpack(data)
     if version != FORMAT_VERSION:
         remedy = "update hearth" if version > FORMAT_VERSION else "compile the model again"
-        raise ArchiveError(
-            "archive.version",
-            f"has format version {version}",
-            expected=f"version {FORMAT_VERSION}",
-            where=where,
-            remedy=remedy,
-        )
+        found, expected = f"has format version {version}", f"version {FORMAT_VERSION}"
+        raise refusal("version", found, expected, where, remedy)
     header = Header(features, file_nbytes, offset, nbytes, digest)
     if header.pack() != data:
-        raise ArchiveError(
-            "archive.header",
-            f"the header's checksum is not {crc:#010x}",
-            expected="an undamaged header",
-            where=where,
-            remedy=REWRITE,
-        )
+        found = f"the header's checksum is not {crc:#010x}"
+        raise refusal("header", found, "an undamaged header", where)
     return header
 
 
 def check_extent(header: Header, size: int, where: str) -> None:
     """The directory is the last thing of the archive, and the file reaches as far as the header says."""
-    if header.file_nbytes > size:
-        raise ArchiveError(
-            "archive.truncated",
-            f"has {size} bytes",
-            expected=f"{header.file_nbytes} bytes",
-            where=where,
-            remedy="the copy is incomplete; copy it again",
-        )
-    start, nbytes = header.directory_offset, header.directory_nbytes
-    if start < HEADER_NBYTES or start + nbytes != header.file_nbytes:
-        raise ArchiveError(
-            "archive.bounds",
-            f"the directory is at {start}..{start + nbytes}",
-            expected=f"it to end the archive at {header.file_nbytes}",
-            where=where,
-            remedy=REWRITE,
-        )
+    start, nbytes, end = header.directory_offset, header.directory_nbytes, header.file_nbytes
+    if end > size:
+        remedy = "the copy is incomplete; copy it again"
+        raise refusal("truncated", f"has {size} bytes", f"{end} bytes", where, remedy)
+    if start < HEADER_NBYTES or start + nbytes != end:
+        found = f"the directory is at {start}..{start + nbytes}"
+        raise refusal("bounds", found, f"it to end the archive at {end}", where)
     if start % DIRECTORY_ALIGNMENT:
-        raise ArchiveError(
-            "archive.alignment",
-            f"the directory is at {start}",
-            expected="a multiple of 64",
-            where=where,
-            remedy=REWRITE,
-        )
+        raise refusal("alignment", f"the directory is at {start}", "a multiple of 64", where)
     if nbytes > MAX_DIRECTORY_NBYTES:
-        raise ArchiveError(
-            "archive.bounds",
-            f"the directory has {nbytes} bytes",
-            expected=f"at most {MAX_DIRECTORY_NBYTES}",
-            where=where,
-            remedy=REWRITE,
-        )
+        found = f"the directory has {nbytes} bytes"
+        raise refusal("bounds", found, f"at most {MAX_DIRECTORY_NBYTES}", where)
 
 
 def pack_directory(features: Mapping[str, int], sections: Sequence[Section]) -> bytes:
     """The directory's bytes."""
     data = dumps(Directory(features, tuple(sections)))
     if len(data) > MAX_DIRECTORY_NBYTES:
-        raise ArchiveError(
-            "archive.bounds",
-            f"a directory of {len(sections)} sections has {len(data)} bytes",
-            expected=f"at most {MAX_DIRECTORY_NBYTES}",
-            remedy="write the archive anew",
+        found = f"a directory of {len(sections)} sections has {len(data)} bytes"
+        raise refusal(
+            "bounds", found, f"at most {MAX_DIRECTORY_NBYTES}", "", "write the archive anew"
         )
     return data
 
@@ -143,13 +114,8 @@ def pack_directory(features: Mapping[str, int], sections: Sequence[Section]) -> 
 def parse_directory(header: Header, data: memoryview, where: str) -> Directory:
     """The directory of its bytes; refuses a wrong hash and features this reader does not know."""
     if truncated_hash(data) != header.directory_hash:
-        raise ArchiveError(
-            "archive.directory_hash",
-            "the directory does not have the hash the header gives",
-            expected=header.directory_hash.hex(),
-            where=where,
-            remedy=REWRITE,
-        )
+        found = "the directory does not have the hash the header gives"
+        raise refusal("directory_hash", found, header.directory_hash.hex(), where)
     directory = loads(Directory, data, "directory", where)
     _check_features(header.features, directory.features, where)
     return directory
@@ -173,20 +139,12 @@ def truncated_hash(data: bytes | memoryview) -> bytes:
 def _check_features(bits: int, names: Mapping[str, int], where: str) -> None:
     named = {bit: name for name, bit in names.items()}
     if len(named) != len(names) or {bit for bit in range(64) if bits >> bit & 1} != named.keys():
-        raise ArchiveError(
-            "archive.schema",
-            f"directory.features {dict(names)} are not the header's bits {bits:#x}",
-            expected="one name for each bit",
-            where=where,
-            remedy=REWRITE,
+        found = (
+            f"directory.features {reprlib.repr(dict(names))} are not the header's bits {bits:#x}"
         )
+        raise refusal("schema", found, "one name for each bit", where)
     unknown = sorted(name for name, bit in names.items() if FEATURES.get(name) != bit)
     if unknown:
-        known = ", ".join(FEATURES) or "none"
-        raise ArchiveError(
-            "archive.feature",
-            f"needs the feature {', '.join(map(repr, unknown))}",
-            expected=f"only features this runtime has ({known})",
-            where=where,
-            remedy="update hearth",
-        )
+        found = f"needs the feature {', '.join(map(repr, unknown))[:200]}"
+        expected = f"only features this runtime has ({', '.join(FEATURES) or 'none'})"
+        raise refusal("feature", found, expected, where, "update hearth")

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from hearth.runtime.archive.format import (
     DIRECTORY_ALIGNMENT,
     HEADER_NBYTES,
-    REWRITE,
     Header,
     align_up,
+    refusal,
 )
-from hearth.schemas.errors import ArchiveError
 from hearth.schemas.sections import Section, alignment
 
 NAME = re.compile(r"[a-z0-9][a-zA-Z0-9_.+/-]{0,127}")
@@ -30,7 +29,7 @@ def check_layout(header: Header, sections: Sequence[Section], data: memoryview, 
         end = section.end
     start = header.directory_offset
     if start != align_up(end, DIRECTORY_ALIGNMENT):
-        raise _refusal(
+        raise refusal(
             "hole", f"{start - end} bytes lie before the directory", "padding to 64", where
         )
     _check_padding(data, end, start, "the directory", where)
@@ -39,12 +38,12 @@ def check_layout(header: Header, sections: Sequence[Section], data: memoryview, 
 def check_names(section: Section, seen: set[str], where: str) -> None:
     """Well-formed name and kind, a whole hash, no name twice."""
     if not NAME.fullmatch(section.name):
-        raise _refusal("schema", f"a section is named {section.name[:200]!r}", NAME.pattern, where)
+        raise refusal("schema", f"a section is named {section.name[:200]!r}", NAME.pattern, where)
     if not KIND.fullmatch(section.kind) or len(section.sha256) != 32:
         found = f"section {section.name!r}: kind {section.kind[:40]!r}, {len(section.sha256)} bytes of hash"
-        raise _refusal("schema", found, f"{KIND.pattern} and 32 bytes", where)
+        raise refusal("schema", found, f"{KIND.pattern} and 32 bytes", where)
     if section.name in seen:
-        raise _refusal(
+        raise refusal(
             "duplicate", f"two sections are named {section.name!r}", "distinct names", where
         )
 
@@ -53,24 +52,20 @@ def _check_place(section: Section, header: Header, end: int, where: str) -> None
     name, start, align = section.name, section.offset, alignment(section.kind)
     if start < HEADER_NBYTES or section.end > header.directory_offset:
         expected = f"sections between {HEADER_NBYTES} and {header.directory_offset}"
-        raise _refusal("bounds", f"section {name!r} is at {start}..{section.end}", expected, where)
+        raise refusal("bounds", f"section {name!r} is at {start}..{section.end}", expected, where)
     if start < end:
         expected = f"at least {end}, where the section listed before it ends"
-        raise _refusal("overlap", f"section {name!r} starts at {start}", expected, where)
+        raise refusal("overlap", f"section {name!r} starts at {start}", expected, where)
     if start % align:
-        raise _refusal(
+        raise refusal(
             "alignment", f"section {name!r} is at {start}", f"a multiple of {align}", where
         )
     if start != align_up(end, align):
         expected = f"{align_up(end, align)}, right after the section before it"
-        raise _refusal("hole", f"section {name!r} starts at {start}", expected, where)
+        raise refusal("hole", f"section {name!r} starts at {start}", expected, where)
 
 
 def _check_padding(data: memoryview, start: int, stop: int, before: str, where: str) -> None:
     padding = bytes(data[start:stop])
     if padding.strip(b"\0"):
-        raise _refusal("hole", f"the padding before {before} is not zero", "only zeros", where)
-
-
-def _refusal(code: str, found: str, expected: str, where: str) -> ArchiveError:
-    return ArchiveError(f"archive.{code}", found, expected=expected, where=where, remedy=REWRITE)
+        raise refusal("hole", f"the padding before {before} is not zero", "only zeros", where)

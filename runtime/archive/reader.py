@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from hearth.runtime.archive import format, layout
-from hearth.runtime.archive.consistency import check_consistency
+from hearth.runtime.archive.consistency import Parts, check_consistency
 from hearth.schemas import sections as names
 from hearth.schemas.codec import loads
 from hearth.schemas.errors import ArchiveError, ResourceError
@@ -48,13 +48,7 @@ class Container:
         """The bytes of a section: a view, never a copy."""
         entry = self.entries.get(name)
         if entry is None:
-            raise ArchiveError(
-                "archive.missing_section",
-                f"has no section {name!r}",
-                expected=f"it among {', '.join(self.entries) or 'none'}",
-                where=str(self.path),
-                remedy="compile the model again with this version of hearth",
-            )
+            raise format.missing(name, f"it among {', '.join(self.entries)[:500]}", str(self.path))
         return self.data[entry.offset : entry.end]
 
     def text(self, name: str) -> str | None:
@@ -64,13 +58,8 @@ class Container:
         try:
             return str(self.section(name), "utf-8")
         except UnicodeDecodeError as error:
-            raise ArchiveError(
-                "archive.schema",
-                f"section {name!r} is not UTF-8: {error.reason}",
-                expected="text",
-                where=str(self.path),
-                remedy=format.REWRITE,
-            ) from None
+            found = f"section {name!r} is not UTF-8: {error.reason}"
+            raise format.refusal("schema", found, "text", str(self.path)) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +94,13 @@ class Archive(Container):
         text = "".join(f"{name} {self.entries[name].sha256.hex()}\n" for name in chosen)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def parts(self) -> Parts:
+        """Every part, decoded."""
+        return Parts(
+            self.manifest, self.program, self.kv_layout, self.weights_index,
+            self.entries, str(self.path),
+        )  # fmt: skip
+
     def _part(self, name: str, kind: type[T]) -> T:
         return loads(kind, self.section(name), name, str(self.path))
 
@@ -113,14 +109,7 @@ def open_archive(path: str | os.PathLike[str], check: Check = "structure") -> Ar
     """A compiled model. "structure" checks all but the weights' hashes, "full" those too."""
     container = open_container(path, check)
     archive = Archive(container.path, container.header, container.directory, container.data)
-    check_consistency(
-        archive.manifest,
-        archive.program,
-        archive.kv_layout,
-        archive.weights_index,
-        archive.entries,
-        str(archive.path),
-    )
+    check_consistency(archive.parts())
     return archive
 
 
@@ -160,13 +149,8 @@ def read_container(descriptor: int, path: Path, check: Check) -> Container:
 def _check_hash(section: Section, data: memoryview, where: str) -> None:
     found = hashlib.sha256(data[section.offset : section.end]).digest()
     if found != section.sha256:
-        raise ArchiveError(
-            "archive.section_hash",
-            f"section {section.name!r} has the SHA-256 {found.hex()}",
-            expected=section.sha256.hex(),
-            where=where,
-            remedy=format.REWRITE,
-        )
+        what = f"section {section.name!r} has the SHA-256 {found.hex()}"
+        raise format.refusal("section_hash", what, section.sha256.hex(), where)
 
 
 def unreadable(path: Path, error: OSError) -> ArchiveError | ResourceError:

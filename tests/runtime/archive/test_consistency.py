@@ -12,6 +12,7 @@ from support import archives
 from hearth.runtime.archive import open_archive
 from hearth.schemas.errors import ArchiveError
 from hearth.schemas.kv_layout import KVLayout, Span
+from hearth.schemas.manifest import Manifest
 from hearth.schemas.program import Entry, Operand, Program, Region, Rows
 
 ENTRY = archives.program().entries["prefill"]
@@ -38,6 +39,11 @@ def kv_beyond() -> KVLayout:
     return replace(layout, layers=(replace(layout.layers[0], k=k),))
 
 
+def with_vocab(vocab: int) -> Manifest:
+    manifest = archives.manifest()
+    return replace(manifest, dims=replace(manifest.dims, vocab=vocab))
+
+
 def index_beyond() -> Any:
     index = archives.weights_index()
     return replace(index, tensors=(replace(index.tensors[0], nbytes=2**40),))
@@ -48,6 +54,9 @@ CASES: dict[str, tuple[str, Any, str]] = {
     "another format": ("manifest", replace(archives.manifest(), format=2), "manifest.format is 2"),
     "entries": ("manifest", replace(archives.manifest(), entries=("decode",)), "manifest.entries"),
     "no target": ("manifest", replace(archives.manifest(), targets=()), "at least one target"),
+    "chunk": ("manifest", replace(archives.manifest(), chunk=8), "manifest.chunk is 8"),
+    "context": ("manifest", replace(archives.manifest(), context=17), "layers[0].context is 16"),
+    "vocabulary": ("manifest", with_vocab(33), "prefill.logits.stride is 128"),
     "KV bytes": ("kv_layout", replace(archives.kv_layout(), nbytes=2048), "kv_layout.nbytes is 2048"),
     "KV span": ("kv_layout", kv_beyond(), "kv_layout span 0 ends at 1025"),
     "tensor": ("weights_index", index_beyond(), "tensor 'embed' ends at 10995"),
@@ -62,7 +71,7 @@ CASES: dict[str, tuple[str, Any, str]] = {
     "kv operand": ("program", with_operand(0, Operand(Region.KV, 2**62, 2**62)), "beyond KV"),
     "io operand": ("program", with_operand(4, Operand(Region.IO, 1024, 64)), "operand 4 ends at 1088"),
     "tokens elsewhere": ("program", with_entry(tokens=Operand(Region.ARENA, 0, 4)), "tokens is in ARENA"),
-    "logits beyond": ("program", with_entry(logits=Operand(Region.IO, 0, 1025)), "logits ends at 1025"),
+    "logits beyond": ("program", with_entry(logits=Operand(Region.IO, 0, 1025, 128)), "logits ends at 1025"),
 }  # fmt: skip
 
 
@@ -78,7 +87,7 @@ def test_parts_that_disagree(tmp_path: Path, case: str) -> None:
 
 
 def test_an_empty_entry_is_consistent(tmp_path: Path) -> None:
-    entry = Entry((), ENTRY.tokens, ENTRY.logits, (0,), {Rows.T: 1}, 0)
+    entry = Entry((), ENTRY.tokens, ENTRY.logits, (0,), {Rows.T: 4}, 0)
     program = replace(archives.program(), entries={"prefill": entry})
     assert (
         open_archive(archives.write_model(tmp_path / "a.har", program=program)).program == program
