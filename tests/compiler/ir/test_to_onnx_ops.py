@@ -1,0 +1,180 @@
+"""Every op as onnxruntime runs it, alone: the same bits, or within the bound derived for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from support.agreement import Agreement
+from support.bounds import EXP, gamma
+from support.graphs import CodedSource, Draw, tables
+from support.onnx_run import session
+
+from hearth.compiler.ir import arithmetic, ops
+from hearth.compiler.ir.evaluate import State
+from hearth.compiler.ir.tensors import ArraySource, QuantisedRows
+from hearth.compiler.ir.types import CacheType
+from hearth.schemas.commands import Activation, KVKind, KVScheme
+
+VOCAB, ROWS = 12, 7
+IDS = np.array([3, 0, 11, 3, 7, 1, 2])
+
+
+def given(columns: int, seed: int = 0, spread: float = 3.0) -> ops.Op:
+    """Random activations [T, columns], one row of zeros among them."""
+    values = Draw(seed).array(VOCAB, columns, spread=spread)
+    values[0] = 0
+    return ops.Embedding(ops.Constant(f"table.{seed}", ArraySource(values)), TOKENS)
+
+
+TOKENS, POSITION = ops.Tokens(), ops.Position()
+
+
+def agree(*outputs: ops.Op, calls: tuple[int, ...] = (4, 3)) -> Agreement:
+    checked = Agreement(ops.Graph({"main": outputs}), "main", logit_rows=2)
+    state, start = State.empty(), 0
+    for count in calls:
+        state = checked.check(IDS[start : start + count], state)
+        start += count
+    return checked
+
+
+def rounded(constant: ops.Constant, stored: str) -> ops.Constant:
+    """The constant as a checkpoint of another format holds it."""
+    values = constant.value.values
+    if stored == "f16":
+        values = arithmetic.round_f16(values)
+    if stored == "bf16":
+        values = (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    return ops.Constant(constant.name, ArraySource(values, stored))
+
+
+def weight(kind: str, n: int, k: int) -> ops.Constant:
+    draw = Draw(5)
+    match kind:
+        case "int8":
+            return draw.coded("w", n, k, 8)
+        case "int4":
+            return draw.coded("w", n, k, 4, 8)
+        case "int4 ragged":  # the last group is short: written as effective int8
+            return draw.coded("w", n, k, 4, 9)
+        case "int4 per channel":
+            return draw.coded("w", n, k, 4)
+    return rounded(draw.weight("w", n, k), kind)
+
+
+KINDS = ("f32", "f16", "bf16", "int8", "int4", "int4 ragged", "int4 per channel")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("activation", list(Activation))
+@pytest.mark.parametrize("epilogue", [False, True])
+def test_linear(kind: str, activation: Activation, epilogue: bool) -> None:
+    n, k = 14, 24
+    columns = n // 2 if activation is Activation.SWIGLU else n
+    extra: tuple[ops.Op | None, ...] = (None, None)
+    if epilogue:
+        extra = (Draw(6).constant("bias", n), given(columns, seed=2))
+    x = given(k)
+    agree(ops.Linear(x, weight(kind, n, k), *extra, activation))
+    if "int" in kind:
+        coded = agree(ops.Linear(ops.Quantize(x), weight(kind, n, k), *extra, activation))
+        assert coded.flips == 0
+
+
+def test_quantised_linear_gives_the_same_bits() -> None:
+    """Integers below 2^24 in float32: the share of the bound is 0 because the bound is 0."""
+    linear = ops.Linear(ops.Quantize(given(64)), weight("int4", 16, 64), Draw(6).constant("b", 16))
+    checked = agree(linear)
+    assert checked.worst["Linear"] == 0
+
+
+def test_quantised_linear_over_long_rows() -> None:
+    k = 2 * arithmetic.EXACT_TERMS
+    extreme = QuantisedRows(np.full((3, k), 127, np.int8), None, np.full(3, 0.5, np.float32), 0)
+    loud = ops.Constant("loud", CodedSource(extreme, 8))
+    table = ops.Constant("ones", ArraySource(np.ones((VOCAB, k), np.float32)))
+    agree(ops.Linear(ops.Quantize(ops.Embedding(table, TOKENS)), loud))
+    agree(ops.Linear(ops.Quantize(given(k)), weight("int8", 5, k)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_table_looked_up_and_multiplied_is_written_once(kind: str) -> None:
+    table = weight(kind, VOCAB, 24)
+    checked = agree(ops.Linear(ops.Embedding(table, TOKENS), table))
+    names = [output.name for output in checked.watched.get_outputs()]
+    assert len(names) == len(set(names))
+    assert checked.worst["Embedding"] == 0
+
+
+@pytest.mark.parametrize("gain", [False, True])
+@pytest.mark.parametrize("columns", [1, 8, 192])
+def test_norms(gain: bool, columns: int) -> None:
+    g = Draw(3).constant("gain", columns) if gain else None
+    agree(ops.RMSNorm(given(columns), g, 1e-5))
+    coded = ops.RMSNormQuantize(given(columns), g, 1e-5)
+    agree(ops.Linear(coded, weight("int8", 4, columns)))
+
+
+ELEMENTWISE: tuple[Callable[[], ops.Op], ...] = (
+    lambda: ops.Add(given(6), given(6, 1)),
+    lambda: ops.Add(given(6), Draw(4).constant("bias", 6)),
+    lambda: ops.Mul(given(6), given(6, 1)),
+    lambda: ops.Silu(given(6)),
+    lambda: ops.Silu(given(6, spread=60)),
+    lambda: ops.SwiGLU(given(6), given(6, 1)),
+    lambda: ops.SwiGLU(given(6, spread=60), given(6, 1, spread=60)),
+    lambda: ops.Slice(given(6), 2, 5),
+    lambda: ops.LastRows(given(6)),
+    lambda: ops.LastRows(given(6), 1),
+)
+
+
+@pytest.mark.parametrize("build", ELEMENTWISE)
+def test_elementwise_and_rows(build: Callable[[], ops.Op]) -> None:
+    agree(build())
+
+
+def cache(kind: KVKind, scheme: KVScheme, layer: int = 0) -> ops.Cache:
+    return ops.Cache(CacheType(layer, kind, 2, 8, 16, scheme))
+
+
+@pytest.mark.parametrize("scheme", list(KVScheme))
+@pytest.mark.parametrize("rotary", [0, 4, 8])
+@pytest.mark.parametrize("window", [0, 1, 3])
+def test_attention(scheme: KVScheme, rotary: int, window: int) -> None:
+    cos_sin = tables(16, rotary) if rotary else (None, None)
+    k = ops.KVWrite(cache(KVKind.K, scheme), given(16, 1), POSITION, *cos_sin)
+    v = ops.KVWrite(cache(KVKind.V, scheme), given(16, 2), POSITION)
+    y = ops.Attention(given(48, 3), k, v, POSITION, 6, 0.3, window, *cos_sin)
+    agree(y, k, v, calls=(4, 1, 2))
+
+
+def test_rope_alone() -> None:
+    agree(ops.RoPE(given(24), *tables(16, 6), POSITION, heads=3))
+
+
+def test_a_cache_that_nothing_attends_to_is_still_written() -> None:
+    k = ops.KVWrite(cache(KVKind.K, KVScheme.INT8), given(16, 1), POSITION)
+    agree(given(4), k)
+
+
+def test_two_attentions_may_read_one_cache() -> None:
+    k = ops.KVWrite(cache(KVKind.K, KVScheme.F16), given(16, 1), POSITION)
+    v = ops.KVWrite(cache(KVKind.V, KVScheme.F16), given(16, 2), POSITION)
+    y = [ops.Attention(given(16, 3), k, v, POSITION, 2, 0.3, window) for window in (0, 2)]
+    agree(ops.Add(*y), k, v)
+
+
+def test_the_engine_exp_is_as_good_as_the_bounds_assume() -> None:
+    x = np.linspace(-87, 88, 300_001).astype(np.float32)
+    given_x, result = (onnx.helper.make_tensor_value_info(name, 1, [None]) for name in "xy")
+    node = onnx.helper.make_node("Exp", ["x"], ["y"])
+    body = onnx.helper.make_graph([node], "exp", [given_x], [result])
+    model = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 23)])
+    model.ir_version = 11
+    (y,) = session(model).run(None, {"x": x})
+    exact = np.exp(x.astype(np.float64))
+    assert np.all(np.abs(y - exact) <= gamma(EXP) * exact)
