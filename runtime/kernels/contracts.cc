@@ -20,6 +20,7 @@ constexpr OperandSpec kLinearOps[] = {{"x", kIn, kF32, false, true},
                                       {"bias", kWeight, kVector, true},
                                       {"residual", kIn, kF32, true},
                                       {"y", kOut, kF32}};
+constexpr OperandSpec kAddOps[] = {{"a", kIn, kF32}, {"b", kIn, kF32, false, false, true}, {"y", kOut, kF32}};
 constexpr OperandSpec kBinaryOps[] = {{"a", kIn, kF32}, {"b", kIn, kF32}, {"y", kOut, kF32}};
 constexpr OperandSpec kUnaryOps[] = {{"x", kIn, kF32}, {"y", kOut, kF32}};
 constexpr OperandSpec kSwiGLUOps[] = {{"gate", kIn, kF32}, {"up", kIn, kF32}, {"y", kOut, kF32}};
@@ -53,7 +54,7 @@ constexpr Contract kContracts[] = {
     {kRmsNormQuantize, "rms_norm_quantize", kNormQ8Ops, kK, kEps},
     {kQuantize, "quantize", kQuantizeOps, kK, {}},
     {kLinear, "linear", kLinearOps, kLinearInts, {}},
-    {kAdd, "add", kBinaryOps, kN, {}},
+    {kAdd, "add", kAddOps, kN, {}},
     {kMul, "mul", kBinaryOps, kN, {}},
     {kSilu, "silu", kUnaryOps, kN, {}},
     {kSwiGLU, "swiglu", kSwiGLUOps, kN, {}},

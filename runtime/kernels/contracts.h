@@ -17,6 +17,7 @@ struct OperandSpec {
   Kind kind;
   bool optional = false;
   bool or_q8 = false;  // f32 or q8 rows
+  bool or_vector = false;  // f32 rows, or a vector of the weights with stride 0
 };
 
 struct Contract {

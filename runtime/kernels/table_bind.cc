@@ -99,6 +99,7 @@ nb::dict contract_specs() {
       nb::list kinds;
       kinds.append(kind_name(spec.kind));
       if (spec.or_q8) kinds.append(kind_name(kQ8));
+      if (spec.or_vector) kinds.append(kind_name(kVector));
       operands.append(nb::make_tuple(spec.name, role_name(spec.role), nb::tuple(kinds), spec.optional));
     }
     nb::list ints, floats;

@@ -96,9 +96,10 @@ void Engine::check_operand(const Entry& entry, const Contract& contract, const B
     refuse(std::string(contract.name) + ": operand " + std::string(spec.name) + " " + what);
   };
   const bool weight = spec.role == kWeight, state = spec.role == kStateRead || spec.role == kStateWrite;
+  const bool vector = spec.or_vector && place.region == kWeights && place.stride == 0;
   const bool fits = weight  ? place.region == kWeights
                     : state ? place.region == kKvRegion
-                            : place.region == kArena || place.region == kIo;
+                            : vector || place.region == kArena || place.region == kIo;
   if (!fits) fail("is in region " + std::to_string(place.region) + ", where it cannot be");
   if (place.stride < 0 || place.stride >= kMostStride) fail("has a stride out of range");
   const int64_t rows = most_rows(entry, bound.rows), size = region_nbytes(place.region);
