@@ -92,7 +92,7 @@ class Generation(Iterator[str]):
         clock: Clock = time.perf_counter,
         encode_s: float = 0.0,
     ) -> None:
-        self._session, self._request, self._clock = session, request, clock
+        self._session, self.request, self._clock = session, request, clock
         self._prompt = list(prompt)
         self._detokenizer = Detokenizer(decode, (*session.tokens, *self._prompt))
         self._stops = StopStrings(request.stop)
@@ -167,7 +167,7 @@ class Generation(Iterator[str]):
         """Choose a token; the text it completes."""
         token = choose(self.tokens, logits, self._chain, self._sample)
         self.tokens.append(token)
-        if token in self._request.stop_ids:
+        if token in self.request.stop_ids:
             self.finish_reason = "stop"
             return ""
         piece, self._stopped = self._stops.push(self._detokenizer.push(token))
@@ -180,7 +180,7 @@ class Generation(Iterator[str]):
     def _is_full(self) -> bool:
         """The limit is reached, or there is no room to decode the last token."""
         full = self._session.position >= self._session.context
-        return full or len(self.tokens) == self._request.max_tokens
+        return full or len(self.tokens) == self.request.max_tokens
 
     def _ended(self) -> bool:
         if self._cancelled and self.finish_reason is None:

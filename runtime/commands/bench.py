@@ -1,0 +1,160 @@
+"""`hearth bench`: load time, time to the first token, prefill and decode rates, memory; medians of several runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from hearth.runtime.commands.run import parse_ids
+from hearth.runtime.commands.terminal import duration, emit, emit_json, rate, size, table
+from hearth.runtime.options import Options, read_options
+from hearth.runtime.progress import Progress, choose, step
+from hearth.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from hearth.runtime.model import Model
+
+Clock = Callable[[], float]
+
+
+def bench_command(
+    file: Annotated[Path, typer.Argument(help="the .har file")],
+    prompts: Annotated[
+        str, typer.Option("--prompts", help="prompt lengths in tokens")
+    ] = "16,96,512",
+    decode: Annotated[int, typer.Option(help="tokens to decode after each prompt")] = 32,
+    runs: Annotated[int, typer.Option(help="runs of each length; the median counts")] = 3,
+    seed: Annotated[int, typer.Option(help="draws the prompts' token ids")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="HEARTH_THREADS, else the cores there are")
+    ] = None,
+    isa: Annotated[
+        str | None, typer.Option(help="highest instruction set to use; HEARTH_ISA, else the best")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Measure load time, TTFT, prefill and decode rates, and memory."""
+    lengths = parse_ids(prompts)
+    _positive("--prompts", lengths)
+    _positive("--decode and --runs", [decode, runs])
+    options = read_options(threads, isa)
+    found = measure(file, options, lengths, decode, runs, seed, choose(quiet=as_json))
+    if as_json:
+        emit_json(found)
+    else:
+        emit(as_text(found))
+
+
+def _positive(name: str, values: Sequence[int]) -> None:
+    if not values or min(values) < 1:
+        raise UsageError("arguments.bench", f"{name} {list(values)}", expected="numbers above 0")
+
+
+def measure(
+    file: Path,
+    options: Options,
+    lengths: Sequence[int],
+    decode: int,
+    runs: int,
+    seed: int,
+    progress: Progress,
+    clock: Clock = time.perf_counter,
+) -> dict[str, Any]:
+    """All figures as plain data; times in seconds, rates in tokens per second."""
+    from hearth.runtime.loader import load
+    from hearth.runtime.session import check_room
+
+    loads = []
+    for _ in range(runs):
+        began = clock()
+        model = load(file, options.threads, isa=options.isa)
+        loads.append(clock() - began)
+    loaded = memory()
+    check_room(0, max(lengths) + decode, model.context)
+    draw = np.random.default_rng(seed)
+    results = []
+    with step(progress, "bench", runs * len(lengths)) as advance:
+        for length in lengths:
+            ids = draw.integers(0, model.vocab, length + decode).tolist()
+            measured = []
+            for _ in range(runs):
+                measured.append(one_run(model, ids[:length], ids[length:], clock))
+                advance(1)
+            results.append(summary(length, decode, measured))
+    return {
+        "file": file.name,
+        "isa": model.isa,
+        "threads": model.threads,
+        "runs": runs,
+        "seed": seed,
+        "load_s": median(loads),
+        "memory_after_load": loaded,
+        "memory_at_end": memory(),
+        "results": results,
+    }
+
+
+def one_run(
+    model: Model, prompt: Sequence[int], more: Sequence[int], clock: Clock
+) -> tuple[float, float]:
+    """(time to the first token, time of all decode steps) in a fresh session."""
+    session = model.session()
+    began = clock()
+    session.prefill(prompt).argmax()
+    first = clock()
+    for token in more:
+        session.decode(token).argmax()
+    return first - began, clock() - first
+
+
+def summary(length: int, decode: int, runs: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Medians of one prompt length."""
+    ttft, decoding = (median(times) for times in zip(*runs, strict=True))
+    return {
+        "prompt_tokens": length,
+        "decode_tokens": decode,
+        "ttft_s": ttft,
+        "prefill_tokens_per_s": length / ttft,
+        "decode_tokens_per_s": decode / decoding,
+    }
+
+
+def memory(status: Path = Path("/proc/self/status")) -> dict[str, int] | None:
+    """Resident memory now and at its highest, in bytes; None where the system does not say."""
+    try:
+        lines = status.read_text().splitlines()
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    names = {"rss_nbytes": "VmRSS", "peak_rss_nbytes": "VmHWM"}
+    return {name: int(fields[field].split()[0]) * 1024 for name, field in names.items()}
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """The same for people."""
+    rows = [("prompt", "TTFT", "prefill", "decode")]
+    for result in found["results"]:
+        rows.append((
+            str(result["prompt_tokens"]),
+            duration(result["ttft_s"]),
+            rate(result["prefill_tokens_per_s"]),
+            rate(result["decode_tokens_per_s"]),
+        ))  # fmt: skip
+    lines = [
+        f"{found['file']} on {found['isa']}, {found['threads']} threads, medians of {found['runs']}",
+        f"load {duration(found['load_s'])}",
+        table(rows),
+    ]
+    if found["memory_at_end"]:
+        now, end = found["memory_after_load"], found["memory_at_end"]
+        lines.append(
+            f"resident {size(now['rss_nbytes'])} after load, {size(end['rss_nbytes'])} at the end,"
+            f" {size(end['peak_rss_nbytes'])} at most"
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,181 @@
+"""`hearth inspect`: what is in an archive, what it needs to run, and which kernels this CPU would choose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hearth.runtime.commands.run import checked
+from hearth.runtime.commands.terminal import emit, emit_json, size, table
+from hearth.runtime.options import read_options
+from hearth.schemas.errors import HearthError
+
+if TYPE_CHECKING:
+    from hearth.runtime.archive import Archive
+    from hearth.schemas.program import Entry
+
+
+def inspect_command(
+    file: Annotated[Path, typer.Argument(help="the .har file")],
+    check: Annotated[
+        str, typer.Option(help="structure, or full: verify the weights' hash, too")
+    ] = "structure",
+    isa: Annotated[
+        str | None, typer.Option(help="show the kernels for this instruction set")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Show what an archive holds: sections, sizes, bits per weight, memory, kernels."""
+    from hearth.runtime.archive import open_archive
+
+    archive = open_archive(file, checked(check))
+    facts = describe(archive) | {"kernels": kernels(file, read_options(1, isa).isa)}
+    if as_json:
+        emit_json(facts)
+    else:
+        emit(as_text(facts))
+
+
+def describe(archive: Archive) -> dict[str, Any]:
+    """Everything that does not depend on this machine, as plain data."""
+    manifest, program = archive.manifest, archive.program
+    return {
+        "file": archive.path.name,
+        "file_nbytes": archive.header.file_nbytes,
+        "manifest": asdict(manifest),
+        "fingerprint": archive.fingerprint,
+        "sections": [
+            {
+                "name": section.name,
+                "kind": str(section.kind),
+                "offset": section.offset,
+                "nbytes": section.nbytes,
+                "sha256": section.sha256.hex(),
+            }
+            for section in archive.directory.sections
+        ],
+        "weights": weights(archive),
+        "entries": {name: entry(part) for name, part in program.entries.items()},
+        "memory": {
+            "weights_nbytes": program.weights_nbytes,
+            "arena_nbytes": program.arena_nbytes,
+            "io_nbytes": program.io_nbytes,
+            "kv_nbytes": program.kv_nbytes,
+            "kv_nbytes_per_position": program.kv_nbytes / manifest.context,
+        },
+    }
+
+
+def weights(archive: Archive) -> dict[str, Any]:
+    """Parameters, and what their codes, multipliers and scales take."""
+    tensors = archive.weights_index.tensors
+    parameters = sum(tensor.parameters for tensor in tensors)
+    nbytes = sum(tensor.nbytes for tensor in tensors if tensor.parameters)
+    layouts = Counter[str]()
+    for tensor in tensors:
+        name = "plain f32" if tensor.layout is None else tensor.layout.name.lower()
+        layouts[name] += tensor.nbytes
+    return {
+        "tensors": len(tensors),
+        "parameters": parameters,
+        "nbytes": nbytes,
+        "bits_per_weight": 8 * nbytes / parameters if parameters else None,
+        "nbytes_by_layout": dict(layouts),
+    }
+
+
+def entry(part: Entry) -> dict[str, Any]:
+    """One entry's commands by name and the rows it takes."""
+    return {
+        "commands": len(part.commands),
+        "by_op": dict(Counter(command.op for command in part.commands)),
+        "max_rows": {str(rows): count for rows, count in part.max_rows.items()},
+        "arena_nbytes": part.arena_nbytes,
+    }
+
+
+def kernels(file: Path, isa: str | None) -> dict[str, Any]:
+    """The kernels each entry would run here; why not, where it would not."""
+    from hearth.runtime.loader import load
+
+    try:
+        model = load(file, threads=1, isa=isa)
+    except HearthError as error:
+        return {"error": str(error)}
+    chosen = {
+        name: dict(Counter(model.engine.kernel_names(number)))
+        for name, number in model.entry_numbers.items()
+    }
+    return {"isa": model.isa, "entries": chosen}
+
+
+def as_text(facts: Mapping[str, Any]) -> str:
+    """The same for people."""
+    blocks = [_head(facts), _sections(facts), _entries(facts), _memory(facts), _kernels(facts)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _head(facts: Mapping[str, Any]) -> str:
+    manifest, held = facts["manifest"], facts["weights"]
+    dims, schemes = manifest["dims"], manifest["schemes"]
+    letters = zip(["L", "E", "H", "Hkv", "D", "F", "V"], dims.values(), strict=True)
+    bits = held["bits_per_weight"]
+    rows = [
+        ("file", f"{facts['file']}, {size(facts['file_nbytes'])}"),
+        ("made by", f"hearth {manifest['hearth']}, format {manifest['format']}"),
+        ("source", f"{manifest['source']} ({manifest['family']})"),
+        ("fingerprint", facts["fingerprint"]),
+        ("model", ", ".join(f"{letter} {value}" for letter, value in letters)),
+        ("context", f"{manifest['context']} positions, prefill in chunks of {manifest['chunk']}"),
+        ("schemes", ", ".join(f"{name} {value}" for name, value in schemes.items())),
+        ("targets", ", ".join(manifest["targets"])),
+        ("parameters", f"{held['parameters']:,} in {held['tensors']} tensors"),
+        (
+            "bits/weight",
+            "-" if bits is None else f"{bits:.3f} (with scales: {size(held['nbytes'])})",
+        ),
+        *((f"  {name}", size(nbytes)) for name, nbytes in held["nbytes_by_layout"].items()),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+
+
+def _sections(facts: Mapping[str, Any]) -> str:
+    rows = [("section", "kind", "offset", "bytes", "sha256")]
+    for part in facts["sections"]:
+        place = f"{part['offset']:,}", f"{part['nbytes']:,}"
+        rows.append((part["name"], part["kind"], *place, part["sha256"][:16]))
+    return table(rows)
+
+
+def _entries(facts: Mapping[str, Any]) -> str:
+    lines = []
+    for name, part in facts["entries"].items():
+        limits = ", ".join(f"{rows} <= {count}" for rows, count in part["max_rows"].items())
+        ops = ", ".join(f"{count} {op}" for op, count in part["by_op"].items())
+        lines.append(f"entry {name} ({limits or 'one token'}): {part['commands']} commands: {ops}")
+    return "\n".join(lines)
+
+
+def _memory(facts: Mapping[str, Any]) -> str:
+    memory = facts["memory"]
+    names = ("weights (mapped)", "arena", "io", "kv of a session", "  per position")
+    return table((name, size(value)) for name, value in zip(names, memory.values(), strict=True))
+
+
+def _kernels(facts: Mapping[str, Any]) -> str:
+    found = facts["kernels"]
+    if "error" in found:
+        return f"kernels: none here: {found['error']}"
+    lines = [f"kernels on this CPU ({found['isa']})"]
+    for name, counts in found["entries"].items():
+        lines += [
+            f"  {name}",
+            table((f"    {kernel}", str(count)) for kernel, count in counts.items()),
+        ]
+    return "\n".join(lines)
