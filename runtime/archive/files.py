@@ -63,7 +63,7 @@ def unwritable(path: Path, error: OSError, needed: int) -> ResourceError:
         "resource.unwritable",
         f"cannot be written: {error.strerror}",
         where=str(path),
-        remedy="choose another output or change the folder's permissions",
+        remedy="choose another output, or make its folder and allow writing to it",
     )
 
 

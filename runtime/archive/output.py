@@ -22,7 +22,7 @@ class Output:
     """An open file without its name; publish() gives it the name, discard() forgets it."""
 
     def __init__(self, path: Path, unnamed: bool = True) -> None:
-        self.path = path
+        self.path = Path(os.path.realpath(path))  # a link stays a link, its file is replaced
         self.descriptor = -1
         self._partial: Path | None = None
         try:
@@ -52,8 +52,8 @@ class Output:
             self._partial = None
 
     def _open(self, unnamed: bool) -> None:
-        if self.path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if self.path.exists() and not self.path.is_file():
+            raise OSError(errno.EINVAL, "it exists and is no regular file")
         descriptor = self._open_unnamed() if unnamed else None
         self.descriptor = self._open_partial() if descriptor is None else descriptor
 

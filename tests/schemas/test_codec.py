@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import archives
-from support.mutations import junk, mutated
+from support.mutations import calm, junk, mutated
 
 from hearth.schemas import codec
 from hearth.schemas.bounds import LARGEST
@@ -156,7 +156,7 @@ def test_bytes_that_are_not_plain_data(data: bytes, why: str) -> None:
     assert why in str(caught.value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(calm, max_examples=150)
 @given(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
     for kind in VALUES:
@@ -164,7 +164,7 @@ def test_any_bytes(data: bytes) -> None:
             loads(kind, data, "part")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(calm, max_examples=150)
 @given(junk())
 def test_any_plain_data(data: Any) -> None:
     for kind in VALUES:
@@ -174,7 +174,7 @@ def test_any_plain_data(data: Any) -> None:
 
 @each
 def test_anything_changed_is_refused_or_comes_back_as_it_is(kind: type) -> None:
-    @settings(max_examples=200, deadline=None)
+    @settings(calm, max_examples=200)
     @given(mutated(encode(VALUES[kind])))
     def check(data: Any) -> None:
         with contextlib.suppress(ArchiveError):

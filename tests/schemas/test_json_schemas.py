@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import archives
-from support.mutations import junk, mutated
+from support.mutations import calm, junk, mutated
 
 from hearth.schemas.codec import decode, encode
 from hearth.schemas.errors import ArchiveError
@@ -97,7 +97,6 @@ EXAMPLES: Mapping[str, Any] = {
     "recipe": Recipe("in", "out", context=9, gates=Gates(0.1, 1.0, 0.9)),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", NAMES)
-calm = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def mirror_accepts(name: str, data: Any) -> bool:
@@ -140,7 +139,7 @@ def test_whatever_the_page_allows_is_accepted(name: str) -> None:
 
 @each
 def test_both_refuse_the_same(name: str) -> None:
-    @settings(calm, max_examples=250)
+    @settings(calm, max_examples=200)
     @given(mutated(complete(name), binary=False))
     def check(data: Any) -> None:
         agree(name, data)

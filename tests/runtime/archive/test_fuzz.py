@@ -13,14 +13,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import archives
 from support.archives import MAGIC, Forgery
-from support.mutations import junk, mutated
+from support.mutations import calm, junk, mutated
 
 from hearth.runtime.archive import open_archive
 from hearth.runtime.archive.reader import Container, open_container
 from hearth.schemas.codec import encode
 from hearth.schemas.errors import ArchiveError
 
-quiet = settings(max_examples=150, deadline=None)
+quiet = settings(calm, max_examples=150)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_any_directory_with_a_good_hash(folder: Path, value: Any) -> None:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(calm, max_examples=250)
 @given(st.data())
 def test_a_directory_changed_anywhere(folder: Path, source: st.DataObject) -> None:
     forged = Forgery.of(archives.model_sections())
@@ -104,7 +104,7 @@ PARTS = {
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_changed_anywhere(folder: Path, part: str) -> None:
-    @settings(max_examples=150, deadline=None)
+    @settings(calm, max_examples=150)
     @given(mutated(encode(PARTS[part])))
     def check(changed: Any) -> None:
         sections = archives.model_sections(**{part: msgpack.packb(changed)})
@@ -115,7 +115,7 @@ def test_a_part_changed_anywhere(folder: Path, part: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_of_any_bytes(folder: Path, part: str) -> None:
-    @settings(max_examples=50, deadline=None)
+    @settings(calm, max_examples=50)
     @given(st.binary(max_size=100))
     def check(content: bytes) -> None:
         sections = archives.model_sections(**{part: content})
@@ -124,7 +124,7 @@ def test_a_part_of_any_bytes(folder: Path, part: str) -> None:
     check()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(calm, max_examples=250)
 @given(st.data())
 def test_any_changed_byte_is_found(folder: Path, data: bytes, source: st.DataObject) -> None:
     place = source.draw(st.integers(0, len(data) - 1))

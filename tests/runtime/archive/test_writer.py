@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -241,11 +241,23 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 @both
-def test_a_folder_under_that_name(tmp_path: Path, unnamed: bool) -> None:
-    (tmp_path / "a.har").mkdir()
-    with pytest.raises(ResourceError) as caught:
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_no_regular_file_under_that_name(
+    tmp_path: Path, unnamed: bool, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / "a.har")
+    with pytest.raises(ResourceError, match="no regular file") as caught:
         archives.write(tmp_path / "a.har", [], unnamed=unnamed)
     assert caught.value.code == "resource.unwritable"
+    assert os.listdir(tmp_path) == ["a.har"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.har").symlink_to(tmp_path / "real.har")
+    archives.write_model(tmp_path / "link.har")
+    assert (tmp_path / "link.har").is_symlink()
+    assert not (tmp_path / "real.har").is_symlink()
+    assert open_archive(tmp_path / "link.har", "full").manifest.source == "tiny"
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc")
