@@ -1,0 +1,102 @@
+"""RoPE tables: frequencies by an independent formula, cosines and sines correctly rounded, computed once."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from hearth.compiler.frontend.rope import RopeTable, inverse_frequencies, rope_tables
+from hearth.compiler.frontend.rope_config import RopeConfig, RopeKind
+
+EPS = 2.0**-24  # relative error of one rounding to float32
+LLAMA3 = RopeConfig(500000.0, RopeKind.LLAMA3, 8.0, 1.0, 4.0, 8192)
+CASES = {
+    "llama 2": (RopeConfig(10000.0), 128),
+    "qwen2": (RopeConfig(1000000.0), 128),
+    "tiny head": (RopeConfig(10000.0), 2),
+    "head of 6": (RopeConfig(10000.0), 6),
+    "linear": (RopeConfig(10000.0, RopeKind.LINEAR, 4.0), 64),
+    "llama 3.1": (LLAMA3, 128),
+    "llama 3.2": (RopeConfig(500000.0, RopeKind.LLAMA3, 32.0, 1.0, 4.0, 8192), 64),
+    "llama3, short": (RopeConfig(10000.0, RopeKind.LLAMA3, 2.0, 1.0, 3.0, 32), 32),
+}
+
+
+def _exact(rope: RopeConfig, head_dim: int, pair: int) -> float:
+    """One frequency in float64, from the definition in Meta's `apply_scaling`."""
+    frequency = float(rope.theta ** (-2 * pair / head_dim))
+    match rope.kind:
+        case RopeKind.DEFAULT:
+            return frequency
+        case RopeKind.LINEAR:
+            return frequency / rope.factor
+    wavelength = 2 * math.pi / frequency
+    if wavelength < rope.original_context / rope.high_freq_factor:
+        return frequency
+    if wavelength > rope.original_context / rope.low_freq_factor:
+        return frequency / rope.factor
+    span = rope.high_freq_factor - rope.low_freq_factor
+    smooth = (rope.original_context / wavelength - rope.low_freq_factor) / span
+    return (1 - smooth) * frequency / rope.factor + smooth * frequency
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_frequencies(case: str) -> None:
+    """Roundings: the exponent (amplified by ln theta), the power, the division; the blend adds at most 8
+
+    on terms that may be `factor` times the result.
+    """
+    rope, head_dim = CASES[case]
+    found = inverse_frequencies(rope, head_dim)
+    exact = np.array([_exact(rope, head_dim, pair) for pair in range(head_dim // 2)])
+    bound = (math.log(rope.theta) + 2 + 8 * rope.factor) * EPS
+    assert found.dtype == np.float32
+    assert found.shape == (head_dim // 2,)
+    assert np.all(np.abs(found - exact) <= bound * exact)
+
+
+def test_llama3_has_all_three_bands() -> None:
+    plain = inverse_frequencies(RopeConfig(LLAMA3.theta), 128)
+    ratio = plain / inverse_frequencies(LLAMA3, 128)
+    assert np.array_equal(np.unique(ratio[ratio == 1]), [1])
+    assert np.any(ratio == 8)
+    assert np.any((ratio > 1.01) & (ratio < 7.9))
+    assert np.all(np.diff(ratio) >= -1e-5)
+
+
+def test_linear_scaling_by_a_power_of_two_stretches_positions() -> None:
+    cos, _ = rope_tables(RopeConfig(10000.0), 64, 32)
+    stretched, _ = rope_tables(RopeConfig(10000.0, RopeKind.LINEAR, 4.0), 256, 32)
+    assert np.array_equal(stretched.rows(0, 256)[::4], cos.rows(0, 64))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_tables_are_the_rounded_cosine_of_the_rounded_angle(case: str) -> None:
+    rope, head_dim = CASES[case]
+    angles = np.arange(600, dtype=np.float32)[:, None] * inverse_frequencies(rope, head_dim)
+    wide = angles.astype(np.longdouble)
+    for table, exact in zip(
+        rope_tables(rope, 600, head_dim), (np.cos(wide), np.sin(wide)), strict=True
+    ):
+        values = table.rows(0, 600)
+        assert values.dtype == np.float32
+        assert values.shape == table.shape == (600, head_dim // 2)
+        assert np.all(np.abs(values - exact) <= 2.0**-25 * (1 + 2.0**-20))
+
+
+def test_rows_are_slices_of_one_table_computed_once() -> None:
+    calls = []
+
+    def count(angle: float) -> float:
+        calls.append(angle)
+        return angle
+
+    table = RopeTable(RopeConfig(10000.0), 300, 4, count)
+    assert not calls
+    whole = table.rows(0, 300)
+    assert np.array_equal(table.rows(250, 260), whole[250:260])
+    assert len(calls) == 600
+    table.rows(0, 1)[...] = 9
+    assert np.array_equal(table.rows(0, 300), whole)

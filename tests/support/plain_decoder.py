@@ -1,0 +1,67 @@
+"""A decoder in float64, written once more from the papers: no op, cache or table of the project is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+
+
+def logits(
+    config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], ids: Sequence[int]
+) -> F64:
+    """f64[T, V] for a config of transformers 4's spelling, unscaled RoPE."""
+    w = {name: values.astype(np.float64) for name, values in tensors.items()}
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    x = w["model.embed_tokens.weight"][list(ids)]
+    for layer in range(config["num_hidden_layers"]):
+        at = f"model.layers.{layer}"
+        h = _norm(x, w[f"{at}.input_layernorm.weight"], config)
+        q, k, v = (_linear(h, w, f"{at}.self_attn.{part}_proj") for part in "qkv")
+        q = _rotate(_heads(q, heads), config["rope_theta"])
+        k = _rotate(_heads(k, kv_heads), config["rope_theta"])
+        k, v = (np.repeat(y, heads // kv_heads, axis=0) for y in (k, _heads(v, kv_heads)))
+        y = _softmax(q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[-1]) + _mask(len(ids), config)) @ v
+        x = x + _linear(y.transpose(1, 0, 2).reshape(len(ids), -1), w, f"{at}.self_attn.o_proj")
+        h = _norm(x, w[f"{at}.post_attention_layernorm.weight"], config)
+        gate, up = (_linear(h, w, f"{at}.mlp.{part}_proj") for part in ("gate", "up"))
+        x = x + _linear(gate / (1 + np.exp(-gate)) * up, w, f"{at}.mlp.down_proj")
+    head = w.get("lm_head.weight", w["model.embed_tokens.weight"])
+    return np.asarray(_norm(x, w["model.norm.weight"], config) @ head.T)
+
+
+def _linear(x: F64, w: Mapping[str, F64], name: str) -> F64:
+    return np.asarray(x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0.0))
+
+
+def _norm(x: F64, gain: F64, config: Mapping[str, Any]) -> F64:
+    mean = (x * x).mean(axis=-1, keepdims=True)
+    return np.asarray(x / np.sqrt(mean + config["rms_norm_eps"]) * gain)
+
+
+def _heads(x: F64, heads: int) -> F64:
+    return x.reshape(len(x), heads, -1).transpose(1, 0, 2)  # [H, T, D]
+
+
+def _rotate(x: F64, theta: float) -> F64:
+    """Pairs (i, i + D / 2) as complex numbers, turned by position * theta^(-2 i / D)."""
+    half = x.shape[-1] // 2
+    turns = np.arange(x.shape[1])[:, None] * theta ** (-np.arange(half) / half)
+    z = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * turns)
+    return np.concatenate([z.real, z.imag], axis=-1)
+
+
+def _mask(count: int, config: Mapping[str, Any]) -> F64:
+    window = config.get("sliding_window") if config["model_type"] == "mistral" else None
+    distance = np.arange(count)[:, None] - np.arange(count)
+    seen = (distance >= 0) & (distance < (window or count))
+    return np.where(seen, 0.0, -np.inf)
+
+
+def _softmax(x: F64) -> F64:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
