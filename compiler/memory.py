@@ -13,14 +13,15 @@ from pathlib import Path
 
 from hearth.compiler.lower import PackedTensor
 from hearth.compiler.lower.blocks import CHANNELS, batches
+from hearth.schemas.commands import Layout
 from hearth.schemas.errors import ResourceError
 
-# Bytes alive per weight of a batch, at the worst moment of reading, scaling, quantising and packing it:
-# stored rows 4, f32 rows 4, scaled f32 rows 4, codes 1, interleaved codes 1, words 1, packed bytes 1.
+# Bytes alive per weight of a batch at the worst moment. Floats: rows, rows in packed order, packed bytes, and the
+# chunk before them. Quantised: the stored rows, as f32, scaled; or the rows, codes and the packed bytes.
 FLOAT_BATCH_NBYTES = 16
-QUANTISED_BATCH_NBYTES = 16
-# Scratch of hashing, writing and the allocator's slack.
-SLACK_NBYTES = 8 << 20
+QUANTISED_BATCH_NBYTES = 12
+# Buffers of hashing and writing, and what the allocator keeps.
+SLACK_NBYTES = 1 << 20
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -52,8 +53,9 @@ def streaming_nbytes(tensor: PackedTensor) -> int:
     n, k = shape
     ranges = next(batches(n, k, tensor.paired))
     rows = sum(-(-(stop - start) // CHANNELS) * CHANNELS for start, stop in ranges)
-    each = QUANTISED_BATCH_NBYTES if tensor.group or "bits" in dir(tensor.source) else 0
-    return rows * k * (each or FLOAT_BATCH_NBYTES) + 8 * n
+    coded = tensor.layout in (Layout.Q8B16, Layout.Q4B16)
+    each = QUANTISED_BATCH_NBYTES if coded else FLOAT_BATCH_NBYTES
+    return rows * k * each + 8 * n
 
 
 def require(prediction: Prediction) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -68,11 +68,3 @@ def separate(blocks: NDArray[Rows], n: int, paired: bool) -> NDArray[Rows]:
             for index, (start, stop) in enumerate(parts)
         ]
     )
-
-
-def read_blocks(
-    read: Callable[[int, int], NDArray[Rows]], n: int, k: int, paired: bool
-) -> Iterator[NDArray[Rows]]:
-    """All rows as [blocks, 16, ...], batch after batch."""
-    for ranges in batches(n, k, paired):
-        yield interleave([read(start, stop) for start, stop in ranges])

@@ -18,7 +18,6 @@ from hearth.compiler.lower.blocks import (
     batches,
     block_count,
     interleave,
-    read_blocks,
     round_up,
     separate,
 )
@@ -68,12 +67,17 @@ class FloatBlocks:
         return block_count(n, paired) * CHANNELS * k * np.dtype(self.dtype).itemsize
 
     def chunks(self, source: AnySource, paired: bool = False) -> Iterator[Bytes]:
-        n, k = source.shape
-        for rows in read_blocks(_floats(source).rows, n, k, paired):  # [B, 16, K]
-            stored = rows.astype(self.dtype)
-            if not np.array_equal(stored.astype(np.float32), rows):
-                raise ValueError("an f16 layout was asked to pack values that are not f16")
-            yield _flat(stored.transpose(0, 2, 1))
+        weight = _floats(source)
+        n, k = weight.shape
+        for ranges in batches(n, k, paired):
+            yield self._blocks(interleave([weight.rows(start, stop) for start, stop in ranges]))
+
+    def _blocks(self, rows: F32) -> Bytes:
+        """[B, 16, K] -> the bytes of [B, K, 16]."""
+        stored = rows.astype(self.dtype, copy=False)
+        if self.dtype is np.float16 and not np.array_equal(stored.astype(np.float32), rows):
+            raise ValueError("an f16 layout was asked to pack values that are not f16")
+        return _flat(stored.transpose(0, 2, 1))
 
     def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
         blocks = np.frombuffer(data, self.dtype).reshape(-1, k, CHANNELS).transpose(0, 2, 1)
@@ -96,10 +100,13 @@ class Int8Blocks:
         scales: list[F32] = []
         for ranges in batches(n, k, paired):
             parts = [weight.quantised(start, stop) for start, stop in ranges]
-            codes = interleave([part.codes for part in parts])  # [B, 16, K]
-            yield _flat(_fours(codes, self.columns(k)).transpose(0, 2, 1))
             scales.append(interleave([part.scale for part in parts]))
+            yield self._blocks(parts)
         yield _flat(np.concatenate(scales).astype(np.float32))
+
+    def _blocks(self, parts: list[QuantisedRows]) -> Bytes:
+        codes = interleave([part.codes for part in parts])  # [B, 16, K]
+        return _flat(_fours(codes, self.columns(codes.shape[2])).transpose(0, 2, 1))
 
     def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
         blocks, columns = block_count(n, paired), self.columns(k)
@@ -132,13 +139,13 @@ class Int4Blocks:
         scales: list[F32] = []
         for ranges in batches(n, k, paired):
             parts = [weight.quantised(start, stop) for start, stop in ranges]
-            codes = interleave([part.codes for part in parts])  # [B, 16, K]
-            multipliers = interleave([_multipliers(part) for part in parts])  # [B, 16, groups]
-            yield self._blocks(codes, multipliers, weight.group)
             scales.append(interleave([part.scale for part in parts]))
+            yield self._blocks(parts, weight.group)
         yield _flat(np.concatenate(scales).astype(np.float32))
 
-    def _blocks(self, codes: NDArray[np.int8], multipliers: NDArray[np.int8], group: int) -> Bytes:
+    def _blocks(self, parts: list[QuantisedRows], group: int) -> Bytes:
+        codes = interleave([part.codes for part in parts])  # [B, 16, K]
+        multipliers = interleave([_multipliers(part) for part in parts])  # [B, 16, groups]
         blocks, _, k = codes.shape
         columns, head = self.columns(k, group), self.head(k, group)
         out = np.zeros((blocks, head + columns // 2 * CHANNELS), np.uint8)
