@@ -16,7 +16,7 @@ static inline float max_abs(int64_t n, F value) {
 }
 
 static inline I8x16 codes16(F32x16 x, float inverse) {
-  return __builtin_convertvector(__builtin_convertvector(rint16(x * inverse), I32x16), I8x16);
+  return narrow(to_int(rint16(x * inverse)));
 }
 
 static inline float inverse_scale(float most) { return most < kSmallest ? 0.0f : 127.0f / most; }

@@ -104,9 +104,8 @@ struct Int8Scores {
       const float factor = tile.quantised_scale[r] * s.scale;
       float* scores = at.scores + r * stride;
       for (int64_t i = 0; i < blocks * 16; i += 16) {
-        I32x16 sums;
-        __builtin_memcpy(&sums, scores + i, 64);
-        store16(scores + i, __builtin_convertvector(sums, F32x16) * (load16(scales + i) * factor));
+        const F32x16 sums = to_float(load16_int(scores + i));
+        store16(scores + i, sums * (load16(scales + i) * factor));
       }
     }
   }
@@ -114,7 +113,8 @@ struct Int8Scores {
 
 // The lanes of scores[i ..] that belong to the row; all ones for an inner block.
 inline I32x16 lanes_within(int64_t i, int64_t begin, int64_t end) {
-  const I32x16 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  static constexpr int32_t kLanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const I32x16 lane = load16_int(kLanes);
   return (lane >= int32_t(begin - i > 0 ? begin - i : 0)) & (lane < int32_t(end - i < 16 ? end - i : 16));
 }
 
@@ -123,11 +123,11 @@ float weigh(float* scores, int64_t begin, int64_t end, const float* v_scales) {
   const F32x16 lowest = splat(-__builtin_inff());
   F32x16 most = lowest;
   for (int64_t i = begin / 16 * 16; i < end; i += 16)
-    most = max16(most, lanes_within(i, begin, end) ? load16(scores + i) : lowest);
+    most = max16(most, select16(lanes_within(i, begin, end), load16(scores + i), lowest));
   const float m = reduce_max(most);
   F32x16 sum{};
   for (int64_t i = begin / 16 * 16; i < end; i += 16) {
-    const F32x16 e = lanes_within(i, begin, end) ? exp16(load16(scores + i) - m) : F32x16{};
+    const F32x16 e = select16(lanes_within(i, begin, end), exp16(load16(scores + i) - m), F32x16{});
     sum = sum + e;
     store16(scores + i, v_scales ? e * load16(v_scales + i) : e);
   }

@@ -25,7 +25,7 @@ struct F32Values {
 };
 
 struct F16Values {
-  static inline F32x16 read(const void* base, int64_t index) { return read(base, index, 16); }
+  static inline F32x16 read(const void* base, int64_t index) { return load_half16(static_cast<const uint16_t*>(base) + index); }
   static inline F32x16 read(const void* base, int64_t index, int64_t n) {
     return load_half(static_cast<const uint16_t*>(base) + index, n);
   }
@@ -35,7 +35,7 @@ struct Int8Values {
   static inline F32x16 read(const void* base, int64_t index) {
     I8x16 codes;
     __builtin_memcpy(&codes, static_cast<const int8_t*>(base) + index, 16);
-    return __builtin_convertvector(__builtin_convertvector(codes, I32x16), F32x16);
+    return to_float(widen(codes));
   }
   static inline F32x16 read(const void* base, int64_t index, int64_t n) {
     if (n >= 16) return read(base, index);

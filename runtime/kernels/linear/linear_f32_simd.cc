@@ -36,7 +36,7 @@ I32x16 load_i32(const uint8_t* p) {
 // `quads` holds 4 consecutive k of each channel as signed bytes.
 void read_quads(I32x16 quads, int64_t left, float* out) {
   for (int j = 0; j < 4 && j < left; ++j)
-    store16(out + j * 16, __builtin_convertvector((quads << (24 - 8 * j)) >> 24, F32x16));
+    store16(out + j * 16, to_float((quads << (24 - 8 * j)) >> 24));
 }
 
 void read_q8(const Linear&, const uint8_t* block, int64_t k, int64_t count, float* out) {
@@ -47,13 +47,14 @@ void read_q4(const Linear& l, const uint8_t* block, int64_t k, int64_t count, fl
   const uint8_t* pairs = block + l.packing.multipliers;
   for (int64_t i = 0; i < count; i += 8) {
     const int8_t* m = reinterpret_cast<const int8_t*>(block) + (k + i) / l.group * 16;
-    I32x16 multiplier;
-    for (int n = 0; n < 16; ++n) multiplier[n] = m[n];
+    I8x16 narrow;
+    __builtin_memcpy(&narrow, m, 16);
+    const I32x16 multiplier = widen(narrow);
     const I32x16 bytes = load_i32(pairs + (k + i) * 8);
     for (int j = 0; j < 8 && j < count - i; ++j) {
       const int shift = 8 * (j % 4) + j / 4 * 4;
       const I32x16 code = ((bytes >> shift) & 15) - 8;
-      store16(out + (i + j) * 16, __builtin_convertvector(code * multiplier, F32x16));
+      store16(out + (i + j) * 16, to_float(code * multiplier));
     }
   }
 }

@@ -124,7 +124,7 @@ static inline void finish(const Linear& l, int64_t row, int64_t unit, const F32x
 static inline void finish_sums(const Linear& l, int64_t row, int64_t unit, const I32x16* sums) {
   const float sx = l.x_scale(row);
   F32x16 v[2] = {};
-  for (int64_t b = 0; b < l.blocks_per_unit; ++b) v[b] = __builtin_convertvector(sums[b], F32x16) * sx;
+  for (int64_t b = 0; b < l.blocks_per_unit; ++b) v[b] = to_float(sums[b]) * sx;
   finish<true>(l, row, unit, v);
 }
 

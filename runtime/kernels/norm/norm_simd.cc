@@ -42,7 +42,7 @@ void write_record(char* record, int64_t n, F value) {
     for (int64_t j = i; j < i + 32; j += 16) {
       const I8x16 c = j < n ? codes16(value(j), inverse) : I8x16{};
       __builtin_memcpy(codes + j, &c, 16);
-      sum = sum + __builtin_convertvector(c, I32x16);
+      sum = sum + widen(c);
     }
     sums[i / 32] = reduce_add_int(sum);
   }

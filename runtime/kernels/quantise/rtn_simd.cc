@@ -53,16 +53,16 @@ F32x16 best_step(const float* w, int64_t group) {
   F32x16 peak{}, size{};
   for (int64_t i = 0; i < group; ++i) {
     const F32x16 v = load16(w + i * 16);
-    peak = abs16(v) > size ? v : peak;
+    peak = select16(abs16(v) > size, v, peak);
     size = max16(size, abs16(v));
   }
-  const F32x16 full = (size < kZero ? F32x16{} : peak) * -0.125f;
+  const F32x16 full = select16(size < kZero, F32x16{}, peak) * -0.125f;
   F32x16 best = splat(kInfinity), chosen = full;
   for (float factor : kStepFactors)
     for (float sign : kSigns) {
       const F32x16 step = full * (factor * sign), error = error_of(w, group, step, -8.0f, 7.0f);
-      chosen = error < best ? step : chosen;
-      best = error < best ? error : best;
+      chosen = select16(error < best, step, chosen);
+      best = select16(error < best, error, best);
     }
   return chosen;
 }
@@ -73,11 +73,11 @@ F32x16 nearest(F32x16 step, F32x16 scale) {
 
 F32x16 multiplier_error(const float* w, int64_t group, F32x16 multiplier, F32x16 scale, F32x16 energy) {
   const F32x16 error = error_of(w, group, multiplier * scale, -8.0f, 7.0f);
-  return multiplier == 0.0f ? energy : error;
+  return select16(multiplier == 0.0f, energy, error);
 }
 
 F32x16 codes_of(F32x16 w, F32x16 multiplier, F32x16 inverse) {
-  return multiplier == 0.0f ? F32x16{} : rint16(clamp(w * inverse, -8.0f, 7.0f));
+  return select16(multiplier == 0.0f, F32x16{}, rint16(clamp(w * inverse, -8.0f, 7.0f)));
 }
 
 struct Channels {  // 16 of them, transposed
@@ -98,8 +98,8 @@ F32x16 best_scale(const Channels& c, F32x16 base) {
   }
   F32x16 best = splat(kInfinity), chosen = base;
   for (int s = 0; s < kScales; ++s) {
-    chosen = errors[s] < best ? base * kScaleFactors[s] : chosen;
-    best = errors[s] < best ? errors[s] : best;
+    chosen = select16(errors[s] < best, base * kScaleFactors[s], chosen);
+    best = select16(errors[s] < best, errors[s], best);
   }
   return chosen;
 }
@@ -113,8 +113,8 @@ F32x16 best_multiplier(const Channels& c, int64_t g, F32x16 scale, F32x16& least
     for (float offset : kOffsets) {
       const F32x16 multiplier = clamp(near * sign + offset, -kMaxMultiplier, kMaxMultiplier);
       const F32x16 error = multiplier_error(c.of(g), c.group, multiplier, scale, energy);
-      chosen = error < least ? multiplier : chosen;
-      least = error < least ? error : least;
+      chosen = select16(error < least, multiplier, chosen);
+      least = select16(error < least, error, least);
     }
   return chosen;
 }
@@ -140,10 +140,10 @@ F32x16 refine(const Channels& c, F32x16 scale, float* trial) {
     }
     const I32x16 better = error < best;
     for (int64_t g = 0; g < c.groups; ++g)
-      store16(c.kept + g * 16, better ? load16(trial + g * 16) : load16(c.kept + g * 16));
-    kept_scale = better ? scale : kept_scale;
-    best = better ? error : best;
-    scale = product > 0.0f ? product / square : scale;
+      store16(c.kept + g * 16, select16(better, load16(trial + g * 16), load16(c.kept + g * 16)));
+    kept_scale = select16(better, scale, kept_scale);
+    best = select16(better, error, best);
+    scale = select16(product > 0.0f, product / square, scale);
   }
   return kept_scale;
 }
@@ -166,10 +166,10 @@ void rtn_int4(const RtnInt4& task, int64_t first, float* scratch) {
     store16(energy + g * 16, energy_of(c.of(g), task.group));
   }
   const I32x16 zero = peak_of(w, padded) < kZero;
-  const F32x16 base = zero ? splat(1.0f) : peak / kMaxMultiplier;
+  const F32x16 base = select16(zero, splat(1.0f), peak / kMaxMultiplier);
   F32x16 scale = refine(c, best_scale(c, base), trial);
   for (int64_t g = 0; g < groups; ++g) {
-    const F32x16 multiplier = zero ? F32x16{} : load16(kept + g * 16), inverse = 1.0f / (multiplier * scale);
+    const F32x16 multiplier = select16(zero, F32x16{}, load16(kept + g * 16)), inverse = 1.0f / (multiplier * scale);
     for (int64_t n = 0; n < rows; ++n)
       task.multipliers[(first + n) * groups + g] = static_cast<int8_t>(multiplier[n]);
     for (int64_t i = g * task.group; i < task.k && i < (g + 1) * task.group; ++i) {
@@ -177,7 +177,7 @@ void rtn_int4(const RtnInt4& task, int64_t first, float* scratch) {
       for (int64_t n = 0; n < rows; ++n) task.codes[(first + n) * task.k + i] = static_cast<int8_t>(code[n]);
     }
   }
-  scale = zero ? F32x16{} : scale;
+  scale = select16(zero, F32x16{}, scale);
   for (int64_t n = 0; n < rows; ++n) task.scale[first + n] = scale[n];
 }
 
@@ -186,12 +186,12 @@ void rtn_int8(const RtnInt8& task, int64_t first, float* scratch) {
   transpose(task.weights + first * k, rows, k, k, scratch);
   const F32x16 peak = peak_of(scratch, k);
   const I32x16 zero = peak < kZero;
-  const F32x16 base = zero ? splat(1.0f) : peak / 127.0f;
+  const F32x16 base = select16(zero, splat(1.0f), peak / 127.0f);
   F32x16 best = splat(kInfinity), scale = base;
   for (float factor : kClipFactors) {
     const F32x16 trial = base * factor, error = error_of(scratch, k, trial, -127.0f, 127.0f);
-    scale = error < best ? trial : scale;
-    best = error < best ? error : best;
+    scale = select16(error < best, trial, scale);
+    best = select16(error < best, error, best);
   }
   const F32x16 inverse = 1.0f / scale;
   for (int64_t i = 0; i < k; ++i) {
