@@ -51,9 +51,17 @@ class Engine:
     """
 
     def __init__(
-        self, weights: NDArray[np.uint8], arena_nbytes: int, io_nbytes: int, kv_nbytes: int, threads: int, isa: str
+        self,
+        weights: NDArray[np.uint8],
+        arena_nbytes: int,
+        io_nbytes: int,
+        kv_nbytes: int,
+        threads: int,
+        isa: str,
     ) -> None: ...
-    def add_entry(self, max_tokens: int, max_logits: int, tokens_offset: int, logits_offset: int, vocab: int) -> int: ...
+    def add_entry(
+        self, max_tokens: int, max_logits: int, tokens_offset: int, logits_offset: int, vocab: int
+    ) -> int: ...
     def add_command(
         self,
         entry: int,
@@ -68,7 +76,14 @@ class Engine:
     def finish(self) -> None:
         """Choose kernels, allocate arena, io and scratch: the last allocation before the engine is dropped."""
 
-    def run(self, state: State, entry: int, tokens: NDArray[np.int32], position: int, logits: NDArray[np.float32]) -> None:
+    def run(
+        self,
+        state: State,
+        entry: int,
+        tokens: NDArray[np.int32],
+        position: int,
+        logits: NDArray[np.float32],
+    ) -> None:
         """Run an entry on tokens[T] at `position`; fills logits[R, V] (R may be 0). Releases the GIL."""
 
     @property
