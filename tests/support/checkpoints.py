@@ -100,7 +100,7 @@ def encode(values: F32, dtype: str) -> bytes:
         case "BF16":
             bits = values.astype("<f4").view("<u4")
             rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-            return (rounded >> 16).astype("<u2").tobytes()
+            return bytes((rounded >> 16).astype("<u2").tobytes())
     raise ValueError(dtype)
 
 
@@ -137,7 +137,7 @@ def write_checkpoint(
     if shards == 1:
         (directory / "model.safetensors").write_bytes(safetensors_bytes(tensors, dtype))
         return directory
-    mapping = {}
+    mapping: dict[str, str] = {}
     for shard in range(shards):
         name = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
         part = {key: tensors[key] for key in list(tensors)[shard::shards]}

@@ -36,7 +36,7 @@ def _index(directory: Path) -> dict[str, dict[str, str]]:
     return values
 
 
-def _edit(directory: Path, change: Callable[[dict[str, str]], None]) -> None:
+def _edit(directory: Path, change: Callable[[dict[str, str]], object]) -> None:
     index = _index(directory)
     change(index["weight_map"])
     (directory / INDEX).write_text(json.dumps(index))
@@ -51,7 +51,7 @@ def _ghost(directory: Path) -> None:
 
 
 def _unlisted(directory: Path) -> None:
-    _edit(directory, lambda mapping: mapping.pop("model.embed_tokens.weight") and None)
+    _edit(directory, lambda mapping: mapping.pop("model.embed_tokens.weight"))
 
 
 def _twice(directory: Path) -> None:

@@ -1,0 +1,173 @@
+"""Logits against transformers on freshly drawn configs: max |difference| <= 2e-4 * max |logit| in f32.
+
+Each case fixes what it is about; sizes, weights, dtype, spelling and prompt are drawn anew in every run. A failure
+names its seed: HEARTH_PARITY_SEED=that draws the same again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hearth.compiler.frontend import load
+from hearth.compiler.ir.evaluate import State, evaluate
+from hearth.compiler.passes import FLOAT_PASSES, run_passes
+from hearth.schemas.commands import KVScheme
+
+torch = pytest.importorskip("torch", reason="needs the parity extra")
+transformers = pytest.importorskip("transformers", reason="needs the parity extra")
+
+F32 = NDArray[np.float32]
+Engine = Callable[[Path, Sequence[int]], F32]
+SEED = int(os.environ.get("HEARTH_PARITY_SEED", np.random.SeedSequence().generate_state(1)[0]))
+CONTEXT = 96
+BOUND = 2e-4
+
+
+def graph_logits(directory: Path, ids: Sequence[int]) -> F32:
+    """The graph as the frontend makes it, in numpy: f32[T, V]."""
+    graph = load(directory, context=CONTEXT, kv=KVScheme.F32).graph
+    return evaluate(graph, "main", ids, State.empty())[0]
+
+
+def passes_logits(directory: Path, ids: Sequence[int]) -> F32:
+    """The graph after all float passes, the prompt in two chunks."""
+    graph = run_passes(FLOAT_PASSES, load(directory, context=CONTEXT, kv=KVScheme.F32).graph)
+    half, state, rows = len(ids) // 2, State.empty(), []
+    for chunk in (ids[:half], ids[half:]):
+        logits, state = evaluate(graph, "prefill", chunk, state, logit_rows=len(chunk))
+        rows.append(logits)
+    return np.concatenate(rows)
+
+
+ENGINES: Mapping[str, Engine] = {"graph": graph_logits, "passes": passes_logits}
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 3.0,
+    "original_max_position_embeddings": 48,
+}
+LINEAR = {"rope_type": "linear", "factor": 2.5}
+WINDOW = {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 0}
+
+CASES: dict[str, dict[str, Any]] = {
+    "llama MHA": {"family": "Llama", "ratio": 1},
+    "llama GQA 2, llama3 scaling": {"family": "Llama", "ratio": 2, "rope": LLAMA3},
+    "llama GQA 7, linear scaling": {"family": "Llama", "ratio": 7, "rope": LINEAR},
+    "llama MQA, tied": {"family": "Llama", "ratio": 4, "kv": 1, "tie_word_embeddings": True},
+    "llama attention bias": {"family": "Llama", "ratio": 2, "attention_bias": True},
+    "llama mlp bias, tied": {
+        "family": "Llama",
+        "ratio": 1,
+        "mlp_bias": True,
+        "tie_word_embeddings": True,
+    },
+    "llama head_dim = E / H": {"family": "Llama", "ratio": 2, "head_dim": None},
+    "mistral window": {"family": "Mistral", "ratio": 2, "sliding_window": 11},
+    "mistral window 1": {"family": "Mistral", "ratio": 1, "sliding_window": 1},
+    "mistral no window": {"family": "Mistral", "ratio": 7, "sliding_window": None},
+    "qwen2 GQA 7, tied": {"family": "Qwen2", "ratio": 7, "tie_word_embeddings": True},
+    "qwen2 GQA 2": {"family": "Qwen2", "ratio": 2},
+    "qwen2 MHA, window": {"family": "Qwen2", "ratio": 1, **WINDOW},
+    "qwen2 llama3 scaling": {"family": "Qwen2", "ratio": 2, "rope": LLAMA3},
+}
+
+
+def _config(case: Mapping[str, Any], rng: np.random.Generator) -> Any:
+    """A config of odd sizes; what the case says is kept."""
+    fixed = {
+        key: value for key, value in case.items() if key not in ("family", "ratio", "kv", "rope")
+    }
+    kv_heads = case.get("kv") or int(rng.integers(1, 4))
+    heads = kv_heads * case["ratio"]
+    head_dim = 2 * int(rng.integers(3, 10))
+    width = head_dim + 2 * int(rng.integers(1, 5)) if "head_dim" not in fixed else head_dim
+    theta = float(rng.choice([100.0, 10000.0, 500000.0]))
+    values = {
+        "vocab_size": 2 * int(rng.integers(30, 90)) + 1,
+        "hidden_size": heads * width,
+        "intermediate_size": 2 * int(rng.integers(20, 60)) + 1,
+        "num_hidden_layers": int(rng.integers(1, 4)),
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": head_dim,
+        "max_position_embeddings": 128,
+        "rms_norm_eps": float(rng.choice([1e-6, 1e-5, 1e-3])),
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta} | case.get("rope", {}),
+        "tie_word_embeddings": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    }
+    return getattr(transformers, f"{case['family']}Config")(**values | fixed)
+
+
+def _randomise(model: Any, rng: np.random.Generator) -> None:
+    """Weights that keep activations of ordinary size; gains and biases that matter."""
+    for name, parameter in model.named_parameters():
+        values = rng.standard_normal(tuple(parameter.shape))
+        if name.endswith("bias"):
+            values *= 0.5
+        elif values.ndim == 1:
+            values = 1 + 0.4 * values
+        else:
+            values *= values.shape[1] ** -0.5
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(values))
+
+
+def _save(case: Mapping[str, Any], directory: Path, rng: np.random.Generator) -> Any:
+    """The checkpoint on disk, in a drawn dtype, number of shards and spelling; gives its config."""
+    config = _config(case, rng)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    _randomise(model, rng)
+    dtype = (torch.float32, torch.float16, torch.bfloat16)[rng.integers(3)]
+    shard_size = ("1GB", "100KB")[rng.integers(2)]
+    model.to(dtype).save_pretrained(directory, max_shard_size=shard_size)
+    if rng.integers(2):
+        _respell(directory / "config.json")
+    return config
+
+
+def _respell(path: Path) -> None:
+    """config.json as transformers 4 writes it."""
+    values = json.loads(path.read_text())
+    rope = values.pop("rope_parameters")
+    values["rope_theta"] = rope.pop("rope_theta")
+    values["rope_scaling"] = None if rope["rope_type"] == "default" else rope
+    values["torch_dtype"] = values.pop("dtype")
+    values.pop("layer_types", None)
+    path.write_text(json.dumps(values))
+
+
+def _reference(directory: Path, ids: Sequence[int]) -> F32:
+    """What transformers computes from the same files in f32."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="eager"
+    )
+    with torch.no_grad():
+        logits = model.eval()(torch.tensor([list(ids)])).logits[0]
+    return np.asarray(logits.numpy(), np.float32)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits(case: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng([SEED, list(CASES).index(case)])
+    config = _save(CASES[case], tmp_path, rng)
+    ids = rng.integers(0, config.vocab_size, int(rng.integers(30, CONTEXT + 1))).tolist()
+    wanted = _reference(tmp_path, ids)
+    for name, engine in ENGINES.items():
+        found = engine(tmp_path, ids)
+        assert found.shape == wanted.shape
+        worst = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+        print(f"HEARTH_PARITY_SEED={SEED} {case}, {name}: {worst:.2e} of max |logit|")
+        assert worst <= BOUND, f"HEARTH_PARITY_SEED={SEED} {case}, {name}: {config}"
