@@ -7,12 +7,12 @@ from itertools import count
 
 import numpy as np
 import pytest
+from support.fake_executor import FakeExecutor, FakeState
 
 from hearth.runtime.generate import Generation, Request
 from hearth.runtime.sampling import Sampling
 from hearth.runtime.session import Session
 from hearth.schemas.errors import UsageError
-from tests.support.fake_executor import FakeExecutor, FakeState
 
 # The fake prefers the token after the last one; token t reads as the t-th letter.
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX"

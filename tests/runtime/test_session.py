@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fake_executor import FakeExecutor, FakeState
 
 from hearth.runtime.session import Session
 from hearth.schemas.errors import HearthError, InputError, UsageError
-from tests.support.fake_executor import FakeExecutor, FakeState
 
 
 def fresh(*, chunk: int | None = None) -> tuple[Session[FakeState], FakeExecutor]:

@@ -1,0 +1,53 @@
+"""Archives for tests: real checkpoints of HEARTH_DATA and a small random one, compiled once per run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
+
+
+@dataclass
+class Archives:
+    """`archives("stories3M", weights="int4")` is the path of a compiled archive; skips without the data."""
+
+    folder: Path
+    made: dict[str, Path] = field(default_factory=dict)
+
+    def checkpoint(self, name: str) -> Path:
+        """The source: "tiny" is written here (it has no tokenizer), the others are real."""
+        if name == "tiny":
+            from support.checkpoint import write_checkpoint
+
+            return write_checkpoint(self.folder / "tiny")
+        source = DATA / "checkpoints" / name
+        if not source.is_dir():
+            pytest.skip(f"HEARTH_DATA has no checkpoints/{name}")
+        return source
+
+    def __call__(self, name: str, **recipe: object) -> Path:
+        """Recipe values by name; the target is one that every x86 CPU of the last ten years has."""
+        key = f"{name}-{'-'.join(f'{field}={value}' for field, value in sorted(recipe.items()))}"
+        if key not in self.made:
+            self.made[key] = self._compile(name, key, recipe)
+        return self.made[key]
+
+    def _compile(self, name: str, key: str, recipe: dict[str, object]) -> Path:
+        from hearth.compiler.cli import options
+        from hearth.compiler.pipeline import compile_model
+        from hearth.schemas.recipe import make_recipe
+
+        wanted = {"source": name, "output": "-", "target": "x86-64-v3", **recipe}
+        output = self.folder / f"{key}.har"
+        compile_model(self.checkpoint(name), output, options(make_recipe(wanted), frozenset()))
+        return output
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
+    """The factory, with what it made so far."""
+    return Archives(tmp_path_factory.mktemp("archives"))

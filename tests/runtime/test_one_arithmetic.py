@@ -1,0 +1,152 @@
+"""One arithmetic: an archive gives the same bits on every instruction set, thread count, chunking and replay.
+
+What is compared is every row of logits of a 300-token text, with `array_equal`, and with the numpy reference.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support.compiling import graph_before_lowering, wanted
+
+from hearth.compiler.ir.constants import Constants
+from hearth.compiler.ir.evaluate import evaluate
+from hearth.compiler.ir.state import State
+from hearth.runtime import Model, load, native
+
+if TYPE_CHECKING:
+    from conftest import Archives
+
+DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
+LENGTH, CONTEXT = 300, 512
+SCHEMES = {
+    "int4": {"weights": "int4"},
+    "int8": {"weights": "int8"},
+    "int4_g64_f16_cache": {"weights": "int4", "group_size": 64, "kv": "f16"},
+}
+CHUNKS = (1, 7, 32, 128, LENGTH)
+NAMES = ("stories260K", "stories3M")
+both = pytest.mark.parametrize("name", NAMES)
+schemes = pytest.mark.parametrize("scheme", SCHEMES)
+main_schemes = pytest.mark.parametrize("scheme", ["int4", "int8"])
+isas = pytest.mark.parametrize("isa", native.isas())
+
+Rows = NDArray[np.float32]
+
+
+def model(
+    archives: Archives, name: str, scheme: str, threads: int = 2, isa: str | None = None
+) -> Model:
+    path = archives(name, **SCHEMES[scheme], context=CONTEXT)
+    return load(path, threads=threads, isa=isa)
+
+
+@cache
+def text_ids(name: str) -> tuple[int, ...]:
+    """The first 300 ids of a text that is not the training text's start."""
+    folder, text = DATA / "checkpoints" / name, DATA / "text/tinystories-eval.txt"
+    if not (folder.is_dir() and text.is_file()):
+        pytest.skip(f"HEARTH_DATA has no checkpoints/{name} or no text")
+    from hearth.runtime.tokenizer import parse_tokenizer
+
+    ids = parse_tokenizer((folder / "tokenizer.json").read_bytes()).encode(text.read_text()[:4000])
+    assert len(ids) >= LENGTH
+    return tuple(ids[:LENGTH])
+
+
+@cache
+def reference(name: str, scheme: str) -> Rows:
+    """logits[300, V] of the numpy evaluator over the graph before lowering."""
+    ids = text_ids(name)
+    graph = graph_before_lowering(
+        DATA / "checkpoints" / name, wanted(**SCHEMES[scheme], context=CONTEXT)
+    )
+    constants = Constants()
+    logits, _ = evaluate(
+        graph, "prefill", ids, State.empty(), logit_rows=LENGTH, constants=constants
+    )
+    return logits
+
+
+def all_rows(model: Model, ids: Sequence[int], chunk: int) -> Rows:
+    """logits[T, V]: every row, by the prefill entry in chunks."""
+    size = min(chunk, model.chunk)
+    state, tokens = model.new_state(), np.array(ids, np.int32)
+    logits = np.empty((len(ids), model.vocab), np.float32)
+    for start in range(0, len(ids), size):
+        end = min(start + size, len(ids))
+        model.run(state, "prefill", tokens[start:end], start, logits[start:end])
+    return logits
+
+
+@both
+@schemes
+@isas
+def test_every_isa_gives_the_reference(
+    archives: Archives, name: str, scheme: str, isa: str
+) -> None:
+    expected = reference(name, scheme)
+    found = all_rows(model(archives, name, scheme, isa=isa), text_ids(name), 32)
+    assert np.array_equal(found, expected)
+
+
+@main_schemes
+@isas
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_and_chunks_change_nothing(
+    archives: Archives, scheme: str, isa: str, threads: int
+) -> None:
+    """The odd-sized model: F = 172 fits no group and no block."""
+    expected = reference("stories260K", scheme)
+    used = model(archives, "stories260K", scheme, threads, isa)
+    assert (used.threads, used.isa) == (threads, isa)
+    for chunk in CHUNKS:
+        assert np.array_equal(all_rows(used, text_ids("stories260K"), chunk), expected), chunk
+
+
+@main_schemes
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_and_chunks_change_nothing_in_the_larger_model(
+    archives: Archives, scheme: str, threads: int
+) -> None:
+    expected = reference("stories3M", scheme)
+    used = model(archives, "stories3M", scheme, threads)
+    for chunk in CHUNKS[threads - 1 :: 2]:
+        assert np.array_equal(all_rows(used, text_ids("stories3M"), chunk), expected), chunk
+
+
+@both
+@main_schemes
+def test_sessions_give_the_same_rows(archives: Archives, name: str, scheme: str) -> None:
+    """Prefill in every chunking, token by token, and after rewinding to any place and replaying."""
+    ids, expected = list(text_ids(name)), reference(name, scheme)
+    session = model(archives, name, scheme).session()
+    for chunk in CHUNKS[1:]:
+        session.rewind(0)
+        assert np.array_equal(session.prefill(ids, chunk=min(chunk, 128)), expected[-1])
+    for place in (299, 200, 129, 16, 0):
+        session.rewind(place)
+        assert np.array_equal(session.prefill(ids[place:]), expected[-1]), place
+    session.rewind(250)
+    for place in range(250, LENGTH):
+        assert np.array_equal(session.decode(ids[place]), expected[place]), place
+
+
+@main_schemes
+def test_other_tokens_in_between_leave_no_trace(archives: Archives, scheme: str) -> None:
+    """What was read and rewound, and what a session beside it reads, changes nothing."""
+    ids, expected = list(text_ids("stories260K")), reference("stories260K", scheme)
+    used = model(archives, "stories260K", scheme)
+    session, other = used.session(), used.session()
+    session.prefill(ids[:100])
+    session.prefill(ids[200:] + ids[100:200])
+    session.rewind(100)
+    other.prefill(ids[::-1])
+    assert np.array_equal(session.prefill(ids[100:]), expected[-1])
