@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 from hearth.runtime.cli import GROUP, Commands, run
 
@@ -30,3 +33,13 @@ def declared() -> Commands:
 def hearth(*arguments: object) -> int:
     """Run `hearth ARGUMENTS`; the exit code."""
     return run([str(argument) for argument in arguments], declared())
+
+
+def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The same in a process of its own: what a shell sees."""
+    command = [sys.executable, __file__, *(str(argument) for argument in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+if __name__ == "__main__":
+    sys.exit(hearth(*sys.argv[1:]))
