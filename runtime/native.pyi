@@ -22,6 +22,14 @@ def isas() -> list[str]:
 def contracts() -> dict[str, int]:
     """Opcode of each contract name, as compiled in."""
 
+_OperandSpec = tuple[str, str, tuple[str, ...], bool]
+
+def contract_specs() -> dict[str, tuple[tuple[_OperandSpec, ...], tuple[str, ...], tuple[str, ...]]]:
+    """Of each contract its operands (name, role, kinds, optional), ints and floats, as compiled in."""
+
+def allocations() -> int:
+    """How often this module has allocated memory; a run adds nothing."""
+
 def kernels() -> list[Kernel]:
     """The whole table, rows of ISAs this CPU lacks included."""
 

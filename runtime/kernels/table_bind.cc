@@ -21,13 +21,27 @@ using AnyArray = nb::ndarray<nb::ro, nb::device::cpu, nb::c_contig>;
 
 struct CallArguments {
   Command command{};
+  size_t sizes[kMaxOperands] = {};
   std::vector<AnyArray> held;
 };
 
-int64_t checked_rows(int64_t rows, int64_t tokens, int64_t position, int threads) {
-  if (rows < 0 || tokens < 0 || position < 0) throw std::invalid_argument("rows, tokens and position are >= 0");
+void check_counts(const Kernel& kernel, int64_t rows, int64_t tokens, int64_t position, int threads) {
+  constexpr int64_t most = int64_t{1} << 28;
+  if (rows < 0 || tokens < 0 || position < 0 || rows > most || tokens > most || position > most)
+    throw std::invalid_argument("rows, tokens and position are >= 0 and at most 2^28");
   if (threads < 1) throw std::invalid_argument("threads is >= 1");
-  return rows;
+  if (kernel.opcode == kLastRows && rows > tokens) throw std::invalid_argument("rows is above tokens");
+}
+
+// What operand_extent cannot know: a rope names no context, its tables must hold these positions.
+void check_positions(const CallArguments& arguments, int64_t end) {
+  const Command& command = arguments.command;
+  const int64_t context = context_of(command);
+  if (context >= 0 && end > context) throw std::invalid_argument("position + rows is above the context");
+  if (command.opcode != kRope) return;
+  for (int i : {1, 2})
+    if (int64_t(arguments.sizes[i]) < end * (command.ints[2] / 2) * 4)
+      throw std::invalid_argument("position + rows is above the positions of the tables");
 }
 
 // Operands by address, with every array large enough for what the kernel reads and writes.
@@ -45,7 +59,6 @@ CallArguments resolve(const Kernel& kernel, nb::sequence operands, const std::ve
   std::copy(strides.begin(), strides.end(), command.stride);
   std::copy(ints.begin(), ints.end(), command.ints);
   std::copy(floats.begin(), floats.end(), command.floats);
-  std::vector<size_t> sizes(count);
   for (size_t i = 0; i < count; ++i) {
     nb::object given = operands[i];
     if (given.is_none()) continue;
@@ -53,7 +66,7 @@ CallArguments resolve(const Kernel& kernel, nb::sequence operands, const std::ve
     if (!nb::try_cast<AnyArray>(given, array, false))
       throw std::invalid_argument(std::string(contract.operands[i].name) + ": not a contiguous array");
     command.operand[i] = const_cast<void*>(array.data());
-    sizes[i] = array.nbytes();
+    out.sizes[i] = array.nbytes();
     if (!command.operand[i]) command.operand[i] = out.held.data();  // empty: present, nothing read
     out.held.push_back(std::move(array));
   }
@@ -62,8 +75,8 @@ CallArguments resolve(const Kernel& kernel, nb::sequence operands, const std::ve
   for (size_t i = 0; i < count; ++i) {
     if (!command.operand[i]) continue;
     const Extent extent = operand_extent(contract, command, int(i), rows, tokens, kernel.x_is_q8);
-    if (extent.nbytes > int64_t(sizes[i]))
-      throw std::invalid_argument(std::string(contract.operands[i].name) + ": " + std::to_string(sizes[i]) +
+    if (extent.nbytes > int64_t(out.sizes[i]))
+      throw std::invalid_argument(std::string(contract.operands[i].name) + ": " + std::to_string(out.sizes[i]) +
                                   " bytes, the kernel needs " + std::to_string(extent.nbytes));
     if (reinterpret_cast<uintptr_t>(command.operand[i]) % extent.alignment)
       throw std::invalid_argument(std::string(contract.operands[i].name) + ": not aligned to " +
@@ -78,10 +91,9 @@ void call_kernel(const std::string& name, nb::sequence operands, const std::vect
   const Kernel* kernel = find_kernel(name);
   if (!kernel) throw std::invalid_argument("no kernel named " + name);
   isa_named(isa_name(kernel->isa));
-  checked_rows(rows, tokens, position, threads);
+  check_counts(*kernel, rows, tokens, position, threads);
   const CallArguments arguments = resolve(*kernel, operands, strides, ints, floats, rows, tokens);
-  const int64_t context = context_of(arguments.command);
-  if (context >= 0 && position + rows > context) throw std::invalid_argument("position + rows is above the context");
+  check_positions(arguments, position + rows);
   // Ones: a kernel that reads scratch it did not write finds NaNs.
   const size_t nbytes = kernel->scratch(arguments.command, rows);
   std::vector<std::byte> memory(nbytes + 64, std::byte{0xff});
