@@ -39,17 +39,16 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        good = {
-            "temperature": (0 <= self.temperature < math.inf, "a number of at least 0"),
-            "top_k": (self.top_k >= 0, "a count, 0 for all"),
-            "top_p": (0 < self.top_p <= 1, "a probability above 0 and at most 1"),
-            "seed": (0 <= self.seed < 2**64, "an integer from 0 to 2^64 - 1"),
-        }
-        for name, (fine, expected) in good.items():
-            if not fine:
-                raise UsageError(
-                    f"arguments.{name}", f"{name} is {getattr(self, name)}", expected=expected
-                )
+        _check("arguments.temperature", self.temperature, 0 <= self.temperature < math.inf, ">= 0")
+        _check("arguments.top_k", self.top_k, self.top_k >= 0, "a count, 0 for all")
+        _check("arguments.top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
+        _check("arguments.seed", self.seed, 0 <= self.seed < 2**64, "0 to 2^64 - 1")
+
+
+def _check(code: str, value: float, good: bool, expected: str) -> None:
+    if not good:
+        name = code.partition(".")[2]
+        raise UsageError(code, f"{name} is {value}", expected=expected)
 
 
 GREEDY = Sampling(temperature=0.0)
