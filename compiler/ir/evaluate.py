@@ -1,246 +1,25 @@
-"""The numpy meaning of every op: what docs/arithmetic.md defines, with one short function per op.
-
-Exact: quantised linears, norms, activations, RoPE, KV and attention give the bits of the kernels.
-Close: float weights, where numpy's matmul takes the place of the kernels' fma in order.
-"""
+"""Runs an entry in numpy: `evaluate(graph, entry, tokens, state)` gives the logits and the next state."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir import arithmetic, ops
-from hearth.compiler.ir.constants import Block, Constants
-from hearth.compiler.ir.evaluate_attention import attend
+from hearth.compiler.ir import ops
+from hearth.compiler.ir.constants import Constants
+from hearth.compiler.ir.meanings import Run, meaning
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.state import State, Stored
-from hearth.compiler.ir.types import CacheType, Dim
-from hearth.schemas.commands import Activation, KVKind
+from hearth.compiler.ir.types import CacheType
+from hearth.schemas.commands import KVKind
 
-__all__ = ["Codes", "Constants", "Run", "State", "Stored", "Value", "evaluate", "meaning"]
+__all__ = ["Constants", "State", "evaluate"]
 
 F32 = NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Codes:
-    """Quantised rows: codes i8[M, K] and scale f32[M]."""
-
-    codes: NDArray[np.int8]
-    scale: F32
-
-    def dequantised(self) -> F32:
-        return arithmetic.dequantise(self.codes, self.scale)
-
-
-Value = F32 | NDArray[np.int64] | Codes | Stored | int
-
-
-@dataclass(eq=False)
-class Run:
-    """One call of one entry: its inputs and the values made so far."""
-
-    tokens: NDArray[np.int64]
-    state: State
-    constants: Constants
-    logit_rows: int = 1
-    values: dict[ops.Op, Value] = field(default_factory=dict)
-
-    def matrix(self, op: ops.Op) -> F32:
-        """The value of an op that makes floats; a constant is read."""
-        if isinstance(op, ops.Constant):
-            return self.constants.array(op)
-        value = self.values[op]
-        if not isinstance(value, np.ndarray):
-            raise TypeError(f"{type(op).__name__} made no array")
-        return np.asarray(value, np.float32)
-
-    def stored(self, op: ops.Op) -> Stored:
-        """The value of an op that makes a cache."""
-        value = self.values[op]
-        if not isinstance(value, Stored):
-            raise TypeError(f"{type(op).__name__} made no cache")
-        return value
-
-    def positions(self, rows: int) -> NDArray[np.int64]:
-        """Absolute positions of the rows of this call."""
-        return self.state.position + np.arange(rows)
-
-    def rotated(self, heads: F32, cos: ops.Op | None, sin: ops.Op | None) -> F32:
-        """x[T, H, D] rotated by the rows' positions, where tables are given."""
-        if cos is None or sin is None:
-            return heads
-        at = self.positions(len(heads))
-        tables = (self.matrix(table)[at][:, None, :] for table in (cos, sin))
-        return arithmetic.rope(heads, *tables)
-
-
-def _split_heads(x: F32, heads: int) -> F32:
-    return x.reshape(len(x), heads, -1)
-
-
-def _merge_heads(x: F32) -> F32:
-    return x.reshape(len(x), -1)
-
-
-def _weight(op: ops.Op) -> ops.Constant:
-    if not isinstance(op, ops.Constant):
-        raise TypeError(f"a weight must be a Constant, found {type(op).__name__}")
-    return op
-
-
-def _tokens(op: ops.Tokens, run: Run) -> Value:
-    if op.rows != Dim.T and len(run.tokens) != op.rows:
-        raise ValueError(f"the entry takes {op.rows} tokens a call, found {len(run.tokens)}")
-    return run.tokens
-
-
-def _position(op: ops.Position, run: Run) -> Value:
-    return run.state.position
-
-
-def _cache(op: ops.Cache, run: Run) -> Value:
-    return run.state.cache(op.cache)
-
-
-def _embedding(op: ops.Embedding, run: Run) -> Value:
-    table = _weight(op.table)
-    vocab = table.value.shape[0]
-    if run.tokens.size and not 0 <= int(run.tokens.min()) <= int(run.tokens.max()) < vocab:
-        raise ValueError(f"token ids must be in 0..{vocab - 1}")
-    return run.constants.rows(table, run.tokens)
-
-
-def _rms_norm(op: ops.RMSNorm | ops.RMSNormQuantize, run: Run) -> F32:
-    gain = None if op.gain is None else run.matrix(op.gain)
-    return arithmetic.rms_norm(run.matrix(op.x), gain, op.eps)
-
-
-def _rms_norm_quantize(op: ops.RMSNormQuantize, run: Run) -> Value:
-    return Codes(*arithmetic.quantize(_rms_norm(op, run)))
-
-
-def _quantize(op: ops.Quantize, run: Run) -> Value:
-    return Codes(*arithmetic.quantize(run.matrix(op.x)))
-
-
-def _product(x: F32 | Codes, block: Block) -> F32:
-    """x[M, K] @ w[N, K]^T for the rows of one block, scaled."""
-    match x:
-        case Codes(codes=codes, scale=scale):
-            acc = arithmetic.integer_products(codes.astype(np.float32), block.values)
-            y = np.asarray(acc * scale[:, None], np.float32)
-        case _:
-            y = np.asarray(x @ block.values.T, np.float32)
-    return y if block.scale is None else np.asarray(y * block.scale, np.float32)
-
-
-def _activate(y: F32, activation: Activation) -> F32:
-    match activation:
-        case Activation.NONE:
-            return y
-        case Activation.SILU:
-            return arithmetic.silu(y)
-        case Activation.SWIGLU:
-            half = y.shape[1] // 2
-            return arithmetic.swiglu(y[:, :half], y[:, half:])
-
-
-def _linear(op: ops.Linear, run: Run) -> Value:
-    value = run.values[op.x]
-    x = value if isinstance(value, Codes) else run.matrix(op.x)
-    blocks = run.constants.blocks(_weight(op.weight))
-    y = np.concatenate([_product(x, block) for block in blocks], axis=1)
-    if op.bias is not None:
-        y = y + run.matrix(op.bias)
-    y = _activate(y, op.activation)
-    return y if op.residual is None else np.asarray(y + run.matrix(op.residual), np.float32)
-
-
-def _add(op: ops.Add, run: Run) -> Value:
-    return np.asarray(run.matrix(op.a) + run.matrix(op.b), np.float32)
-
-
-def _mul(op: ops.Mul, run: Run) -> Value:
-    return np.asarray(run.matrix(op.a) * run.matrix(op.b), np.float32)
-
-
-def _silu(op: ops.Silu, run: Run) -> Value:
-    return arithmetic.silu(run.matrix(op.x))
-
-
-def _swiglu(op: ops.SwiGLU, run: Run) -> Value:
-    return arithmetic.swiglu(run.matrix(op.gate), run.matrix(op.up))
-
-
-def _slice(op: ops.Slice, run: Run) -> Value:
-    return run.matrix(op.x)[:, op.start : op.stop]
-
-
-def _rope(op: ops.RoPE, run: Run) -> Value:
-    heads = _split_heads(run.matrix(op.x), op.heads)
-    return _merge_heads(run.rotated(heads, op.cos, op.sin))
-
-
-def _kv_write(op: ops.KVWrite, run: Run) -> Value:
-    kind = op.type
-    if not isinstance(kind, CacheType):
-        raise TypeError(f"KVWrite made {kind}")
-    rows = run.rotated(_split_heads(run.matrix(op.x), kind.heads), op.cos, op.sin)
-    before = run.stored(op.cache).keep(run.state.position)
-    if before.length != run.state.position:
-        raise ValueError(f"{kind} holds {before.length} positions, expected {run.state.position}")
-    return before.append(Stored.of(rows, kind.scheme))
-
-
-def _attention(op: ops.Attention, run: Run) -> Value:
-    q = run.rotated(_split_heads(run.matrix(op.q), op.heads), op.cos, op.sin)
-    k, v = run.stored(op.k), run.stored(op.v)
-    return _merge_heads(attend(q, k, v, run.state.position, op.scale, op.window))
-
-
-def _last_rows(op: ops.LastRows, run: Run) -> Value:
-    x = run.matrix(op.x)
-    rows = run.logit_rows if isinstance(op.rows, Dim) else op.rows
-    if not 1 <= rows <= len(x):
-        raise ValueError(f"{rows} rows of logits asked for, the call has {len(x)}")
-    return x[len(x) - rows :]
-
-
-def _constant(op: ops.Constant, run: Run) -> Value:
-    return 0  # read where it is used, block by block
-
-
-MEANINGS: Mapping[type[ops.Op], Callable[[Any, Run], Value]] = {
-    ops.Tokens: _tokens,
-    ops.Position: _position,
-    ops.Constant: _constant,
-    ops.Cache: _cache,
-    ops.Embedding: _embedding,
-    ops.RMSNorm: _rms_norm,
-    ops.RMSNormQuantize: _rms_norm_quantize,
-    ops.Quantize: _quantize,
-    ops.Linear: _linear,
-    ops.Add: _add,
-    ops.Mul: _mul,
-    ops.Silu: _silu,
-    ops.SwiGLU: _swiglu,
-    ops.Slice: _slice,
-    ops.RoPE: _rope,
-    ops.KVWrite: _kv_write,
-    ops.Attention: _attention,
-    ops.LastRows: _last_rows,
-}
-
-
-def meaning(op: ops.Op, run: Run) -> Value:
-    """The value of one op, its operands' values being in `run.values`."""
-    return MEANINGS[type(op)](op, run)
 
 
 def _run(outputs: Sequence[ops.Op], run: Run) -> None:

@@ -1,7 +1,7 @@
 """The ops: frozen dataclasses; an op is the tensor it makes, compared by identity, its type computed and checked.
 
 All activations are matrices [rows, columns]; heads lie side by side in the columns ([T, H * D]), so no
-reshape exists. The numpy meaning of each op is in evaluate.py.
+reshape exists. The numpy meaning of each op is in meanings.py.
 """
 
 from __future__ import annotations
@@ -143,7 +143,9 @@ class RMSNorm(Op):
     eps: float
 
     def infer(self) -> Type:
-        _need(self.gain is None or tensor(self.gain).shape == tensor(self.x).shape[1:], self, "gain")
+        _need(
+            self.gain is None or tensor(self.gain).shape == tensor(self.x).shape[1:], self, "gain"
+        )
         return TensorType(DType.F32, _matrix(self, self.x))
 
 
@@ -193,7 +195,9 @@ class Linear(Op):
             raise IRError(f"Linear: rows of the weight {kind} must be known")
         _need(self.bias is None or tensor(self.bias).shape == (n,), self, "bias must be [N]")
         columns = n // 2 if self.activation is Activation.SWIGLU else n
-        _need(columns * 2 == n or self.activation is not Activation.SWIGLU, self, "odd gate/up rows")
+        _need(
+            columns * 2 == n or self.activation is not Activation.SWIGLU, self, "odd gate/up rows"
+        )
         same = self.residual is None or tensor(self.residual).shape == (rows, columns)
         _need(same, self, "residual must have the shape of the result")
         return TensorType(DType.F32, (rows, columns))

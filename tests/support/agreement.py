@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.evaluate import Codes, Constants, Run, State, Stored, meaning
+from hearth.compiler.ir.evaluate import Constants, State
+from hearth.compiler.ir.meanings import Codes, Run, meaning
 from hearth.compiler.ir.ops import Cache, Constant, Graph, KVWrite, Op, Position, Tokens
 from hearth.compiler.ir.rewrite import order
+from hearth.compiler.ir.state import Stored
 from hearth.compiler.ir.to_onnx import export, to_onnx
 from hearth.compiler.ir.to_onnx.initializers import InMemory
 from hearth.compiler.ir.types import CacheType

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.ir import arithmetic, ops
-from hearth.compiler.ir.evaluate import Codes, Run
+from hearth.compiler.ir.meanings import Codes, Run
 from hearth.compiler.ir.tensors import QuantisedSource
 from hearth.schemas.commands import Activation, KVScheme
 

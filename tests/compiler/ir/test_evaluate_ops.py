@@ -9,7 +9,9 @@ from support.bounds import BOUNDS
 from support.graphs import Draw, tables
 
 from hearth.compiler.ir import arithmetic, ops
-from hearth.compiler.ir.evaluate import MEANINGS, Codes, Constants, Run, State, meaning
+from hearth.compiler.ir.constants import Constants
+from hearth.compiler.ir.meanings import MEANINGS, Codes, Run, meaning
+from hearth.compiler.ir.state import State
 from hearth.compiler.ir.tensors import QuantisedSource
 from hearth.schemas.commands import Activation
 

@@ -184,7 +184,7 @@ arithmetic_attend = evaluate_attention.attend
         ("arithmetic.rms_norm", wrong_norm),
         ("arithmetic.silu", wrong_silu),
         ("arithmetic.quantize", wrong_codes),
-        ("evaluate.attend", wrong_window),
+        ("meanings.attend", wrong_window),
     ],
 )
 def test_the_check_sees_small_errors(
