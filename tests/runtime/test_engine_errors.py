@@ -97,9 +97,15 @@ BAD_COMMANDS = {
 def test_a_bad_command_is_refused(name: str) -> None:
     bad, message = BAD_COMMANDS[name]
     engine = blank()
+    before = [line.op for line in PROGRAM].index(bad.op)
+    for line in PROGRAM[:before]:
+        add(engine, line)
     with pytest.raises(ValueError, match=message):
-        for line in PROGRAM:
-            add(engine, bad if line.op == bad.op else line)
+        add(engine, bad)
+    for line in PROGRAM[before:]:
+        add(engine, line)
+    engine.finish()
+    np.testing.assert_array_equal(Talk(engine).feed([3, 4], 2), expected([3, 4]))
 
 
 def test_unknown_opcodes_and_entries() -> None:
@@ -155,11 +161,15 @@ def test_weights_must_be_bytes_on_a_boundary() -> None:
 
 
 def test_an_arena_without_memory_is_a_memory_error() -> None:
-    engine = native.Engine(weights(), 1 << 46, IO_NBYTES, KV_NBYTES, 1, "portable")
-    with pytest.raises(MemoryError):
-        for _ in range(8):  # one may still fit the address space
+    sizes = (1 << 46, IO_NBYTES, KV_NBYTES, 1, "portable")
+    engines = [native.Engine(weights(), *sizes) for _ in range(3)]  # more than the address space
+
+    def finish() -> None:
+        for engine in engines:
             engine.finish()
-            engine = native.Engine(weights(), 1 << 46, IO_NBYTES, KV_NBYTES, 1, "portable")
+
+    with pytest.raises(MemoryError):
+        finish()
 
 
 @pytest.mark.parametrize(
