@@ -1,7 +1,8 @@
 """RoPE tables cos and sin f32[S, D / 2], as transformers computes them in float32.
 
 Every rounding is explicit: + - * / are IEEE float32; powers, cosines and sines are taken in float64 by the C
-library and rounded to float32 once, so that no vector unit's approximation enters an archive.
+library and rounded to float32 once, so that no vector unit's approximation enters an archive. (C libraries
+may differ in the last bit of a float64; that moves a float32 about once in 2^28 values.)
 """
 
 from __future__ import annotations

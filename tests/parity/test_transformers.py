@@ -16,19 +16,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hearth import runtime
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import State, evaluate
+from hearth.compiler.lower.targets import find_target
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
+from hearth.compiler.pipeline import Options, compile_model
+from hearth.compiler.quantize.schemes import make_scheme, weight_scheme
 from hearth.schemas.commands import KVScheme
 
 torch = pytest.importorskip("torch", reason="needs the parity extra")
-transformers = pytest.importorskip("transformers", reason="needs the parity extra")
+transformers = pytest.importorskip(
+    "transformers", minversion="5", reason="needs the parity extra"
+)  # 5 reads both spellings of config.json
 
 F32 = NDArray[np.float32]
 Engine = Callable[[Path, Sequence[int]], F32]
 SEED = int(os.environ.get("HEARTH_PARITY_SEED", np.random.SeedSequence().generate_state(1)[0]))
 CONTEXT = 96
 BOUND = 2e-4
+FLOAT = make_scheme(weight_scheme("f32"), "none", KVScheme.F32)
 
 
 def graph_logits(directory: Path, ids: Sequence[int]) -> F32:
@@ -47,7 +54,25 @@ def passes_logits(directory: Path, ids: Sequence[int]) -> F32:
     return np.concatenate(rows)
 
 
-ENGINES: Mapping[str, Engine] = {"graph": graph_logits, "passes": passes_logits}
+def archive_logits(directory: Path, ids: Sequence[int]) -> F32:
+    """The compiled archive in the runtime: half of the prompt as a prefill, the rest token by token."""
+    output = directory.parent / f"{directory.name}.har"
+    options = Options(FLOAT, find_target("native"), CONTEXT)
+    compile_model(directory, output, options)
+    session = runtime.load(output, threads=2).session()
+    rows = []
+    for end in range(1, len(ids) // 2 + 1):
+        session.rewind(0)
+        rows.append(session.prefill(ids[:end]))
+    rows += [session.decode(token) for token in ids[len(ids) // 2 :]]
+    return np.stack(rows)
+
+
+ENGINES: Mapping[str, Engine] = {
+    "graph": graph_logits,
+    "passes": passes_logits,
+    "archive": archive_logits,
+}
 
 LLAMA3 = {
     "rope_type": "llama3",

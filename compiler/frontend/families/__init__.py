@@ -1,4 +1,8 @@
-"""The known families, one short file each."""
+"""The known families, one short file each.
+
+To add one whose block is Llama's (norm, attention, norm, gated MLP): a file with its `Family` here and its line in
+FAMILIES; a new window or bias rule goes to windows.py or `bias_keys`; then a case in tests/parity.
+"""
 
 from __future__ import annotations
 

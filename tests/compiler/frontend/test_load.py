@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from numpy.typing import NDArray
-from support.checkpoints import LLAMA, QWEN2, random_tensors, write_checkpoint
+from support.checkpoints import (
+    LLAMA,
+    QWEN2,
+    random_tensors,
+    shapes,
+    with_header,
+    write_checkpoint,
+)
 
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import Constants, State, evaluate
@@ -164,6 +173,49 @@ def test_nan_is_refused_where_the_weight_is_read(tmp_path: Path) -> None:
     graph = load(write_checkpoint(tmp_path, LLAMA, tensors), context=None, kv=KVScheme.F32).graph
     with pytest.raises(CheckpointError, match=r"q_proj.weight' has NaN or Inf at \[3, 5\]"):
         evaluate(graph, "main", [1], State.empty())
+
+
+REAL_SIZE = {
+    **QWEN2,
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+    "head_dim": None,
+    "vocab_size": 151936,
+    "max_position_embeddings": 32768,
+}
+
+
+def _write_sparse(directory: Path) -> int:
+    """A checkpoint of 1.5 billion zeros in bf16 that takes no disk space; gives its size."""
+    header, at = {}, 0
+    for name, shape in shapes(REAL_SIZE).items():
+        stop = at + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, stop]}
+        at = stop
+    content = with_header(header, b"")
+    (directory / "config.json").write_text(json.dumps(REAL_SIZE))
+    path = directory / "model.safetensors"
+    path.write_bytes(content)
+    os.truncate(path, len(content) + at)
+    return len(content) + at
+
+
+def test_the_real_size_stays_on_disk(tmp_path: Path) -> None:
+    assert _write_sparse(tmp_path) > 3_000_000_000
+    tracemalloc.start()
+    try:
+        graph = load(tmp_path, context=None, kv=KVScheme.INT8).graph
+        for op in order(graph.entries["main"]):
+            if isinstance(op, Constant) and isinstance(op.value, Source):
+                op.value.rows(0, 16)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    tables = 2 * 4096 * 64 * 4
+    assert peak < tables + 8_000_000
 
 
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
