@@ -1,4 +1,4 @@
-"""The recipe: one TOML file that says what to compile, how, and how good it must be."""
+"""The recipe: one TOML file that says what to compile and how."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import reprlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,16 +20,7 @@ ActivationsName = Literal["none", "dynamic"]
 KVName = Literal["f32", "f16", "int8"]
 MethodName = Literal["rtn"]
 GroupSize = Literal[32, 64, 128]
-PATHS = ("source", "output", "calibration")
-
-
-@dataclass(frozen=True)
-class Gates:
-    """What the compiled archive must reach, or the build fails. None: not asked for."""
-
-    max_ppl_increase: Annotated[float, Bounds(0)] | None = None  # relative: 0.05 is 5 %
-    max_kld: Annotated[float, Bounds(0)] | None = None
-    min_top1: Annotated[float, Bounds(0, 1)] | None = None
+PATHS = ("source", "output")
 
 
 @dataclass(frozen=True)
@@ -50,8 +41,6 @@ class Recipe:
     context: Annotated[int, Bounds(1)] | None = None
     target: str = "native"
     method: MethodName = "rtn"
-    calibration: str | None = None
-    gates: Gates = field(default_factory=Gates)
 
 
 def parse_recipe(
@@ -94,13 +83,8 @@ def make_recipe(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
 def with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     """The same recipe with the keys it leaves out."""
-    defaults = encode(Recipe(source="", output=""))
-    filled = {key: defaults[key] for key in defaults if key not in ("source", "output")} | dict(
-        data
-    )
-    if isinstance(filled["gates"], Mapping):
-        filled["gates"] = {**defaults["gates"], **filled["gates"]}
-    return filled
+    defaults: dict[str, Any] = encode(Recipe(source="", output=""))
+    return {key: defaults[key] for key in defaults if key not in PATHS} | dict(data)
 
 
 def _refusal(problem: Any, where: str) -> UsageError:
@@ -113,7 +97,7 @@ def _refusal(problem: Any, where: str) -> UsageError:
             near = difflib.get_close_matches(str(key), known, 1)
             return UsageError(
                 "recipe.unknown_key",
-                f"unknown key {f'{path}.' if path else ''}{key}",
+                f"unknown key {key}",
                 expected=f"one of {', '.join(known)}",
                 where=where,
                 remedy=f"did you mean {near[0]}?" if near else "remove it",

@@ -16,7 +16,7 @@ from hearth.schemas.errors import ArchiveError
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.manifest import Manifest
 from hearth.schemas.program import Program
-from hearth.schemas.recipe import Gates, Recipe, with_defaults
+from hearth.schemas.recipe import Recipe, with_defaults
 from hearth.schemas.validation import NAMES, problems, schema
 from hearth.schemas.weights_index import WeightsIndex
 
@@ -33,7 +33,6 @@ COMMAND = st.tuples(
 ).map(list)  # fmt: skip
 SPAN = st.tuples(COUNT, COUNT).map(list)
 HALF = st.fixed_dictionaries({"codes": SPAN, "scales": st.none() | SPAN})
-ZERO_UP = st.none() | st.floats(0, 1e300) | st.integers(0, 2**63 - 1)
 
 
 def record(names: str, value: st.SearchStrategy[Any], **others: Any) -> st.SearchStrategy[Any]:
@@ -83,8 +82,7 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
         group_size=st.sampled_from([32, 64, 128]),
         activations=st.sampled_from(["none", "dynamic", None]),
         kv=st.sampled_from(["f32", "f16", "int8"]),
-        context=st.none() | st.integers(1, 2**63 - 1), method=st.just("rtn"), calibration=st.none() | TEXT,
-        gates=record("max_ppl_increase max_kld", ZERO_UP, min_top1=st.none() | st.floats(0, 1)),
+        context=st.none() | st.integers(1, 2**63 - 1), method=st.just("rtn"),
     ),
 }  # fmt: skip
 MIRRORS: Mapping[str, type] = {
@@ -94,7 +92,7 @@ MIRRORS: Mapping[str, type] = {
 EXAMPLES: Mapping[str, Any] = {
     "manifest": archives.manifest(), "program": archives.program(), "kv_layout": archives.kv_layout(),
     "weights_index": archives.weights_index(),
-    "recipe": Recipe("in", "out", context=9, gates=Gates(0.1, 1.0, 0.9)),
+    "recipe": Recipe("in", "out", context=9),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", NAMES)
 
@@ -185,8 +183,5 @@ def complete(name: str) -> Any:
     """An example to change. A recipe may leave out what has a default, the mirror takes it whole."""
     data = encode(EXAMPLES[name])
     if name == "recipe":
-        return {
-            key: data[key]
-            for key in ("source", "output", "gates", "context", "weights", "group_size")
-        }
+        return {key: data[key] for key in ("source", "output", "context", "weights", "group_size")}
     return data

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hearth.schemas.errors import UsageError
-from hearth.schemas.recipe import Gates, Recipe, make_recipe, parse_recipe, read_recipe
+from hearth.schemas.recipe import Recipe, make_recipe, parse_recipe, read_recipe
 from hearth.schemas.validation import schema
 
 WHOLE = """
@@ -21,27 +21,17 @@ kv = "f16"
 context = 2048
 target = "x86-64-amx"
 method = "rtn"
-calibration = "text.txt"
-
-[gates]
-max_ppl_increase = 0.05
-max_kld = 1
-min_top1 = 0.9
 """
 
 
 def test_every_key() -> None:
     assert parse_recipe(WHOLE) == Recipe(
         "checkpoint", "model.har", "int8", "f16", 64, "none", "f16", 2048, "x86-64-amx", "rtn",
-        "text.txt", Gates(0.05, 1.0, 0.9),
     )  # fmt: skip
 
 
 def test_defaults() -> None:
     assert make_recipe({"source": "a", "output": "b"}) == Recipe("a", "b")
-    assert make_recipe({"source": "a", "output": "b", "gates": {"max_kld": 0.5}}).gates == Gates(
-        max_kld=0.5
-    )
 
 
 def test_the_command_line_wins() -> None:
@@ -54,7 +44,6 @@ def test_paths_start_from_the_recipes_folder(tmp_path: Path) -> None:
     path.write_text(WHOLE)
     recipe = read_recipe(path, {"output": "here.har"})
     assert recipe.source == str(tmp_path / "checkpoint")
-    assert recipe.calibration == str(tmp_path / "text.txt")
     assert recipe.output == "here.har"
 
 
@@ -64,7 +53,8 @@ WRONG = {
     'source = "a"': ("recipe.missing_key", "output is missing"),
     "source = ": ("recipe.syntax", "not TOML"),
     BASE + 'weigths = "int4"': ("recipe.unknown_key", "weigths.*did you mean weights"),
-    BASE + "zzz = 1": ("recipe.unknown_key", "zzz.*one of activations, calibration"),
+    BASE + "[gates]\nmax_kld = 1": ("recipe.unknown_key", "unknown key gates"),
+    BASE + "zzz = 1": ("recipe.unknown_key", "zzz.*one of activations, context"),
     BASE + 'weights = "int5"': ("recipe.value", "weights = 'int5'.*one of f32, f16, int8, int4"),
     BASE + 'embeddings = "x"': ("recipe.value", "embeddings = 'x'.*one of f32, f16, int8, int4"),
     BASE + "group_size = 48": ("recipe.value", "group_size = 48.*one of 32, 64, 128"),
@@ -78,11 +68,6 @@ WRONG = {
     BASE + "context = 0": ("recipe.value", "context = 0.*at least 1"),
     BASE + f"context = {10**30}": ("recipe.value", "context = 10"),
     BASE + "context = true": ("recipe.value", "context = True.*integer"),
-    BASE + 'gates = "strict"': ("recipe.value", "gates = 'strict'.*object"),
-    BASE + "[gates]\nmin_top = 0": ("recipe.unknown_key", "gates.min_top.*did you mean min_top1"),
-    BASE + "[gates]\nmin_top1 = 1.5": ("recipe.value", "gates.min_top1 = 1.5.*at most 1"),
-    BASE + "[gates]\nmax_kld = nan": ("recipe.value", "gates.max_kld = nan.*number"),
-    BASE + f"[gates]\nmax_kld = {10**400}": ("recipe.value", "gates.max_kld"),
     "source = 1979-05-27\noutput = 'b'": ("recipe.value", "source = .*string"),
 }
 
@@ -107,6 +92,3 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_the_schema_names_every_field() -> None:
     assert list(schema("recipe")["properties"]) == list(Recipe.__dataclass_fields__)
-    assert list(schema("recipe")["properties"]["gates"]["properties"]) == list(
-        Gates.__dataclass_fields__
-    )
