@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hearth.runtime.commands.terminal import duration, emit, emit_json, size
+from hearth.runtime.options import read_options
+from hearth.schemas.errors import UsageError
+
 if TYPE_CHECKING:
+    from hearth.compiler.frontend import SourceModel
     from hearth.compiler.memory import Prediction
     from hearth.compiler.pipeline import CompileReport, Options
     from hearth.schemas.recipe import Recipe
+
+MAX_THREADS = 256
 
 
 def compile_command(
@@ -40,6 +46,9 @@ def compile_command(
         Path | None, typer.Option(help="folder for text and ONNX of every step")
     ] = None,
     skip_pass: Annotated[list[str] | None, typer.Option(help="leave out a pass")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="HEARTH_THREADS, else the cores there are")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines for programs")] = False,
 ) -> None:
     """Compile a model into one archive."""
@@ -48,43 +57,75 @@ def compile_command(
         "group_size": group_size, "activations": activations, "kv": kv, "context": context,
         "target": target,
     }  # fmt: skip
-    wanted = read_options(recipe, given)
-    run(wanted, frozenset(skip_pass or ()), dump, as_json)
+    wanted = read_wanted(recipe, given)
+    job = Job(frozenset(skip_pass or ()), dump, checked_threads(threads), as_json)
+    run(wanted, job)
 
 
-def read_options(recipe: Path | None, given: dict[str, Any]) -> Recipe:
-    """The recipe's values with the command line's over them; a recipe's own paths start from its folder."""
+@dataclass(frozen=True)
+class Job:
+    """What a recipe does not say."""
+
+    skip: frozenset[str] = frozenset()
+    dump: Path | None = None
+    threads: int = 0
+    as_json: bool = False
+
+
+def checked_threads(given: int | None) -> int:
+    """Threads to quantise with; 0: all cores."""
+    threads = read_options(given, None).threads
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise UsageError("arguments.threads", f"{threads} threads", expected=f"1 to {MAX_THREADS}")
+    return threads or 0
+
+
+def read_wanted(recipe: Path | None, given: Mapping[str, Any]) -> Recipe:
+    """The command line over the recipe file; paths in that file start from its folder."""
     from hearth.schemas.recipe import make_recipe, read_recipe
 
     flags = {name: value for name, value in given.items() if value is not None}
     if recipe is None:
         return make_recipe(flags, "command line")
-    return read_recipe(recipe, flags)
+    read = read_recipe(recipe, flags)
+    own = {
+        name: str(recipe.parent / getattr(read, name))
+        for name in ("source", "output")
+        if name not in flags
+    }
+    return replace(read, **own)  # type: ignore[arg-type]
 
 
-def run(recipe: Recipe, skip: frozenset[str], dump: Path | None, as_json: bool) -> None:
+def run(recipe: Recipe, job: Job) -> None:
     """Compile, and say what came of it."""
     from hearth.compiler.pipeline import compile_model
     from hearth.runtime.progress import choose
 
     began = time.monotonic()
 
-    def announce(prediction: Prediction) -> None:
-        _say(as_json, prediction_line(prediction), {"event": "predicted", "peak": prediction.peak})
+    def announce(model: SourceModel, prediction: Prediction) -> None:
+        if job.as_json:
+            emit_json({"event": "predicted", "peak_nbytes": prediction.peak})
+        else:
+            emit(prediction_text(model, prediction))
 
     report = compile_model(
         Path(recipe.source),
         Path(recipe.output),
-        options(recipe, skip),
-        progress=choose(json_lines=as_json),
+        options(recipe, job.skip),
+        progress=choose(json_lines=job.as_json),
         announce=announce,
-        dump=dump,
+        dump=job.dump,
+        threads=job.threads,
     )
     seconds = time.monotonic() - began
-    _say(as_json, report_text(report, seconds), report_json(report, seconds))
+    if job.as_json:
+        emit_json(report_json(report, seconds))
+    else:
+        emit(report_text(report, seconds))
 
 
-def options(recipe: Recipe, skip: frozenset[str]) -> Options:
+def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
     """The typed values behind a recipe's names."""
     from hearth.compiler.lower.targets import find_target, native_target
     from hearth.compiler.pipeline import Options
@@ -101,33 +142,26 @@ def options(recipe: Recipe, skip: frozenset[str]) -> Options:
     return Options(scheme, target, recipe.context, skip)
 
 
-def prediction_line(prediction: Prediction) -> str:
+def prediction_text(model: SourceModel, prediction: Prediction) -> str:
     """What is printed before the long part starts."""
-    return f"peak memory will be about {prediction.peak / 2**20:,.0f} MiB"
+    notes = "".join(f"note: {note}\n" for note in model.assets.notes)
+    return f"{notes}peak memory will be about {size(prediction.peak)}\n"
 
 
 def report_text(report: CompileReport, seconds: float) -> str:
     """Three lines for a person."""
     packed = report.packed
     return (
-        f"{report.output}: {packed.archive_nbytes / 1e6:,.1f} MB, "
-        f"{packed.parameters / 1e6:,.1f} M parameters at {packed.bits_per_weight:.2f} bits\n"
-        f"arena {report.arena_nbytes / 2**20:,.1f} MiB (at least "
-        f"{report.arena_lower_bound / 2**20:,.1f}), KV {report.kv_nbytes / 2**20:,.1f} MiB\n"
-        f"{seconds:.1f} s, peak memory {report.measured_peak / 2**20:,.0f} MiB "
-        f"(predicted {report.predicted_peak / 2**20:,.0f})"
+        f"{report.output}: {size(packed.archive_nbytes)}, {packed.parameters / 1e6:,.1f} M parameters, "
+        f"{packed.bits_per_weight:.2f} bits per weight\n"
+        f"at run time: arena {size(report.arena_nbytes)} (at least {size(report.arena_lower_bound)}), "
+        f"KV cache {size(report.kv_nbytes)}\n"
+        f"took {duration(seconds)}, peak memory {size(report.measured_peak)} "
+        f"(predicted {size(report.predicted_peak)})\n"
     )
 
 
 def report_json(report: CompileReport, seconds: float) -> dict[str, Any]:
     """The same for a program."""
     facts = asdict(report) | {"output": str(report.output), "seconds": round(seconds, 3)}
-    return {"event": "compiled", **facts, "bits_per_weight": report.packed.bits_per_weight}
-
-
-def _say(as_json: bool, text: str, data: dict[str, Any]) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(data) + "\n")
-        sys.stdout.flush()
-    else:
-        typer.echo(text)
+    return {"event": "compiled", **facts}

@@ -45,16 +45,12 @@ class Package:
 
 @dataclass(frozen=True)
 class Packed:
-    """What the archive holds, in bytes and parameters."""
+    """What the archive holds, in bytes and parameters; bits with their scales, without RoPE tables."""
 
     archive_nbytes: int
     weights_nbytes: int
     parameters: int
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits of the weights section per parameter of the source."""
-        return 8 * self.weights_nbytes / max(self.parameters, 1)
+    bits_per_weight: float
 
 
 def require_disk(output: Path, package: Package) -> None:
@@ -81,7 +77,14 @@ def write_archive(output: Path, package: Package, progress: Progress) -> Packed:
             name = sections.weights_section(package.target.name)
             writer.add(name, Kind.WEIGHTS, weight_chunks(package.lowered, advance))
     parameters = count_parameters(package.model.graph)
-    return Packed(output.stat().st_size, weights_nbytes, parameters)
+    return Packed(output.stat().st_size, weights_nbytes, parameters, _bits(package.lowered))
+
+
+def _bits(lowered: Lowered) -> float:
+    held = [_entry(tensor) for tensor in lowered.weights]
+    held = [entry for entry in held if entry.parameters]
+    nbytes = sum(entry.nbytes for entry in held)
+    return 8 * nbytes / max(sum(entry.parameters for entry in held), 1)
 
 
 def weight_chunks(lowered: Lowered, advance: Callable[[int], None]) -> Iterator[Bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hearth.compiler import frontend
 from hearth.compiler.dump import Dump
+from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.ops import Graph
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.lower import Lowered, check, lower
@@ -50,10 +51,15 @@ def compile_model(
     options: Options,
     *,
     progress: Progress | None = None,
-    announce: Callable[[Prediction], None] | None = None,
+    announce: Callable[[SourceModel, Prediction], None] | None = None,
     dump: Path | None = None,
+    threads: int = 0,
 ) -> CompileReport:
-    """Compile a checkpoint directory into one archive: all of it, or nothing is left."""
+    """Compile a checkpoint directory into one archive: all of it, or nothing is left.
+
+    `announce` hears the predicted memory before the long part starts. The bytes do not depend on `threads`
+    (0: all cores).
+    """
     skip = check_skip(options.skip)
     dumped = Dump(dump)
 
@@ -62,7 +68,7 @@ def compile_model(
     verify(model.graph)
 
     graph = run_passes(FLOAT_PASSES, model.graph, skip, dumped.graph)
-    graph = _quantised(graph, options.scheme, dumped)
+    graph = _quantised(graph, options.scheme, threads, dumped)
     graph = run_passes(QUANTISED_PASSES, graph, skip, dumped.graph)
 
     lowered = lower(graph, options.target)
@@ -72,15 +78,15 @@ def compile_model(
     package = Package(source.name, model, options.scheme, options.target, lowered, sorted(skip))
     prediction = predict(lowered.weights)
     if announce is not None:
-        announce(prediction)
+        announce(model, prediction)
     require(prediction)
     require_disk(output, package)
     packed = write_archive(output, package, progress or Silent())
     return _report(output, packed, lowered, prediction)
 
 
-def _quantised(graph: Graph, scheme: Scheme, dumped: Dump) -> Graph:
-    graph = quantize(graph, scheme)
+def _quantised(graph: Graph, scheme: Scheme, threads: int, dumped: Dump) -> Graph:
+    graph = quantize(graph, scheme, threads=threads)
     verify(graph)
     dumped.graph("quantize", graph)
     return graph

@@ -156,7 +156,7 @@ class _Check:
         self.need(operand.region in allowed, "region", f"{spec.name} in {operand.region.name}")
         weight = operand.region is Region.WEIGHTS
         self.need((operand.value < 0) == weight, "value", f"{spec.name} has {operand.value}")
-        self.placed(operand, 4)
+        self.placed(operand, 64 if spec.role in (Role.OUT, Role.STATE_WRITE) else 4)
 
     def placed(self, operand: Operand, align: int) -> None:
         sizes = {
@@ -284,7 +284,6 @@ class _Check:
     ) -> None:
         fresh = operand.value not in self.memory.defined and operand.value not in self.entry.inputs
         self.need(fresh, "redefined", f"{spec.name} gives value {operand.value} again")
-        self.placed(operand, 64)
         (kind,) = spec.kinds
         if isinstance(shape, Matrix):
             self.rows_extent(spec, operand, shape, kind)

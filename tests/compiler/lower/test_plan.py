@@ -63,3 +63,10 @@ def test_real_shapes_reach_the_lower_bound() -> None:
     tiny = Tiny(hidden=96, heads=12, kv_heads=2, head_dim=8, ffn=560, vocab=512, context=64)
     for made in lowered(tiny, chunk=128).plans.values():
         assert made.nbytes == made.lower_bound
+
+
+def test_order_of_placing_does_not_strand_a_buffer() -> None:
+    """Largest first alone leaves a gap here; another order fits exactly."""
+    for skip in ((), ("fuse-residual",), ("merge-linears",), ("fold-norm-gain",)):
+        for made in lowered(Tiny(bias=True), skip).plans.values():
+            assert made.nbytes == made.lower_bound
