@@ -372,6 +372,13 @@ def test_a_key_that_changes_the_maths_is_refused_by_name(key: str) -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown key": ({**LLAMA, "new_trick": 0.5}, "config.key_unknown", "new_trick"),
     "unknown key, true": ({**LLAMA, "new_trick": True}, "config.key_unknown", "new_trick"),
+    "unknown key, zero": ({**LLAMA, "new_trick": 0}, "config.key_unknown", "new_trick = 0"),
+    "unknown key, empty": ({**LLAMA, "new_trick": {}}, "config.key_unknown", "new_trick"),
+    "a switch where a number is due": (
+        {**LLAMA, "pretraining_tp": True},
+        "config.unsupported",
+        "pretraining_tp",
+    ),
     "unknown family": ({**LLAMA, "model_type": "mamba"}, "family.unknown", "llama or mistral"),
     "no family": (_without(LLAMA, "model_type"), "config.key_missing", "model_type"),
     "a classifier": (

@@ -241,8 +241,11 @@ def test_the_fingerprint_tells_sources_apart(tmp_path: Path) -> None:
     plain = mark(first)
     assert plain == mark(second)
     assert len(bytes.fromhex(plain)) == 32
-    (second / "generation_config.json").write_text("{}")
-    assert mark(second) != plain
+    for name in ("generation_config.json", "tokenizer_config.json", "chat_template.jinja"):
+        (second / name).write_text("{}")
+        assert mark(second) != plain
+        (second / name).unlink()
+    assert mark(second) == plain
     third = write_checkpoint(tmp_path / "c", {**LLAMA, "rms_norm_eps": 1e-6})
     assert mark(third) != plain
     fourth = write_checkpoint(tmp_path / "d", LLAMA, random_tensors(LLAMA, seed=1))
