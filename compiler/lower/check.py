@@ -19,13 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 
-from hearth.compiler.lower.check_attributes import fault
-from hearth.compiler.lower.check_memory import Definition, Memory, overlap
+from hearth.compiler.lower.check_attributes import fault, presence, weight_form
+from hearth.compiler.lower.check_memory import Definition, Memory, WeightReads, overlap
 from hearth.compiler.lower.check_shapes import (
     SHAPES,
-    Absent,
     Flat,
     Matrix,
     PlanError,
@@ -33,7 +31,7 @@ from hearth.compiler.lower.check_shapes import (
     Table,
     up,
 )
-from hearth.schemas.commands import BY_NAME, Activation, Kind, KVKind, OperandSpec, Role
+from hearth.schemas.commands import BY_NAME, Kind, KVKind, OperandSpec, Role
 from hearth.schemas.program import Command, Entry, Operand, Program, Region, Rows
 
 REGIONS: Mapping[Role, tuple[Region, ...]] = {
@@ -45,23 +43,13 @@ REGIONS: Mapping[Role, tuple[Region, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Weight:
-    """Who read a weight first, and in which form."""
-
-    where: str
-    form: tuple[int | Kind, ...]
-
-
 def check(program: Program) -> None:
     """Raises PlanError at the first fault."""
-    weights: dict[tuple[int, int], Weight] = {}
+    weights = WeightReads()
     for name, entry in program.entries.items():
         _Check(program, entry, name, weights).run()
-    for before, after in pairwise(sorted(weights)):
-        if after[0] < before[1]:
-            what = f"bytes {after} overlap {before} of {weights[before].where}"
-            raise PlanError("weights.overlap", weights[after].where, what)
+    for where, what in weights.overlaps():
+        raise PlanError("weights.overlap", where, what)
 
 
 @dataclass
@@ -69,7 +57,7 @@ class _Check:
     program: Program
     entry: Entry
     name: str
-    weights: dict[tuple[int, int], Weight]
+    weights: WeightReads
     memory: Memory = field(default_factory=Memory)
     index: int = -1
     command: Command | None = None
@@ -131,7 +119,9 @@ class _Check:
         shapes = SHAPES[command.op](ints)
         pairs = list(zip(contract.operands, command.operands, strict=True))
         for spec, operand in pairs:
-            self.present(spec, operand, shapes[spec.name])
+            wrong = presence(spec, operand, shapes[spec.name])
+            if wrong is not None:
+                raise self.fail(*wrong)
         bound = [(spec, operand) for spec, operand in pairs if operand is not None]
         for spec, operand in bound:
             self.within(spec, operand)
@@ -141,13 +131,6 @@ class _Check:
         for spec, operand in bound:
             if spec.role in (Role.OUT, Role.STATE_WRITE):
                 self.writes(spec, operand, shapes[spec.name], ints)
-
-    def present(self, spec: OperandSpec, operand: Operand | None, shape: Shape) -> None:
-        if isinstance(shape, Absent):
-            self.need(operand is None, "operand.unexpected", spec.name)
-            return
-        decided = not spec.optional or spec.name in ("cos", "sin") or "scales" in spec.name
-        self.need(operand is not None or not decided, "operand.missing", spec.name)
 
     def within(self, spec: OperandSpec, operand: Operand) -> None:
         allowed = REGIONS[spec.role]
@@ -180,7 +163,9 @@ class _Check:
         elif operand.region is Region.WEIGHTS:
             vector = Flat(4 * shape.columns, 4) if isinstance(shape, Matrix) else shape
             self.flat(spec, operand, vector)
-            self.weight(spec, operand, ints)
+            form = weight_form(ints) if Kind.PACKED in spec.kinds else (Kind.F32,)
+            clash = self.weights.read(operand, form, f"{self.name}[{self.index}] {spec.name}")
+            self.need(not clash, "weights.overlap", f"{spec.name} {clash}")
         elif isinstance(shape, Matrix):
             self.matrix(spec, operand, shape)
 
@@ -195,17 +180,6 @@ class _Check:
             whole = operand.nbytes % (4 * shape.columns) == 0
             enough = operand.nbytes >= 4 * shape.columns * shape.positions
             self.need(whole and enough, "extent", f"{spec.name}: {operand.nbytes}")
-
-    def weight(self, spec: OperandSpec, operand: Operand, ints: Mapping[str, int]) -> None:
-        """The same bytes are read in the same form by all."""
-        form: tuple[int | Kind, ...] = (Kind.F32, operand.nbytes)
-        if Kind.PACKED in spec.kinds:
-            paired = ints.get("activation") == Activation.SWIGLU
-            form = (*(ints[name] for name in ("N", "K", "layout", "group")), int(paired))
-        at = operand.offset, operand.offset + operand.nbytes
-        first = self.weights.setdefault(at, Weight(f"{self.name}[{self.index}] {spec.name}", form))
-        same = first.form == form
-        self.need(same, "weights.overlap", f"{spec.name} is read otherwise by {first.where}")
 
     def matrix(self, spec: OperandSpec, operand: Operand, shape: Matrix) -> None:
         """Rows of an earlier result, or columns of them."""

@@ -1,12 +1,13 @@
-"""Whether a command has its contract's form: counts, ranges, and integers that only go together."""
+"""Whether a command has its contract's form: counts, ranges, integers that only go together, operands present."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
 
-from hearth.schemas.commands import Activation, Contract, KVKind, KVScheme, Layout
-from hearth.schemas.program import Command, Rows
+from hearth.compiler.lower.check_shapes import Absent, Shape
+from hearth.schemas.commands import Activation, Contract, KVKind, KVScheme, Layout, OperandSpec
+from hearth.schemas.program import Command, Operand, Rows
 
 Fault = tuple[str, str]  # code, what was found
 
@@ -56,3 +57,17 @@ def _pairs(ints: Mapping[str, int]) -> Iterator[tuple[bool, str]]:
     yield ints.get("heads", 1) % ints.get("kv_heads", 1) != 0, "heads over kv_heads"
     odd = ints.get("N", 0) % 2 != 0
     yield odd and ints.get("activation") == Activation.SWIGLU, "N of a paired weight is odd"
+
+
+def presence(spec: OperandSpec, operand: Operand | None, shape: Shape) -> Fault | None:
+    """Optional gains, biases and residuals may be absent; tables and scales follow from the integers."""
+    if isinstance(shape, Absent):
+        return None if operand is None else ("operand.unexpected", spec.name)
+    free = spec.optional and spec.name in ("gain", "bias", "residual")
+    return ("operand.missing", spec.name) if operand is None and not free else None
+
+
+def weight_form(ints: Mapping[str, int]) -> tuple[int, ...]:
+    """How a command reads the bytes of its packed weight."""
+    paired = ints.get("activation") == Activation.SWIGLU
+    return (*(ints[name] for name in ("N", "K", "layout", "group")), int(paired))

@@ -1,8 +1,10 @@
-"""Who wrote each byte last: the memory of one entry as the plan checker replays it."""
+"""Who wrote each byte last, and who reads which weight how: memory as the plan checker replays it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from hearth.schemas.commands import Kind
 from hearth.schemas.program import Operand, Region, Rows
@@ -57,6 +59,26 @@ class Memory:
                 return False
             at = high
         return at == place.offset + place.nbytes
+
+
+@dataclass
+class WeightReads:
+    """The byte ranges of the weights that were read, by whom first, and in which form."""
+
+    ranges: dict[tuple[int, int], tuple[str, tuple[int | Kind, ...]]] = field(default_factory=dict)
+
+    def read(self, place: Operand, form: tuple[int | Kind, ...], where: str) -> str:
+        """What is wrong with reading these bytes in this form; empty: nothing."""
+        at = place.offset, place.offset + place.nbytes
+        first, known = self.ranges.setdefault(at, (where, form))
+        return "" if known == form else f"is read in another form by {first}"
+
+    def overlaps(self) -> Iterator[tuple[str, str]]:
+        """Ranges that share bytes without being the same."""
+        for before, after in pairwise(sorted(self.ranges)):
+            if after[0] < before[1]:
+                what = f"bytes {after} overlap {before} of {self.ranges[before][0]}"
+                yield self.ranges[after][0], what
 
 
 def overlap(a: Operand, b: Operand) -> bool:
