@@ -1,0 +1,88 @@
+"""docs/errors.md lists every error code of the source with its exit code, and no other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from hearth.schemas import errors
+
+ROOT = Path(__file__).parent.parent
+CODE = re.compile(r"[a-z][a-z0-9_]*\.[a-z0-9_]+")
+ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| (\d) \|", re.MULTILINE)
+FAMILY = {
+    name: kind.exit_code
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, errors.HearthError)
+}
+# Functions that make an error from its code: the exit code, and what goes before the code.
+MAKERS = {
+    ("runtime/archive", "refusal"): (errors.ArchiveError.exit_code, "archive."),
+    ("compiler/frontend/safetensors.py", "_error"): (errors.CheckpointError.exit_code, ""),
+    ("runtime/sampling.py", "_check"): (errors.UsageError.exit_code, ""),
+}
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, list[str]]]:
+    """(name of the function, the texts its first argument may be)."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name), args=[first, *_]):
+                yield name, texts(first)
+            case ast.Call(func=ast.Attribute(attr=name), args=[first, *_]):
+                yield name, texts(first)
+
+
+def texts(node: ast.expr) -> list[str]:
+    """A literal, or those of `a if ... else b`; none where it is computed."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return [text]
+        case ast.IfExp(body=one, orelse=other):
+            return texts(one) + texts(other)
+    return []
+
+
+def codes_in(path: Path) -> Iterator[tuple[str, int]]:
+    place = str(path.relative_to(ROOT))
+    makers = {name: made for (where, name), made in MAKERS.items() if place.startswith(where)}
+    for name, found in calls(ast.parse(path.read_text())):
+        exit_code, before = makers.get(name, (FAMILY.get(name), ""))
+        codes = [before + text for text in found if CODE.fullmatch(before + text)]
+        if exit_code is not None:
+            yield from ((code, exit_code) for code in codes)
+
+
+def in_source() -> set[tuple[str, int]]:
+    parts = ("compiler", "runtime", "schemas")
+    files = [path for part in parts for path in sorted((ROOT / part).rglob("*.py"))]
+    return {found for path in files for found in codes_in(path)}
+
+
+def in_page() -> list[tuple[str, int]]:
+    page = (ROOT / "docs/errors.md").read_text()
+    return [(code, int(exit_code)) for code, exit_code in ROW.findall(page)]
+
+
+def test_every_code_is_in_the_page_and_no_other() -> None:
+    page = in_page()
+    assert len(page) == len(set(page)), "a code is listed twice"
+    assert in_source() - set(page) == set(), "add these to docs/errors.md"
+    assert set(page) - in_source() == set(), "docs/errors.md lists what no source raises"
+
+
+def test_every_error_gives_its_code_as_a_literal() -> None:
+    """So that the page can be checked; functions that make errors are named in MAKERS."""
+    makers = {name for _, name in MAKERS}
+    found = [
+        f"{path.relative_to(ROOT)}: {function.name}"
+        for part in ("compiler", "runtime", "schemas")
+        for path in sorted((ROOT / part).rglob("*.py"))
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef) and function.name not in makers
+        for name, codes in calls(function)
+        if name in FAMILY and not codes
+    ]
+    assert not found
