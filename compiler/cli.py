@@ -12,7 +12,7 @@ import typer
 
 from hearth.runtime.commands.terminal import duration, emit, emit_json, size
 from hearth.runtime.options import read_options
-from hearth.schemas.errors import UsageError
+from hearth.schemas.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
     from hearth.compiler.frontend import SourceModel
@@ -43,7 +43,8 @@ def compile_command(
         Path | None, typer.Option(help="TOML file with defaults for the rest")
     ] = None,
     dump: Annotated[
-        Path | None, typer.Option(help="folder for text and ONNX of every step")
+        Path | None,
+        typer.Option(help="folder for the text of every step, and its ONNX below 64 MiB"),
     ] = None,
     skip_pass: Annotated[list[str] | None, typer.Option(help="leave out a pass")] = None,
     threads: Annotated[
@@ -57,9 +58,15 @@ def compile_command(
         "group_size": group_size, "activations": activations, "kv": kv, "context": context,
         "target": target,
     }  # fmt: skip
-    wanted = read_wanted(recipe, given)
     job = Job(frozenset(skip_pass or ()), dump, checked_threads(threads), as_json)
-    run(wanted, job)
+    try:
+        run(read_wanted(recipe, given), job)
+    except MemoryError:
+        raise ResourceError(
+            "resource.memory",
+            "there is no memory left",
+            remedy="close other programs or raise the limit (ulimit -v, the control group)",
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 
 from hearth.compiler.ir import text
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.ops import Constant, Graph
+from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.lower import Lowered
 from hearth.schemas.errors import ResourceError
 from hearth.schemas.program import Command, Operand, Region
@@ -61,17 +63,8 @@ class Dump:
 
 def constants_nbytes(graph: Graph) -> int:
     """Bytes of all constants as f32."""
-    from hearth.compiler.ir.ops import Constant
-    from hearth.compiler.ir.rewrite import all_outputs, order
-
-    constants = (op for op in order(all_outputs(graph)) if isinstance(op, Constant))
-    total = 0
-    for constant in constants:
-        size = 4
-        for dim in constant.value.shape:
-            size *= dim
-        total += size
-    return total
+    ops = order(all_outputs(graph))
+    return sum(4 * prod(op.value.shape) for op in ops if isinstance(op, Constant))
 
 
 def program_lines(lowered: Lowered) -> Iterator[str]:

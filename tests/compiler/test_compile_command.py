@@ -157,3 +157,26 @@ def test_every_step_is_dumped(source: Path, tmp_path: Path) -> None:
         onnx.checker.check_model(onnx.load(tmp_path / "steps" / name))
     program = (tmp_path / "steps" / texts[-1]).read_text()
     assert "rms_norm_quantize[T]" in program
+
+
+def test_a_large_graph_is_dumped_as_text_alone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hearth.compiler.dump.ONNX_LIMIT_NBYTES", 1000)
+    assert hearth(source, "-o", tmp_path / "m.har", "--dump", tmp_path / "steps") == 0
+    assert {path.suffix for path in (tmp_path / "steps").iterdir()} == {".txt"}
+
+
+def test_running_out_of_memory_is_told(
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("hearth.compiler.pipeline.quantize", fail)
+    assert hearth(source, "-o", tmp_path / "m.har") == 6
+    assert "[resource.memory]" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
