@@ -11,7 +11,7 @@ from hearth.schemas import errors
 
 ROOT = Path(__file__).parent.parent
 CODE = re.compile(r"[a-z][a-z0-9_]*\.[a-z0-9_]+")
-ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| (\d) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| (\d) \| [^|]+ \| [^|]+ \|$", re.MULTILINE)
 FAMILY = {
     name: kind.exit_code
     for name, kind in vars(errors).items()
