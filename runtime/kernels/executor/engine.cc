@@ -236,7 +236,7 @@ void Engine::work(void* context, int thread) {
   for (const Bound& bound : job.entry.commands) {
     call.rows = bound.rows == kRowsT ? job.tokens : bound.rows == kRowsR ? job.rows : bound.rows;
     if (call.rows == 0) continue;
-    if (!first) engine.pool_.barrier();
+    if (!first) engine.pool_.barrier(thread);
     first = false;
     bound.kernel->run(bound.command, call);
   }

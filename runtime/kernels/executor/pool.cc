@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <new>
@@ -13,7 +14,8 @@
 namespace hearth {
 namespace {
 
-constexpr int kSpins = 2000;  // about 30 us of pause instructions
+constexpr int kMostSpins = 2000, kFewestSpins = 60;  // pause instructions, about 15 ns each
+constexpr int64_t kWorthSpinning_ns = 30'000;
 
 void relax() {
 #if defined(__x86_64__)
@@ -28,6 +30,12 @@ void futex(std::atomic<uint32_t>& word, int operation, uint32_t value) {
   syscall(SYS_futex, reinterpret_cast<uint32_t*>(&word), operation | FUTEX_PRIVATE_FLAG, value, nullptr, nullptr, 0);
 }
 
+int64_t now_ns() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return t.tv_sec * int64_t{1'000'000'000} + t.tv_nsec;
+}
+
 int usable_cores() {
   cpu_set_t set;
   return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
@@ -35,15 +43,23 @@ int usable_cores() {
 
 }  // namespace
 
-void Signal::wait_while(uint32_t old, int spins) {
-  for (int i = 0; i < spins; ++i) {
+// A sleep that a full spin would have spared asks for more spinning, a longer one for much less.
+void Patience::after_sleep(int64_t waited_ns) {
+  spins = waited_ns < kWorthSpinning_ns ? spins * 2 : spins / 4;
+  spins = spins > most ? most : spins < kFewestSpins && most ? kFewestSpins : spins;
+}
+
+void Signal::wait_while(uint32_t old, Patience& patience) {
+  for (int i = 0; i < patience.spins; ++i) {
     if (now() != old) return;
     relax();
   }
+  const int64_t start = now_ns();
   // Either advance() sees this sleeper, or the futex call sees the advanced value.
   sleepers_.fetch_add(1, std::memory_order_seq_cst);
   while (value_.load(std::memory_order_seq_cst) == old) futex(value_, FUTEX_WAIT, old);
   sleepers_.fetch_sub(1, std::memory_order_relaxed);
+  patience.after_sleep(now_ns() - start);
 }
 
 void Signal::advance() {
@@ -55,16 +71,16 @@ Pool::Pool(int threads) : threads_(threads) { start(); }
 
 void Pool::start() {
   owner_ = getpid();
-  spins_ = threads_ <= usable_cores() ? kSpins : 0;  // more threads than cores: whoever spins is in the way
+  const int spins = threads_ <= usable_cores() ? kMostSpins : 0;  // too few cores: whoever spins is in the way
   workers_.clear();
-  seats_.resize(threads_);
+  seats_.clear();
+  for (int thread = 0; thread < threads_; ++thread) seats_.push_back({this, thread, {spins, spins}, {spins, spins}});
   workers_.reserve(threads_);
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);  // signals stay with the threads of the program
   int failed = 0;
   for (int thread = 1; thread < threads_ && !failed; ++thread) {
-    seats_[thread] = {this, thread};
     const auto serve_seat = [](void* seat) -> void* {
       static_cast<Seat*>(seat)->pool->serve(static_cast<Seat*>(seat)->thread);
       return nullptr;
@@ -104,26 +120,26 @@ void Pool::run(Work work, void* context) {
   context_ = context;
   if (threads_ > 1) start_.advance();
   work(context, 0);
-  barrier();
+  barrier(0);
 }
 
 void Pool::serve(int thread) {
   for (uint32_t seen = 0;; ++seen) {
-    start_.wait_while(seen, spins_);
+    start_.wait_while(seen, seats_[thread].between);
     if (stopping_) return;
     work_(context_, thread);
-    barrier();
+    barrier(thread);
   }
 }
 
-void Pool::barrier() {
+void Pool::barrier(int thread) {
   if (threads_ == 1) return;
   const uint32_t phase = phase_.now();
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
     arrived_.store(0, std::memory_order_relaxed);
     phase_.advance();
   } else {
-    phase_.wait_while(phase, spins_);
+    phase_.wait_while(phase, seats_[thread].inside);
   }
 }
 

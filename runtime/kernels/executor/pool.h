@@ -10,11 +10,17 @@
 
 namespace hearth {
 
-// A number that threads wait to see change: a short spin, then sleep (futex), since the machine is shared.
+// How long a thread spins before it sleeps. The machine is shared: where spinning does not pay, it stops.
+struct Patience {
+  int spins = 0, most = 0;
+  void after_sleep(int64_t waited_ns);
+};
+
+// A number that threads wait to see change: a short spin, then sleep (futex).
 class Signal {
  public:
   uint32_t now() const { return value_.load(std::memory_order_acquire); }
-  void wait_while(uint32_t old, int spins);
+  void wait_while(uint32_t old, Patience& patience);
   void advance();
 
  private:
@@ -37,19 +43,19 @@ class Pool {
   // Every thread does work(context, thread); returns when all have.
   void run(Work work, void* context);
   // Inside work: wait until all threads are here.
-  void barrier();
+  void barrier(int thread);
 
  private:
-  struct Seat {
+  struct alignas(64) Seat {
     Pool* pool;
     int thread;
+    Patience inside, between;  // for a barrier, for the next run
   };
   void start();
   void stop();
   void serve(int thread);
 
   const int threads_;
-  int spins_ = 0;
   pid_t owner_ = 0;
   std::vector<pthread_t> workers_;
   std::vector<Seat> seats_;
