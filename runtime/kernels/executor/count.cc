@@ -22,5 +22,15 @@ void* operator new(size_t nbytes) {
   return at;
 }
 
+void* operator new(size_t nbytes, std::align_val_t alignment) {
+  hearth::count_allocation();
+  const size_t to = size_t(alignment);
+  void* at = std::aligned_alloc(to, (nbytes + to) / to * to);
+  if (!at) throw std::bad_alloc();
+  return at;
+}
+
 void operator delete(void* at) noexcept { std::free(at); }
 void operator delete(void* at, size_t) noexcept { std::free(at); }
+void operator delete(void* at, std::align_val_t) noexcept { std::free(at); }
+void operator delete(void* at, size_t, std::align_val_t) noexcept { std::free(at); }
