@@ -120,7 +120,7 @@ class Int8Blocks:
 
 @dataclass(frozen=True)
 class Int4Blocks:
-    """q4b16: s8 m[Kp/group][16], then u8[Kp/8][16][4] of nibbles per block, then f32 scale per channel."""
+    """q4b16: per 4 groups s8 m[4][16], then their u8[group/2][16][4] of nibbles; then f32 scale per channel."""
 
     def columns(self, k: int, group: int) -> int:
         return round_up(k, max(64, group))
@@ -132,6 +132,16 @@ class Int4Blocks:
     def nbytes(self, n: int, k: int, group: int = 0, paired: bool = False) -> int:
         block = self.head(k, group) + self.columns(k, group) // 2 * CHANNELS
         return block_count(n, paired) * (block + 4 * CHANNELS)
+
+    def order(self, k: int, group: int) -> NDArray[np.int64]:
+        """64-byte lines of a block in stored order, numbered with all multipliers before all codes."""
+        columns, heads = self.columns(k, group), self.head(k, group) // ALIGN
+        per_head = 4 * group // 8
+        lines = [
+            np.r_[head, heads + np.arange(head * per_head, min((head + 1) * per_head, columns // 8))]
+            for head in range(heads)
+        ]
+        return np.concatenate(lines)
 
     def chunks(self, source: AnySource, paired: bool = False) -> Iterator[Bytes]:
         weight = _quantised(source, 4)
@@ -155,12 +165,13 @@ class Int4Blocks:
         low, high = words[..., 0] & 0x0F0F0F0F, words[..., 1] & 0x0F0F0F0F
         nibbles = (low | (high << 4)) ^ 0x88888888  # two's complement nibble + 8 flips its top bit
         out[:, head:] = _flat(nibbles.transpose(0, 2, 1)).reshape(blocks, -1)
-        return out.reshape(-1)
+        return out.reshape(blocks, -1, ALIGN)[:, self.order(k, group)].reshape(-1)
 
     def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
         blocks, columns, head = block_count(n, paired), self.columns(k, group), self.head(k, group)
         block = head + columns // 2 * CHANNELS
-        body = data[: blocks * block].reshape(blocks, block)
+        lines = data[: blocks * block].reshape(blocks, -1, ALIGN)
+        body = lines[:, np.argsort(self.order(k, group))].reshape(blocks, block)
         groups = -(-k // group)
         table = body[:, : groups * CHANNELS].view(np.int8).reshape(blocks, groups, CHANNELS)
         stored = np.ascontiguousarray(body[:, head:]).view(np.uint32)

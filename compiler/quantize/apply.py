@@ -14,9 +14,7 @@ from hearth.compiler.quantize.sources import HalfSource, Method, MethodSource
 from hearth.schemas.dtypes import DType
 
 
-def quantize(
-    graph: Graph, scheme: Scheme, method: Method | None = None, threads: int = 0
-) -> Graph:
+def quantize(graph: Graph, scheme: Scheme, method: Method | None = None, threads: int = 0) -> Graph:
     """The graph with coded weights (a tied table once, by the embeddings' scheme); the same object if all stay."""
     chosen = _schemes(graph, scheme)
     coder = method or partial(rtn, threads=threads)

@@ -163,10 +163,15 @@ def _refine(w: F32, steps: F32, scale: F32) -> tuple[F32, F32]:
             chosen, least = np.where(error < least, multipliers, chosen), np.minimum(error, least)
         error = _in_order(least)
         better = error < best
-        kept, kept_scale = np.where(better[:, None], chosen, kept), np.where(better, scale, kept_scale)
+        kept, kept_scale = (
+            np.where(better[:, None], chosen, kept),
+            np.where(better, scale, kept_scale),
+        )
         best = np.minimum(error, best)
         values = _codes(w, chosen, scale) * chosen[..., None]
-        scale = _least_squares(_in_order(_in_order(w * values)), _in_order(_in_order(values * values)), scale)
+        scale = _least_squares(
+            _in_order(_in_order(w * values)), _in_order(_in_order(values * values)), scale
+        )
     return kept, kept_scale
 
 

@@ -51,7 +51,9 @@ def weight_scheme(name: str, group: int = 0) -> WeightScheme:
     named = [scheme for scheme in WEIGHT_SCHEMES if scheme.name == name]
     if not named:
         known = ", ".join(dict.fromkeys(scheme.name for scheme in WEIGHT_SCHEMES))
-        raise UsageError("usage.weights", f"unknown weight scheme {name!r}", expected=f"one of {known}")
+        raise UsageError(
+            "usage.weights", f"unknown weight scheme {name!r}", expected=f"one of {known}"
+        )
     wanted = group or (DEFAULT_GROUP if named[0].group else 0)
     for scheme in named:
         if scheme.group == wanted:

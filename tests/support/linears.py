@@ -1,4 +1,4 @@
-"""Linears for kernel tests: random and extreme operands, packed, called through native.call, and their numpy meaning."""
+"""Linears for kernel tests: operands random or extreme, packed, called through native.call, and their numpy meaning."""
 
 from __future__ import annotations
 

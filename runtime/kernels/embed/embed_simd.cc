@@ -8,11 +8,11 @@ namespace {
 struct Table {
   const uint8_t* block;  // the block that holds the row
   const float* scale;
-  int64_t k, group, lane;
+  int64_t k, lane;
   Packing packing;
 
   Table(const Command& c, int64_t id)
-      : k(c.ints[1]), group(c.ints[3]), lane(id % 16), packing(static_cast<int>(c.ints[2]), c.ints[1], c.ints[3]) {
+      : k(c.ints[1]), lane(id % 16), packing(static_cast<int>(c.ints[2]), c.ints[1], c.ints[3]) {
     const uint8_t* base = static_cast<const uint8_t*>(c.operand[1]);
     block = base + id / 16 * packing.stride;
     scale = reinterpret_cast<const float*>(base + (c.ints[0] + 15) / 16 * packing.stride) + id;
@@ -37,12 +37,11 @@ void lookup_q8(const Table& t, float* y) {
 }
 
 void lookup_q4(const Table& t, float* y) {
-  const int8_t* m = reinterpret_cast<const int8_t*>(t.block) + t.lane;
-  const uint8_t* pairs = t.block + t.packing.multipliers + t.lane * 4;
   for (int64_t k = 0; k < t.k; ++k) {
-    const int byte = pairs[k / 8 * 64 + k % 4];
+    const int8_t m = static_cast<int8_t>(t.block[t.packing.multipliers_of(k) + t.lane]);
+    const int byte = t.block[t.packing.nibbles_of(k / 8 * 8) + t.lane * 4 + k % 4];
     const int code = (k % 8 < 4 ? byte & 15 : byte >> 4) - 8;
-    y[k] = static_cast<float>(code * m[k / t.group * 16]) * *t.scale;
+    y[k] = static_cast<float>(code * m) * *t.scale;
   }
 }
 

@@ -5,7 +5,7 @@
 //              all rows; sums stay in scratch between the panels of K, so nothing but integers is added
 //
 // Inner has: kFewRows, kTileRows, kPanelBlocks, kPanelK, kWeightOffset (what the panel's bytes are above w);
-//   dot_q4<kRows>, dot_q8<kRows> (l, block, row, sums)      sums of one block for kRows rows
+//   dots of 1 .. kFewRows rows (l, block, sums)            sums of one block for all rows
 //   expand_q4, expand_q8 (l, block, k, count, out)          K values k .. k + count into out[count / 4][stride]
 //   tile<kRows, kBlocks> (Tile)                             sums += panel x rows
 #pragma once
@@ -24,7 +24,7 @@ struct Tile {
 
 template <class Inner>
 struct Integer {
-  using Dot = void (*)(const Linear&, int64_t block, int64_t row, I32x16* sums);
+  using Dot = void (*)(const Linear&, int64_t block, I32x16* sums);
   using Expand = void (*)(const Linear&, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride);
   using TileFn = void (*)(const Tile&);
   static constexpr int64_t kRowsAtOnce = 192, kPanelNbytes = Inner::kPanelK * Inner::kPanelBlocks * 16;
@@ -33,15 +33,16 @@ struct Integer {
     return static_cast<size_t>(kPanelNbytes + smaller(max_rows, kRowsAtOnce) * Inner::kPanelBlocks * 64);
   }
 
-  // dots[r] serves r rows.
+  // dots[r - 1] serves r rows. No prefetching by hand: a block is one stream, which the hardware follows.
   static void few_rows(const Linear& l, const Call& call, const Dot* dots) {
     const Range units = share(l.units, call.thread, call.threads);
     for (int64_t unit = units.begin; unit < units.end; ++unit) {
-      I32x16 sums[2][Inner::kFewRows] = {};
+      I32x16 sums[2][Inner::kFewRows];
       for (int64_t b = 0; b < l.blocks_per_unit; ++b)
-        dots[call.rows](l, unit * l.blocks_per_unit + b, 0, sums[b]);
+        dots[call.rows - 1](l, unit * l.blocks_per_unit + b, sums[b]);
       for (int64_t row = 0; row < call.rows; ++row) {
-        const I32x16 of_row[2] = {sums[0][row], sums[1][row]};
+        I32x16 of_row[2] = {};
+        for (int64_t b = 0; b < l.blocks_per_unit; ++b) of_row[b] = sums[b][row];
         finish_sums(l, row, unit, of_row);
       }
     }

@@ -44,13 +44,12 @@ void read_q8(const Linear&, const uint8_t* block, int64_t k, int64_t count, floa
 }
 
 void read_q4(const Linear& l, const uint8_t* block, int64_t k, int64_t count, float* out) {
-  const uint8_t* pairs = block + l.packing.multipliers;
   for (int64_t i = 0; i < count; i += 8) {
-    const int8_t* m = reinterpret_cast<const int8_t*>(block) + (k + i) / l.group * 16;
+    const int8_t* m = reinterpret_cast<const int8_t*>(block + l.packing.multipliers_of(k + i));
     I8x16 narrow;
     __builtin_memcpy(&narrow, m, 16);
     const I32x16 multiplier = widen(narrow);
-    const I32x16 bytes = load_i32(pairs + (k + i) * 8);
+    const I32x16 bytes = load_i32(block + l.packing.nibbles_of(k + i));
     for (int j = 0; j < 8 && j < count - i; ++j) {
       const int shift = 8 * (j % 4) + j / 4 * 4;
       const I32x16 code = ((bytes >> shift) & 15) - 8;

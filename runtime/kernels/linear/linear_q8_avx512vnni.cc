@@ -17,8 +17,6 @@ __m512i multipliers32(const int8_t* m) {
   return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(m)));
 }
 
-constexpr int kAhead = 2048;  // bytes: prefetch distance of the pass over packed weights
-
 struct Inner {
   static constexpr int kFewRows = 8, kTileRows = 6, kPanelBlocks = 4;
   static constexpr int64_t kPanelK = 512;
@@ -26,58 +24,68 @@ struct Inner {
 
   // Groups of 32, 64 or 128 in steps of 32 values. High nibbles stay in place, so their sums are 16 times as large.
   template <int kRows>
-  static void dot_q4(const Linear& l, int64_t block, int64_t row, I32x16* sums) {
-    const int8_t* m = reinterpret_cast<const int8_t*>(l.block(block));
-    const uint8_t* w = l.block(block) + l.packing.multipliers;
-    const int8_t* a = l.codes(row);
-    const int32_t* a_sums = l.sums(row);
+  static void dot_q4(const Linear& l, int64_t block, I32x16* sums) {
+    const uint8_t* w = l.block(block);
+    const int8_t* a = l.codes(0);
+    const int32_t* a_sums = l.sums(0);
     const int64_t sums_stride = l.x_stride / 4, steps = l.packing.kp / 32, steps_per_group = l.group / 32;
     const __m512i low_mask = _mm512_set1_epi8(0x0f), high_mask = _mm512_set1_epi8(static_cast<char>(0xf0));
     __m512i total[kRows] = {};
-    for (int64_t step = 0, left = steps_per_group; step < steps; ++step, w += 256, a += 32, ++a_sums) {
-      __m512i low[kRows], high[kRows];
+    for (int64_t step = 0; step < steps;) {
+      const int8_t* m = reinterpret_cast<const int8_t*>(w);
+      w += 64;
+      for (const int64_t end = smaller(steps, step + 4 * steps_per_group); step < end; m += 16)
+        for (int64_t i = 0; i < steps_per_group; ++i, ++step, w += 256, a += 32, ++a_sums) {
+          __m512i low[kRows], high[kRows];
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        low[r] = _mm512_set1_epi32(-8 * a_sums[r * sums_stride]);
-        high[r] = _mm512_setzero_si512();
-      }
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        const __m512i bytes = load(w + i * 64);
-        _mm_prefetch(reinterpret_cast<const char*>(w + i * 64 + kAhead), _MM_HINT_T0);
-        const __m512i low_w = _mm512_and_si512(bytes, low_mask), high_w = _mm512_and_si512(bytes, high_mask);
+          for (int r = 0; r < kRows; ++r) {
+            low[r] = _mm512_set1_epi32(-8 * a_sums[r * sums_stride]);
+            high[r] = _mm512_setzero_si512();
+          }
+          products<kRows>(w, a, l.x_stride, low_mask, high_mask, low, high);
+          const __m512i multiplier = multipliers32(m);
 #pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r) {
-          low[r] = _mm512_dpbusd_epi32(low[r], low_w, four_codes(a + r * l.x_stride + i * 8));
-          high[r] = _mm512_dpbusd_epi32(high[r], high_w, four_codes(a + r * l.x_stride + i * 8 + 4));
+          for (int r = 0; r < kRows; ++r) {
+            const __m512i dot = _mm512_add_epi32(low[r], _mm512_srai_epi32(high[r], 4));
+            total[r] = _mm512_add_epi32(total[r], _mm512_mullo_epi32(dot, multiplier));
+          }
         }
-      }
-      const __m512i multiplier = multipliers32(m);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const __m512i dot = _mm512_add_epi32(low[r], _mm512_srai_epi32(high[r], 4));
-        total[r] = _mm512_add_epi32(total[r], _mm512_mullo_epi32(dot, multiplier));
-      }
-      if (--left == 0) left = steps_per_group, m += 16;
     }
     for (int r = 0; r < kRows; ++r) sums[r] = (I32x16)total[r];
   }
 
+  // 32 values of K: low and high nibbles of 4 x 64 bytes times the rows' codes.
   template <int kRows>
-  static void dot_q8(const Linear& l, int64_t block, int64_t row, I32x16* sums) {
+  static inline void products(const uint8_t* w, const int8_t* a, int64_t a_stride, __m512i low_mask,
+                              __m512i high_mask, __m512i* low, __m512i* high) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      __m512i bytes = load(w + i * 64);
+      asm("" : "+v"(bytes));  // one load, not one for each half
+      const __m512i low_w = _mm512_and_si512(bytes, low_mask), high_w = _mm512_and_si512(bytes, high_mask);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const int8_t* codes = a + r * a_stride + i * 8;
+        low[r] = _mm512_dpbusd_epi32(low[r], low_w, four_codes(codes));
+        high[r] = _mm512_dpbusd_epi32(high[r], high_w, four_codes(codes + 4));
+      }
+    }
+  }
+
+  template <int kRows>
+  static void dot_q8(const Linear& l, int64_t block, I32x16* sums) {
     const uint8_t* w = l.block(block);
-    const int8_t* a = l.codes(row);
+    const int8_t* a = l.codes(0);
     const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
     __m512i total[kRows][2];
     for (int r = 0; r < kRows; ++r) {
-      total[r][0] = _mm512_set1_epi32(-128 * l.sum_of_codes(row + r));
+      total[r][0] = _mm512_set1_epi32(-128 * l.sum_of_codes(r));
       total[r][1] = _mm512_setzero_si512();
     }
     for (int64_t k = 0; k < l.packing.kp; k += 16, w += 256, a += 16) {
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i) {
         const __m512i bytes = _mm512_xor_si512(load(w + i * 64), sign);
-        _mm_prefetch(reinterpret_cast<const char*>(w + i * 64 + kAhead), _MM_HINT_T0);
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r)
           total[r][i % 2] = _mm512_dpbusd_epi32(total[r][i % 2], bytes, four_codes(a + r * l.x_stride + i * 4));
@@ -88,13 +96,12 @@ struct Inner {
 
   // code * m + 128 as (code + 8) * m + (128 - 8 m), bytes modulo 256: even and odd bytes by 16-bit products.
   static void expand_q4(const Linear& l, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride) {
-    const int8_t* m = reinterpret_cast<const int8_t*>(l.block(block));
-    const uint8_t* w = l.block(block) + l.packing.multipliers + k * 8;
     const __m512i even = _mm512_set1_epi16(0x000f), odd = _mm512_set1_epi16(0x0f00), byte = _mm512_set1_epi16(0xff);
     const __m512i lanes = _mm512_broadcast_i32x4(_mm_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
     const __m512i pairs = _mm512_broadcast_i32x4(_mm_set_epi32(0x0d0c0d0c, 0x09080908, 0x05040504, 0x01000100));
-    for (int64_t i = 0; i < count; i += 32, w += 256) {
-      const __m512i m32 = multipliers32(m + (k + i) / l.group * 16);
+    for (const int64_t end = k + count; k < end; k += 32) {
+      const uint8_t* w = l.block(block) + l.packing.nibbles_of(k);
+      const __m512i m32 = multipliers32(reinterpret_cast<const int8_t*>(l.block(block) + l.packing.multipliers_of(k)));
       const __m512i m16 = _mm512_shuffle_epi8(m32, pairs);
       const __m512i offset =
           _mm512_shuffle_epi8(_mm512_sub_epi32(_mm512_set1_epi32(128), _mm512_slli_epi32(m32, 3)), lanes);
@@ -155,8 +162,7 @@ struct Inner {
 };
 
 using Kernel = Integer<Inner>;
-#define DOTS(dot) \
-  {nullptr, dot<1>, dot<2>, dot<3>, dot<4>, dot<5>, dot<6>, dot<7>, dot<8>}
+#define DOTS(dot) {dot<1>, dot<2>, dot<3>, dot<4>, dot<5>, dot<6>, dot<7>, dot<8>}
 constexpr Kernel::Dot kDotsQ4[] = DOTS(Inner::dot_q4), kDotsQ8[] = DOTS(Inner::dot_q8);
 #undef DOTS
 

@@ -10,14 +10,13 @@ void expand_q8(const Linear& l, int64_t block, int8_t* out) {
 }
 
 void expand_q4(const Linear& l, int64_t block, int8_t* out) {
-  const int8_t* m = reinterpret_cast<const int8_t*>(l.block(block));
-  const uint8_t* pairs = l.block(block) + l.packing.multipliers;
   for (int64_t p = 0; p < l.packing.kp / 8; ++p) {
-    const int8_t* of_group = m + p * 8 / l.group * 16;
+    const uint8_t* pairs = l.block(block) + l.packing.nibbles_of(p * 8);
+    const int8_t* m = reinterpret_cast<const int8_t*>(l.block(block) + l.packing.multipliers_of(p * 8));
     for (int i = 0; i < 64; ++i) {
-      const int byte = pairs[p * 64 + i];
-      out[p * 128 + i] = static_cast<int8_t>(((byte & 15) - 8) * of_group[i / 4]);
-      out[p * 128 + 64 + i] = static_cast<int8_t>(((byte >> 4) - 8) * of_group[i / 4]);
+      const int byte = pairs[i];
+      out[p * 128 + i] = static_cast<int8_t>(((byte & 15) - 8) * m[i / 4]);
+      out[p * 128 + 64 + i] = static_cast<int8_t>(((byte >> 4) - 8) * m[i / 4]);
     }
   }
 }

@@ -19,8 +19,8 @@ static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Bytes between the blocks of 16 channels of a packed weight (docs/layouts.md).
 struct Packing {
-  int64_t kp, multipliers, stride;  // padded K; bytes of a block's multipliers; bytes of a block
-  Packing(int layout, int64_t k, int64_t group) : kp(k), multipliers(0), stride(0) {
+  int64_t kp, group, stride;  // padded K; K-values of a group; bytes of a block
+  Packing(int layout, int64_t k, int64_t group) : kp(k), group(group), stride(0) {
     switch (layout) {
       case kF32B16: stride = k * 64; break;
       case kF16B16: stride = k * 32; break;
@@ -30,10 +30,12 @@ struct Packing {
         break;
       default:
         kp = round_up(k, group > 64 ? group : 64);
-        multipliers = round_up(kp / group * 16, 64);
-        stride = multipliers + kp * 8;
+        stride = round_up(kp / group * 16, 64) + kp * 8;
     }
   }
+  // q4b16: where in a block the 16 multipliers of the group of k lie, and the nibbles of k .. k + 8 (k % 8 = 0).
+  int64_t multipliers_of(int64_t k) const { return k / (4 * group) * (64 + 32 * group) + k / group % 4 * 16; }
+  int64_t nibbles_of(int64_t k) const { return k / (4 * group) * 64 + 64 + k * 8; }
 };
 
 // y[rows, columns] = activation(x @ w^T + bias) + residual. A unit is what one thread computes whole: a block of
