@@ -26,8 +26,14 @@ class Speaker(Protocol):
     def context(self) -> int: ...
     @property
     def tokens(self) -> tuple[int, ...]: ...
-    def prefill(self, ids: Sequence[int]) -> Logits: ...
+    def prefill(
+        self, ids: Sequence[int], *, between: Callable[[], None] | None = None
+    ) -> Logits: ...
     def decode(self, token: int) -> Logits: ...
+
+
+class Cancelled(Exception):
+    """Leaves a prefill between two chunks."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,8 @@ class Generation(Iterator[str]):
 
     `tokens` are the ids chosen, the stop token that ended the text among them; `text` is without it
     and without the stop string. `finish_reason` is None while it runs. A generation may be left or
-    cancelled at any time: the session then holds the prompt and the tokens decoded so far, and goes
-    on from there.
+    cancelled at any time: the session then holds the prompt (nothing of it where it was not read to
+    its end) and the tokens decoded so far, and goes on from there.
     """
 
     def __init__(
@@ -115,7 +121,7 @@ class Generation(Iterator[str]):
         return piece
 
     def cancel(self) -> None:
-        """End after the token being computed; may be called from another thread."""
+        """End after the token or the chunk of the prompt being computed; any thread may call it."""
         self._cancelled = True
 
     @property
@@ -136,9 +142,10 @@ class Generation(Iterator[str]):
         )
 
     def _run(self) -> Iterator[str]:
-        if self._ended():
+        try:
+            piece = self._first()
+        except Cancelled:
             return
-        piece = self._first()
         while True:
             if piece:
                 yield piece
@@ -151,7 +158,7 @@ class Generation(Iterator[str]):
 
     def _first(self) -> str:
         began = self._clock()
-        logits = self._session.prefill(self._prompt)
+        logits = self._session.prefill(self._prompt, between=self._check)
         read = self._clock()
         piece = self._accept(logits)
         self._prefill_s, self._first_choice_s = read - began, self._clock() - read
@@ -181,6 +188,10 @@ class Generation(Iterator[str]):
         """The limit is reached, or there is no room to decode the last token."""
         full = self._session.position >= self._session.context
         return full or len(self.tokens) == self.request.max_tokens
+
+    def _check(self) -> None:
+        if self._ended():
+            raise Cancelled
 
     def _ended(self) -> bool:
         if self._cancelled and self.finish_reason is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -62,15 +62,20 @@ class Session(Generic[StateT]):
         """The ids in the cache."""
         return tuple(self._tokens)
 
-    def prefill(self, ids: Ids, *, chunk: int | None = None) -> Logits:
+    def prefill(
+        self, ids: Ids, *, chunk: int | None = None, between: Callable[[], None] | None = None
+    ) -> Logits:
         """Read ids[T] (at least one) after what is there; the logits f32[V] after the last of them.
 
-        Done in chunks of at most `chunk` tokens, whose size changes nothing but the speed.
+        Done in chunks of at most `chunk` tokens, whose size changes nothing but the speed. `between`
+        is called before each chunk; it may raise to give up.
         """
         tokens = self._checked(ids)
         size = self._chunk if chunk is None else _checked_chunk(chunk, self._executor.chunk)
         logits = np.empty(self._executor.vocab, np.float32)
         for start in range(0, len(tokens), size):
+            if between is not None:
+                between()
             last = start + size >= len(tokens)
             rows = logits.reshape(1, -1)[: int(last)]
             part = tokens[start : start + size]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import count
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +104,25 @@ def test_cancelling_leaves_the_session_usable(pieces: int) -> None:
     assert len(generation.tokens) == pieces
     more, _ = start(Request(max_tokens=2), prompt=(20,), session=session)
     assert "".join(more) == "vw"
+
+
+def test_cancelling_within_a_prompt_leaves_nothing_of_it() -> None:
+    session = Session(FakeExecutor())
+    session.prefill([7, 8])
+    generation, _ = start(Request(), prompt=[0] * 40, session=session)
+    reads = FakeExecutor.run
+
+    class Cancelling(FakeExecutor):
+        def run(self, state: FakeState, entry: str, tokens: np.ndarray, *rest: Any) -> None:
+            reads(self, state, entry, tokens, *rest)
+            if len(self.calls) == 3:
+                generation.cancel()
+
+    session._executor = Cancelling()
+    assert list(generation) == []
+    assert (generation.finish_reason, generation.tokens) == ("cancelled", [])
+    assert session.tokens == (7, 8)
+    assert "".join(start(Request(max_tokens=2), prompt=(20,), session=session)[0]) == "vw"
 
 
 def test_an_interrupt_leaves_the_session_usable() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from support.command_line import hearth
 
 from hearth.runtime import load, native
 from hearth.runtime.loader import MAX_THREADS
@@ -108,6 +110,26 @@ def test_bad_prompts_are_refused_when_asked_for(model: Model) -> None:
         with pytest.raises(InputError) as found:
             model.generate(prompt)  # type: ignore[arg-type]
         assert found.value.code == code
+
+
+def test_messages_go_through_the_chat_template(archives: Archives, tmp_path: Path) -> None:
+    """The template writes the special tokens itself; nothing is added to them."""
+    source = tmp_path / "source"
+    shutil.copytree(archives.checkpoint("stories260K"), source)
+    source.chmod(0o755)
+    template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+    (source / "chat_template.jinja").write_text(template)
+    assert hearth("compile", source, "-o", tmp_path / "chat.har", "--weights", "int8") == 0
+    model = load(tmp_path / "chat.har")
+    messages = [{"role": "user", "content": "Once"}, {"role": "user", "content": "Lily"}]
+    ids = model.encode(messages)
+    assert (ids[0], ids[-1], ids.count(1), ids.count(2)) == (1, 2, 1, 2)
+    assert ids == model.tokenizer.encode("<s>Once</s>Lily</s>", add_special_tokens=False)
+    answer = model.generate(messages, max_tokens=5)
+    list(answer)
+    assert answer.stats.prompt_tokens == len(ids)
+    assert hearth("run", tmp_path / "chat.har", "Once", "--chat", "--max-tokens", 4) == 0
+    assert hearth("run", tmp_path / "chat.har", "Once", "--system", "Be", "--max-tokens", 4) == 0
 
 
 def test_an_archive_without_a_tokenizer_takes_ids(archives: Archives) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.compiling import graph_before_lowering, wanted
 
@@ -150,3 +152,35 @@ def test_other_tokens_in_between_leave_no_trace(archives: Archives, scheme: str)
     session.rewind(100)
     other.prefill(ids[::-1])
     assert np.array_equal(session.prefill(ids[100:]), expected[-1])
+
+
+STEPS = st.tuples(st.integers(1, 40), st.sampled_from((1, 3, 16, 17, 128)), st.floats(0, 3))
+
+
+@settings(max_examples=30, deadline=None)
+@given(steps=st.lists(STEPS, max_size=9))
+def test_any_split_gives_the_same_bits(
+    tiny_rows: tuple[Model, Rows], steps: list[tuple[int, int, float]]
+) -> None:
+    """Prefill, decode and rewind in any order: the row after token t is always the same."""
+    used, expected = tiny_rows
+    session = used.session()
+    for count, chunk, back in (*steps, (100, 128, 1.0)):
+        part = TINY_IDS[session.position :][:count]
+        if not part:
+            continue
+        logits = session.decode(part[0]) if count == 1 else session.prefill(part, chunk=chunk)
+        assert np.array_equal(logits, expected[session.position - 1])
+        if back < 1:
+            session.rewind(int(back * session.position))
+
+
+TINY_IDS = np.random.default_rng(5).integers(0, 97, 100).tolist()
+
+
+@pytest.fixture(scope="module")
+def tiny_rows(archives: Archives) -> tuple[Model, Rows]:
+    """A random model and its row of logits after each of the tokens, read one by one."""
+    used = load(archives("tiny", weights="int4"), threads=2)
+    session = used.session()
+    return used, np.stack([session.decode(token) for token in TINY_IDS])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.fake_executor import FakeExecutor, FakeState
 
 from hearth.runtime.session import Session
@@ -132,3 +133,52 @@ def test_chunks_the_archive_cannot_run_are_refused(chunk: int) -> None:
 
 def test_user_errors_are_one_family() -> None:
     assert issubclass(InputError, HearthError)
+
+
+class AnySession(RuleBasedStateMachine):
+    """Whatever was done before, a session answers as a fresh one that reads the same tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session, self.executor = fresh()
+        self.tokens: list[int] = []
+
+    @rule(ids=st.lists(st.integers(0, 49), min_size=1, max_size=20), chunk=st.integers(1, 8))
+    def prefill(self, ids: list[int], chunk: int) -> None:
+        if len(self.tokens) + len(ids) > 64:
+            with pytest.raises(InputError):
+                self.session.prefill(ids)
+            return
+        self.tokens += ids
+        assert np.array_equal(self.session.prefill(ids, chunk=chunk), expected(self.tokens))
+
+    @precondition(lambda self: len(self.tokens) < 64)
+    @rule(token=st.integers(0, 49))
+    def decode(self, token: int) -> None:
+        self.tokens.append(token)
+        assert np.array_equal(self.session.decode(token), expected(self.tokens))
+
+    @rule(share=st.floats(0, 1))
+    def rewind(self, share: float) -> None:
+        place = int(share * len(self.tokens))
+        self.session.rewind(place)
+        del self.tokens[place:]
+
+    @rule(ids=st.lists(st.integers(0, 49), min_size=1, max_size=20), after=st.integers(0, 20))
+    def fail(self, ids: list[int], after: int) -> None:
+        self.executor.fail_at = len(self.tokens) + after
+        try:
+            self.session.prefill(ids, chunk=2)
+        except (RuntimeError, InputError):
+            pass
+        else:
+            self.tokens += ids
+        self.executor.fail_at = None
+
+    @invariant()
+    def holds_the_tokens(self) -> None:
+        assert self.session.tokens == tuple(self.tokens)
+
+
+TestAnySession = AnySession.TestCase
+TestAnySession.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
