@@ -33,6 +33,13 @@ struct Integer {
     return static_cast<size_t>(kPanelNbytes + smaller(max_rows, kRowsAtOnce) * Inner::kPanelBlocks * 64);
   }
 
+  static void run(const Command& command, const Call& call, const Dot* dots, Expand expand) {
+    const Linear l(command);
+    if (call.rows == 0) return;
+    if (call.rows <= Inner::kFewRows) few_rows(l, call, dots);
+    else many_rows(l, call, expand);
+  }
+
   // dots[r - 1] serves r rows. No prefetching by hand: a block is one stream, which the hardware follows.
   static void few_rows(const Linear& l, const Call& call, const Dot* dots) {
     const Range units = share(l.units, call.thread, call.threads);

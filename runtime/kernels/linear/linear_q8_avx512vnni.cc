@@ -166,16 +166,14 @@ using Kernel = Integer<Inner>;
 constexpr Kernel::Dot kDotsQ4[] = DOTS(Inner::dot_q4), kDotsQ8[] = DOTS(Inner::dot_q8);
 #undef DOTS
 
-void run(const Command& command, const Call& call, const Kernel::Dot* dots, Kernel::Expand expand) {
-  const Linear l(command);
-  if (call.rows <= Inner::kFewRows) Kernel::few_rows(l, call, dots);
-  else Kernel::many_rows(l, call, expand);
-}
-
 }  // namespace
 
-void linear_q8_q4b16(const Command& command, const Call& call) { run(command, call, kDotsQ4, Inner::expand_q4); }
-void linear_q8_q8b16(const Command& command, const Call& call) { run(command, call, kDotsQ8, Inner::expand_q8); }
+void linear_q8_q4b16(const Command& command, const Call& call) {
+  Kernel::run(command, call, kDotsQ4, Inner::expand_q4);
+}
+void linear_q8_q8b16(const Command& command, const Call& call) {
+  Kernel::run(command, call, kDotsQ8, Inner::expand_q8);
+}
 size_t linear_q8_scratch(const Command&, int64_t max_rows) { return Kernel::scratch(max_rows); }
 
 }  // namespace hearth::HEARTH_ISA
