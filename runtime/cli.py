@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hearth.schemas import __version__
 from hearth.schemas.errors import HearthError, MissingError, ResourceError, UsageError
@@ -50,6 +50,7 @@ def installed() -> Commands:
 
 def run(arguments: Sequence[str], commands: Commands) -> int:
     """Run one command line; the exit code."""
+    _open_closed_streams()
     try:
         code = _dispatch(list(arguments), commands)
         _flush()
@@ -60,7 +61,7 @@ def run(arguments: Sequence[str], commands: Commands) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        _silence()
+        _silence(sys.stdout)
         return PIPE_CLOSED
 
 
@@ -158,7 +159,10 @@ def _summary(point: metadata.EntryPoint) -> str:
 def _report(error: HearthError, as_json: bool) -> None:
     """One line on stderr: text, or a JSON object."""
     fields = {"code": error.code, "message": str(error), "exit_code": error.exit_code}
-    print(json.dumps(fields) if as_json else f"hearth: {error}", file=sys.stderr)
+    try:
+        print(json.dumps(fields) if as_json else f"hearth: {error}", file=sys.stderr, flush=True)
+    except OSError:  # nobody can be told; the exit code says it
+        _silence(sys.stderr)
 
 
 def _flush() -> None:
@@ -168,15 +172,26 @@ def _flush() -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        _silence()
+        _silence(sys.stdout)
         raise ResourceError(
             "resource.output", f"standard output cannot be written: {error.strerror}"
         ) from None
 
 
-def _silence() -> None:
-    """Nobody reads stdout: let the interpreter flush into nothing when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _silence(stream: TextIO) -> None:
+    """Nobody reads it: let the interpreter flush into nothing when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Standard streams that the caller closed lead nowhere, lest a file opened later take their numbers."""
+    for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -96,8 +96,9 @@ class JsonLines:
             "seconds": round(seconds, 3),
             "left": seconds_left(seconds, self._units, self._total),
         }
-        self._stream.write(json.dumps(line) + "\n")
-        self._stream.flush()
+        with suppress(OSError):  # work goes on where nobody can be told of it
+            self._stream.write(json.dumps(line) + "\n")
+            self._stream.flush()
 
 
 class Bar:

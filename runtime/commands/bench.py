@@ -15,7 +15,7 @@ from hearth.runtime.commands.run import parse_ids
 from hearth.runtime.commands.terminal import duration, emit, emit_json, rate, size, table
 from hearth.runtime.options import Options, read_options
 from hearth.runtime.progress import Progress, choose, step
-from hearth.schemas.errors import UsageError
+from hearth.schemas.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from hearth.runtime.model import Model
@@ -40,9 +40,9 @@ def bench_command(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Measure load time, TTFT, prefill and decode rates, and memory."""
-    lengths = parse_ids(prompts)
-    _positive("--prompts", lengths)
-    _positive("--decode and --runs", [decode, runs])
+    lengths = _lengths(prompts)
+    _check("--decode and --runs", [decode, runs], 1)
+    _check("--seed", [seed], 0)
     options = read_options(threads, isa)
     found = measure(file, options, lengths, decode, runs, seed, choose(quiet=as_json))
     if as_json:
@@ -51,9 +51,23 @@ def bench_command(
         emit(as_text(found))
 
 
-def _positive(name: str, values: Sequence[int]) -> None:
-    if not values or min(values) < 1:
-        raise UsageError("arguments.bench", f"{name} {list(values)}", expected="numbers above 0")
+def _lengths(prompts: str) -> list[int]:
+    """'16, 96' -> [16, 96]"""
+    try:
+        lengths = parse_ids(prompts)
+    except InputError:
+        raise UsageError(
+            "arguments.bench", f"--prompts {prompts!r:.80}", expected="numbers, such as 16,96"
+        ) from None
+    _check("--prompts", lengths, 1)
+    return lengths
+
+
+def _check(name: str, values: Sequence[int], least: int) -> None:
+    if not values or min(values) < least:
+        found = ", ".join(str(value) for value in values) or "nothing"
+        expected = f"numbers of at least {least}"
+        raise UsageError("arguments.bench", f"{name} {found}", expected=expected)
 
 
 def measure(

@@ -13,7 +13,7 @@ import typer
 from hearth.runtime.commands.run import checked
 from hearth.runtime.commands.terminal import emit, emit_json, size, table
 from hearth.runtime.options import read_options
-from hearth.schemas.errors import HearthError
+from hearth.schemas.errors import ArchiveError, ResourceError
 
 if TYPE_CHECKING:
     from hearth.runtime.archive import Archive
@@ -105,7 +105,7 @@ def kernels(file: Path, isa: str | None) -> dict[str, Any]:
 
     try:
         model = load(file, threads=1, isa=isa)
-    except HearthError as error:
+    except (ArchiveError, ResourceError) as error:
         return {"error": str(error)}
     chosen = {
         name: dict(Counter(model.engine.kernel_names(number)))

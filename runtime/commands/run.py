@@ -123,7 +123,7 @@ def parse_ids(text: str) -> list[int]:
 
 def _standard_input() -> str:
     """All of stdin but the newline that ends it."""
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
             "arguments.prompt",
             "there is no prompt",
