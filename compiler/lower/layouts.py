@@ -133,15 +133,11 @@ class Int4Blocks:
         block = self.head(k, group) + self.columns(k, group) // 2 * CHANNELS
         return block_count(n, paired) * (block + 4 * CHANNELS)
 
-    def order(self, k: int, group: int) -> NDArray[np.int64]:
-        """64-byte lines of a block in stored order, numbered with all multipliers before all codes."""
-        columns, heads = self.columns(k, group), self.head(k, group) // ALIGN
-        per_head = 4 * group // 8
-        lines = [
-            np.r_[head, heads + np.arange(head * per_head, min((head + 1) * per_head, columns // 8))]
-            for head in range(heads)
-        ]
-        return np.concatenate(lines)
+    def lines(self, k: int, group: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where a block's 64-byte lines of multipliers and of codes lie: one, then the codes of its four groups."""
+        codes = np.arange(self.columns(k, group) // 8)
+        heads = np.arange(self.head(k, group) // ALIGN)
+        return heads * (1 + group // 2), codes + codes // (group // 2) + 1
 
     def chunks(self, source: AnySource, paired: bool = False) -> Iterator[Bytes]:
         weight = _quantised(source, 4)
@@ -157,32 +153,29 @@ class Int4Blocks:
         codes = interleave([part.codes for part in parts])  # [B, 16, K]
         multipliers = interleave([_multipliers(part) for part in parts])  # [B, 16, groups]
         blocks, _, k = codes.shape
-        columns, head = self.columns(k, group), self.head(k, group)
-        out = np.zeros((blocks, head + columns // 2 * CHANNELS), np.uint8)
-        groups = multipliers.shape[2]
-        out[:, : groups * CHANNELS] = _flat(multipliers.transpose(0, 2, 1)).reshape(blocks, -1)
+        columns, (heads, lines) = self.columns(k, group), self.lines(k, group)
+        out = np.empty((blocks, heads.size + lines.size, ALIGN), np.uint8)
+        table = np.zeros((blocks, heads.size * 4, CHANNELS), np.int8)
+        table[:, : multipliers.shape[2]] = multipliers.transpose(0, 2, 1)
+        out[:, heads] = table.view(np.uint8).reshape(blocks, heads.size, ALIGN)
         words = _fours(codes, columns).reshape(blocks, CHANNELS, columns // 8, 2)
         low, high = words[..., 0] & 0x0F0F0F0F, words[..., 1] & 0x0F0F0F0F
         nibbles = (low | (high << 4)) ^ 0x88888888  # two's complement nibble + 8 flips its top bit
-        out[:, head:] = _flat(nibbles.transpose(0, 2, 1)).reshape(blocks, -1)
-        return out.reshape(blocks, -1, ALIGN)[:, self.order(k, group)].reshape(-1)
+        out[:, lines] = _flat(nibbles.transpose(0, 2, 1)).reshape(blocks, lines.size, ALIGN)
+        return out.reshape(-1)
 
     def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
-        blocks, columns, head = block_count(n, paired), self.columns(k, group), self.head(k, group)
-        block = head + columns // 2 * CHANNELS
-        lines = data[: blocks * block].reshape(blocks, -1, ALIGN)
-        body = lines[:, np.argsort(self.order(k, group))].reshape(blocks, block)
-        groups = -(-k // group)
-        table = body[:, : groups * CHANNELS].view(np.int8).reshape(blocks, groups, CHANNELS)
-        stored = np.ascontiguousarray(body[:, head:]).view(np.uint32)
-        stored = stored.reshape(blocks, columns // 8, CHANNELS).transpose(0, 2, 1)
+        blocks, (heads, lines) = block_count(n, paired), self.lines(k, group)
+        body = data[: blocks * (heads.size + lines.size) * ALIGN].reshape(blocks, -1, ALIGN)
+        table = body[:, heads].view(np.int8).reshape(blocks, heads.size * 4, CHANNELS)
+        multipliers = table[:, : -(-k // group)].transpose(0, 2, 1)
+        stored = body[:, lines].view(np.uint32).transpose(0, 2, 1)  # [B, 16, Kp / 8]
         words = stored ^ np.uint32(0x88888888)
         pairs = np.stack([words & 0x0F0F0F0F, (words >> 4) & 0x0F0F0F0F], axis=-1)
-        nibbles = pairs.view(np.int8).reshape(blocks, CHANNELS, columns)[:, :, :k]
-        codes = separate((nibbles ^ 8) - 8, n, paired).astype(np.int8)
+        nibbles = pairs.view(np.int8).reshape(blocks, CHANNELS, -1)[:, :, :k]
         return QuantisedRows(
-            codes,
-            separate(table.transpose(0, 2, 1), n, paired),
+            separate((nibbles ^ 8) - 8, n, paired).astype(np.int8),
+            separate(multipliers, n, paired),
             _scales(data, blocks, n, paired),
             group,
         )

@@ -39,7 +39,9 @@ def spans(entry: Entry) -> dict[int, tuple[int, int, int, int]]:
     """First use, last use, offset and bytes of every arena value, by the operands of the whole buffer."""
     found: dict[int, tuple[int, int, int, int]] = {}
     for at, _, operand in in_arena(entry):
-        first, _, offset, nbytes = found.get(operand.value, (at, at, operand.offset, operand.nbytes))
+        first, _, offset, nbytes = found.get(
+            operand.value, (at, at, operand.offset, operand.nbytes)
+        )
         found[operand.value] = (first, at, offset, nbytes)
     return found
 

@@ -22,6 +22,7 @@ SHAPES = {
     "tail_channels": (33, 64),
     "tail_k": (16, 172),
     "tail_both": (50, 200),
+    "many_groups": (16, 1030),
     "one_row_past_a_block": (34, 4),
 }
 FORMS = {
@@ -92,22 +93,26 @@ def test_int8_bytes_are_as_documented() -> None:
     assert not scale[n:].any()
 
 
-def test_int4_bytes_are_as_documented() -> None:
-    """s8 m[Kp/group][16] padded to 64, u8[Kp/8][16][4] of nibbles code + 8, low K = 8p + j, high 8p + 4 + j."""
-    n, k, group = 18, 100, 32
+@pytest.mark.parametrize("group", [32, 64, 128])
+def test_int4_bytes_are_as_documented(group: int) -> None:
+    """Per 4 groups s8 m[4][16], then u8[.][16][4] of nibbles code + 8: low K = 8p + j, high 8p + 4 + j."""
+    n, k = 18, 700
+    columns = -(-k // group) * group
     weight = source(Layout.Q4B16, n, k, group)
     rows = weight.quantised(0, n)
     data = pack(Layout.Q4B16, weight, False)
-    block = 64 + 16 * 64
-    for channel, column in ((0, 0), (1, 4), (15, 99), (16, 7), (17, 12)):
-        base = channel // 16 * block
-        at = base + 64 + column // 8 * 64 + channel % 16 * 4 + column % 4
+    quarter = 64 + 4 * group * 8  # bytes of four groups
+    block = -(-columns // (4 * group)) * 64 + columns * 8
+    for channel, column in ((0, 0), (1, 4), (15, 699), (16, 7), (17, 512), (3, 640), (2, 127)):
+        head = channel // 16 * block + column // (4 * group) * quarter
+        inside = column % (4 * group)
+        at = head + 64 + inside // 8 * 64 + channel % 16 * 4 + column % 4
         nibble = data[at] >> 4 if column % 8 >= 4 else data[at] & 15
         assert int(nibble) - 8 == rows.codes[channel, column]
-        multiplier = data[base + column // group * 16 + channel % 16].view(np.int8)
+        multiplier = data[head + inside // group * 16 + channel % 16].view(np.int8)
         assert multiplier == rows.multipliers[channel, column // group]
-    padding = data[block + 64 :][: 16 * 64].reshape(16, 16, 4)[:, 2:]
-    assert (padding == 0x88).all()
+    line = block - 64  # the last codes of the second block: channels 2 to 15 are padding
+    assert (data[block + line : 2 * block].reshape(16, 4)[2:] == 0x88).all()
     assert np.array_equal(data[2 * block :].view(np.float32)[:n], rows.scale)
 
 
