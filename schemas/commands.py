@@ -1,7 +1,7 @@
 """The command contracts: for each opcode its operands, integer and float attributes, in binding order.
 
 One table feeds the emitter, the plan checker, the native executor's binding and the documentation.
-`runtime/kernels/command.h` mirrors it; a test compares the two through `native.contracts()`.
+`runtime/kernels/contracts.cc` mirrors it; a test compares the two through `native.contracts()`.
 """
 
 from __future__ import annotations

@@ -156,7 +156,6 @@ struct Sum {
   V operator()(V a, V b) const { return a + b; }
 };
 struct Most {
-  float operator()(float a, float b) const { return a > b ? a : b; }
   template <class V>
   V operator()(V a, V b) const { return a > b ? a : b; }
 };
@@ -189,6 +188,7 @@ static inline auto reduce(Pair<Pair<V>> v, F f) {
 #endif
 static inline float reduce_add(F32x16 v) { return reduce(v, Sum{}); }
 static inline float reduce_max(F32x16 v) { return reduce(v, Most{}); }
+static inline int32_t reduce_max_int(I32x16 v) { return reduce(v, Most{}); }
 static inline int32_t reduce_add_int(I32x16 v) { return reduce(v, Sum{}); }
 
 // To and from int8; narrow() is for values in -128..127 (others saturate).
@@ -221,8 +221,10 @@ static inline Pair<I32x4> widen_half(I16x8 v) {
           (I32x4)__builtin_shufflevector(v, v, 4, 4, 5, 5, 6, 6, 7, 7) >> 16};
 }
 static inline I32x16 widen(I8x16 v) {
-  return {widen_half((I16x8)__builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7) >> 8),
-          widen_half((I16x8)__builtin_shufflevector(v, v, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15) >> 8)};
+  const I16x8 low = (I16x8)__builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  const I16x8 high =
+      (I16x8)__builtin_shufflevector(v, v, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15);
+  return {widen_half(low >> 8), widen_half(high >> 8)};
 }
 #endif
 

@@ -7,12 +7,18 @@ namespace hearth::HEARTH_ISA {
 
 constexpr float kSmallest = 0x1p-100f;  // rows whose largest value lies below are coded as zeros
 
-// max abs of n values; value(i) gives the 16 lanes from i, +0 beyond n.
+// max abs of n values, by their bits, so that a NaN is the largest; value(i) gives the 16 lanes from i, +0 beyond n.
 template <class F>
 static inline float max_abs(int64_t n, F value) {
-  F32x16 most{};
-  for (int64_t i = 0; i < n; i += 16) most = max16(most, abs16(value(i)));
-  return reduce_max(most);
+  I32x16 most{};
+  for (int64_t i = 0; i < n; i += 16) {
+    const I32x16 magnitude = bits_of(value(i)) & 0x7fffffff;
+    most = select16(magnitude > most, magnitude, most);
+  }
+  const int32_t bits = reduce_max_int(most);
+  float largest;
+  __builtin_memcpy(&largest, &bits, 4);
+  return largest;
 }
 
 static inline I8x16 codes16(F32x16 x, float inverse) {

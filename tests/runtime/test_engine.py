@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import re
 import subprocess
 import sys
@@ -101,6 +103,23 @@ def test_python_threads_share_an_engine() -> None:
     for number, result in results.items():
         np.testing.assert_array_equal(result, expected(TOKENS[number:]))
     assert len(results) == 5
+
+
+def test_the_rounding_of_the_caller_changes_nothing() -> None:
+    """Whatever mode a library has left in the calling thread, which computes too."""
+    libm = ctypes.CDLL("libm.so.6")
+    engines = [ready(threads) for threads in (1, 2)]
+    upward, nearest = 0x800, 0
+    if platform.machine() != "x86_64":
+        pytest.skip("the numbers of rounding modes are those of x86-64")
+    for engine in engines:
+        assert libm.fesetround(upward) == 0
+        try:
+            found = _chunks(engine, TOKENS, 5)
+            assert libm.fegetround() == upward
+        finally:
+            libm.fesetround(nearest)
+        np.testing.assert_array_equal(found, expected(TOKENS))
 
 
 def test_a_run_allocates_nothing() -> None:

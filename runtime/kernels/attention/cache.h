@@ -18,14 +18,18 @@ struct CacheShape {
 
 // read(base, index, n): n of up to 16 values from `index`, +0 beyond.
 struct F32Values {
-  static inline F32x16 read(const void* base, int64_t index) { return load16(static_cast<const float*>(base) + index); }
+  static inline F32x16 read(const void* base, int64_t index) {
+    return load16(static_cast<const float*>(base) + index);
+  }
   static inline F32x16 read(const void* base, int64_t index, int64_t n) {
     return load_upto(static_cast<const float*>(base) + index, n);
   }
 };
 
 struct F16Values {
-  static inline F32x16 read(const void* base, int64_t index) { return load_half16(static_cast<const uint16_t*>(base) + index); }
+  static inline F32x16 read(const void* base, int64_t index) {
+    return load_half16(static_cast<const uint16_t*>(base) + index);
+  }
   static inline F32x16 read(const void* base, int64_t index, int64_t n) {
     return load_half(static_cast<const uint16_t*>(base) + index, n);
   }

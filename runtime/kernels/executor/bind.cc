@@ -63,8 +63,9 @@ void run(BoundEngine& self, Pages& state, int entry, Tokens tokens, int64_t posi
 
 void bind_engine(nb::module_& m) {
   m.def("allocations", &allocations);
-  nb::class_<Pages>(m, "State").def("__init__", [](Pages* self, int64_t nbytes) { new (self) Pages(make_state(nbytes)); },
-                                    nb::arg("kv_nbytes"));
+  nb::class_<Pages>(m, "State")
+      .def("__init__", [](Pages* self, int64_t nbytes) { new (self) Pages(make_state(nbytes)); },
+           nb::arg("kv_nbytes"));
   nb::class_<BoundEngine>(m, "Engine")
       .def(nb::init<Bytes, int64_t, int64_t, int64_t, int, const std::string&>(), nb::arg("weights").noconvert(),
            nb::arg("arena_nbytes"), nb::arg("io_nbytes"), nb::arg("kv_nbytes"), nb::arg("threads"), nb::arg("isa"))

@@ -123,7 +123,7 @@ void Engine::check_operand(const Entry& entry, const Contract& contract, const B
 }
 
 // What a run must respect so that this command stays inside its table, caches and scratch.
-void Engine::note_limits(Entry& entry, const Contract& contract, const Bound& bound) const {
+void Engine::note_limits(Entry& entry, const Bound& bound) const {
   const Command& command = bound.command;
   if (command.opcode == kEmbed) entry.token_limit = std::min(entry.token_limit, command.ints[0]);
   if (const int64_t context = context_of(command); context >= 0) entry.context = std::min(entry.context, context);
@@ -133,7 +133,6 @@ void Engine::note_limits(Entry& entry, const Contract& contract, const Bound& bo
       entry.context = std::min(entry.context, positions);
     }
   if (bound.rows >= 0) entry.fixed_rows = std::max(entry.fixed_rows, bound.rows);
-  (void)contract;
 }
 
 void Engine::add_command(int number, int opcode, int64_t rows,
@@ -163,7 +162,7 @@ void Engine::add_command(int number, int opcode, int64_t rows,
   if (contract->operands[0].or_q8) bound.x_is_q8 = written_as_q8(entry, *bound.places[0]);
   for (size_t i = 0; i < operands.size(); ++i)
     if (bound.places[i]) check_operand(entry, *contract, bound, int(i));
-  note_limits(entry, *contract, bound);
+  note_limits(entry, bound);
   entry.commands.push_back(bound);
 }
 

@@ -77,7 +77,7 @@ class Engine {
   int64_t most_rows(const Entry& entry, int64_t rows) const;
   bool written_as_q8(const Entry& entry, const OperandPlace& place) const;
   void check_operand(const Entry& entry, const Contract& contract, const Bound& bound, int operand) const;
-  void note_limits(Entry& entry, const Contract& contract, const Bound& bound) const;
+  void note_limits(Entry& entry, const Bound& bound) const;
   void check_run(const Entry& entry, const Pages& kv, std::span<const int32_t> tokens, int64_t position,
                  int64_t rows) const;
   static void work(void* job, int thread);

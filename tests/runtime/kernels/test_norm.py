@@ -103,3 +103,17 @@ def test_quantize_of_special_rows(kernel: native.Kernel) -> None:
     y = Matrix.blank(7, expected.shape[1], 0, align=64)
     call(kernel, [Matrix.of(x), y], [40], rows=7)
     np.testing.assert_array_equal(y.values(np.uint8), expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kernel", rows_of("quantize"), ids=kernel_id)
+def test_what_is_not_finite_shows_in_the_scale(kernel: native.Kernel, bad: float) -> None:
+    """So a broken value spoils the row's results instead of passing for a number."""
+    need(kernel)
+    for place in (0, 5, 39):
+        x = np.ones((1, 40), np.float32)
+        x[0, place] = bad
+        y = Matrix.blank(1, 192, 0, align=64)
+        call(kernel, [Matrix.of(x), y], [40], rows=1)
+        scale = y.values(np.float32)[0, (128 + 16) // 4]
+        assert scale == np.inf if np.isinf(bad) else np.isnan(scale)
