@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +43,8 @@ def load(path: Path, *, context: int | None, kv: KVScheme) -> SourceModel:
 
 
 def _config_json(directory: Path) -> tuple[bytes, Path]:
-    if not directory.is_dir():
-        kind = "a file" if directory.exists() else "no such directory"
+    if not os.path.isdir(directory):  # unlike Path.is_dir, False whatever the system says
+        kind = "a file" if os.path.exists(directory) else "no such directory"
         raise CheckpointError(
             "checkpoint.not_found",
             kind,

@@ -25,8 +25,14 @@ def read_bytes(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise CheckpointError("checkpoint.unreadable", reason, where=str(path)) from None
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """The system refuses to read a file."""
+    reason = f"cannot be read: {error.strerror or error}"
+    remedy = "look at its permissions and at the disk"
+    return CheckpointError("checkpoint.unreadable", reason, where=str(path), remedy=remedy)
 
 
 def parse_object(content: bytes, path: Path) -> dict[str, Any]:
@@ -35,7 +41,10 @@ def parse_object(content: bytes, path: Path) -> dict[str, Any]:
         values = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
-            "checkpoint.json_invalid", f"not JSON ({error})", where=str(path)
+            "checkpoint.json_invalid",
+            f"not JSON ({error})",
+            where=str(path),
+            remedy="fetch the file again, or correct what was edited",
         ) from None
     if not isinstance(values, dict):
         raise CheckpointError(
@@ -51,5 +60,8 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object of a file that must exist."""
     content = read_bytes(path)
     if content is None:
-        raise CheckpointError("checkpoint.file_missing", "no such file", where=str(path))
+        remedy = "fetch the whole checkpoint"
+        raise CheckpointError(
+            "checkpoint.file_missing", "no such file", where=str(path), remedy=remedy
+        )
     return parse_object(content, path)

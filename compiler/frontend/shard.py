@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from hearth.compiler.frontend.json_files import unreadable
 from hearth.schemas.errors import CheckpointError
 
 MAX_HEADER = 100_000_000  # the limit of the reference implementation
@@ -56,10 +57,12 @@ def open_file(path: Path) -> FileIO:
     try:
         return FileIO(path)
     except FileNotFoundError:
-        raise CheckpointError("checkpoint.shard_missing", "no such file", where=str(path)) from None
+        remedy = "fetch the whole checkpoint"
+        raise CheckpointError(
+            "checkpoint.shard_missing", "no such file", where=str(path), remedy=remedy
+        ) from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise CheckpointError("checkpoint.unreadable", reason, where=str(path)) from None
+        raise unreadable(path, error) from None
 
 
 def read_into(file: FileIO, target: memoryview, offset: int) -> None:
@@ -82,8 +85,7 @@ def _read_some(file: FileIO, target: memoryview, offset: int) -> int:
         file.seek(offset)
         return file.readinto(target) or 0
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise CheckpointError("checkpoint.unreadable", reason, where=str(file.name)) from None
+        raise unreadable(Path(str(file.name)), error) from None
 
 
 def read_shard(path: Path) -> Shard:

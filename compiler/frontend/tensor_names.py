@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hearth.compiler.frontend.checkpoint import Checkpoint
 from hearth.compiler.frontend.config import ModelConfig
 from hearth.compiler.frontend.families import Names, Part
@@ -22,27 +24,26 @@ def linear_shapes(config: ModelConfig) -> dict[Part, tuple[int, int]]:
     }
 
 
-def expected_shapes(config: ModelConfig, names: Names) -> dict[str, tuple[int, ...]]:
-    """Every tensor by name; of tied embeddings only the one table."""
+def expected_shapes(config: ModelConfig, names: Names) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every tensor with its shape; of tied embeddings only the one table."""
     table = (config.vocab, config.hidden)
-    shapes: dict[str, tuple[int, ...]] = {names.embedding: table}
+    yield names.embedding, table
     for layer in range(config.layers):
-        shapes[names.attention_norm.format(layer=layer)] = (config.hidden,)
-        shapes[names.ffn_norm.format(layer=layer)] = (config.hidden,)
+        yield names.attention_norm.format(layer=layer), (config.hidden,)
+        yield names.ffn_norm.format(layer=layer), (config.hidden,)
         for part, shape in linear_shapes(config).items():
-            shapes[f"{names.linear(part, layer)}.weight"] = shape
+            yield f"{names.linear(part, layer)}.weight", shape
             if part in config.biased:
-                shapes[f"{names.linear(part, layer)}.bias"] = shape[:1]
-    shapes[names.final_norm] = (config.hidden,)
+                yield f"{names.linear(part, layer)}.bias", shape[:1]
+    yield names.final_norm, (config.hidden,)
     if not config.tied:
-        shapes[names.head] = table
-    return shapes
+        yield names.head, table
 
 
 def check_tensors(checkpoint: Checkpoint, config: ModelConfig, names: Names) -> None:
     """Missing, misshapen or left over: refused by name."""
-    shapes = expected_shapes(config, names)
-    for name, shape in shapes.items():
+    left = set(checkpoint.owner)
+    for name, shape in expected_shapes(config, names):
         if name not in checkpoint.owner:
             raise _missing(checkpoint, name, shape, name == names.head)
         found = checkpoint.source(name).shape
@@ -53,7 +54,8 @@ def check_tensors(checkpoint: Checkpoint, config: ModelConfig, names: Names) -> 
                 expected=f"{list(shape)} by config.json",
                 where=str(checkpoint.owner[name].path),
             )
-    _check_left_over(checkpoint, config, names, set(checkpoint.owner) - set(shapes))
+        left.remove(name)
+    _check_left_over(checkpoint, config, names, left)
 
 
 def _missing(

@@ -85,4 +85,4 @@ def free_nbytes(folder: Path) -> int | None:
         stat = os.statvfs(folder)
     except OSError:
         return None
-    return stat.f_bavail * stat.f_frsize
+    return stat.f_bavail * stat.f_frsize if stat.f_blocks else None  # /proc and the like count none

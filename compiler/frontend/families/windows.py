@@ -30,7 +30,7 @@ def later_layers(fields: Fields, layers: int) -> int:
         return 0
     kinds = _layer_types(fields, layers)
     if kinds is None:
-        kinds = {FULL if layer < first else SLIDING for layer in range(layers)}
+        kinds = {kind for kind, any_ in ((FULL, first > 0), (SLIDING, first < layers)) if any_}
     if len(kinds) > 1:
         key = "layer_types" if fields.values.get("layer_types") else "max_window_layers"
         raise fields.unsupported(key, "the same window in every layer")
