@@ -154,6 +154,28 @@ def test_other_tokens_in_between_leave_no_trace(archives: Archives, scheme: str)
     assert np.array_equal(session.prefill(ids[100:]), expected[-1])
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"weights": "f32", "kv": "f32"},
+        {"weights": "f16", "kv": "f16"},
+        {"weights": "int4", "activations": "none"},
+        {"weights": "int8", "activations": "none", "kv": "f32"},
+    ],
+    ids=str,
+)
+def test_float_arithmetic_is_the_same_everywhere_too(
+    archives: Archives, recipe: dict[str, object]
+) -> None:
+    """numpy cannot say these bits (it has no fma), but every ISA, thread count and chunking agrees."""
+    path, ids = archives("stories260K", **recipe, context=CONTEXT), text_ids("stories260K")[:150]
+    expected = all_rows(load(path, threads=1, isa="portable"), ids, 128)
+    for isa in native.isas():
+        for threads, chunk in ((1, 128), (2, 7), (3, 32)):
+            found = all_rows(load(path, threads=threads, isa=isa), ids, chunk)
+            assert np.array_equal(found, expected), (isa, threads, chunk)
+
+
 STEPS = st.tuples(st.integers(1, 40), st.sampled_from((1, 3, 16, 17, 128)), st.floats(0, 3))
 
 
