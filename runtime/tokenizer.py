@@ -82,7 +82,7 @@ def parse_tokenizer(tokenizer_json: bytes, tokenizer_config: bytes | None = None
     from tokenizers import Tokenizer as Backend
 
     try:
-        backend = Backend.from_str(tokenizer_json.decode())
+        backend = Backend.from_buffer(tokenizer_json)  # from_str holds 50 MB more
     except Exception as error:  # the library raises plain Exception
         raise ArchiveError(
             "archive.tokenizer",
