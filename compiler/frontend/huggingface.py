@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from hearth.compiler.frontend.asset_checks import check_assets
 from hearth.compiler.frontend.assets import Assets, read_assets
 from hearth.compiler.frontend.checkpoint import Checkpoint, open_checkpoint
 from hearth.compiler.frontend.config import ModelConfig, parse_config
@@ -38,6 +39,7 @@ def load(path: Path, *, context: int | None, kv: KVScheme) -> SourceModel:
     checkpoint = open_checkpoint(path)
     check_tensors(checkpoint, config, names)
     assets = read_assets(path, values, config.vocab)
+    check_assets(assets, path)
     graph = build(config, names, kv, checkpoint.source)
     return SourceModel(config, graph, assets, _fingerprint(content, checkpoint, assets))
 
