@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
+from math import inf
 
 from hearth.compiler.lower.check_shapes import Absent, Shape
 from hearth.schemas.commands import Activation, Contract, KVKind, KVScheme, Layout, OperandSpec
@@ -42,7 +43,7 @@ def _values(contract: Contract, command: Command) -> Iterator[Fault]:
         if not legal or (name == "K" and value > LARGEST_K):
             yield "op.value", f"{name} = {value}"
     yield from (("op.value", what) for wrong, what in _pairs(ints) if wrong)
-    if any(value <= 0 for value in command.floats):
+    if not all(0 < value < inf for value in command.floats):
         yield "op.value", f"{command.floats}"
     if not isinstance(command.rows, Rows) and command.rows != 1:
         yield "rows.bound", f"{command.rows} rows"

@@ -110,6 +110,9 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
     "rotary_beyond_head": (WHOLE, "attention", integer("rotary_dim", 32), "op.value"),
     "heads_not_divisible": (WHOLE, "attention", integer("heads", 3), "op.value"),
     "negative_eps": (WHOLE, "rms_norm_quantize", lambda c: replace(c, floats=(-1.0,)), "op.value"),
+    "scale_not_finite": (
+        WHOLE, "attention", lambda c: replace(c, floats=(float("nan"),)), "op.value",
+    ),
     "fixed_rows": (WHOLE, "quantize", lambda c: replace(c, rows=8), "rows.bound"),
     "other_rows": (WHOLE, "quantize", lambda c: replace(c, rows=Rows.R), "rows.mismatch"),
     "weight_missing": (WHOLE, "linear", without("w"), "operand.missing"),

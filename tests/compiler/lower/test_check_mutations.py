@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -12,8 +13,8 @@ from support.programs import lowered
 
 from hearth.compiler.lower import check
 from hearth.compiler.lower.check_shapes import PlanError
-from hearth.schemas.commands import KVScheme
-from hearth.schemas.program import Command, Entry, Operand, Program, Region
+from hearth.schemas.commands import BY_NAME, KVScheme, Role
+from hearth.schemas.program import Command, Entry, Operand, Program, Region, Rows
 
 PROGRAM = lowered(Tiny(bias=True, tied=False, kv=KVScheme.INT8)).program
 ENTRIES = sorted(PROGRAM.entries)
@@ -119,10 +120,51 @@ def test_commands_swapped_are_refused_or_independent(name: str, data: st.DataObj
             check(program)
 
 
+NUMBERS = st.one_of(
+    st.integers(-2, 20), st.sampled_from([64, 128, 2**31, 2**40, -(2**40)]), st.integers()
+)
+
+
+@given(st.sampled_from(ENTRIES), st.data())
+def test_any_other_change_is_accepted_or_refused_but_never_crashes(
+    name: str, data: st.DataObject
+) -> None:
+    """Names, rows, operands and integers replaced by anything of their type."""
+    entry = PROGRAM.entries[name]
+    commands = list(entry.commands)
+    at = data.draw(st.integers(0, len(commands) - 1))
+    command = commands[at]
+    match data.draw(st.sampled_from(["op", "rows", "operand", "field", "ints", "floats"])):
+        case "op":
+            command = replace(command, op=data.draw(st.sampled_from(sorted(BY_NAME))))
+        case "rows":
+            command = replace(command, rows=data.draw(st.one_of(st.sampled_from(Rows), NUMBERS)))
+        case "operand":
+            pool = [None, *(operand for _, _, operand in in_arena(entry))]
+            command = put(command, data, data.draw(st.sampled_from(pool)))
+        case "field":
+            field = data.draw(st.sampled_from(["offset", "nbytes", "stride", "value"]))
+            operand = data.draw(st.sampled_from([each for each in command.operands if each]))
+            command = put(command, data, replace(operand, **{field: data.draw(NUMBERS)}))
+        case "ints":
+            drawn = data.draw(st.lists(NUMBERS, max_size=8))
+            command = replace(command, ints=tuple(drawn))
+        case "floats":
+            drawn = data.draw(st.lists(st.floats(), max_size=2))
+            command = replace(command, floats=tuple(drawn))
+    commands[at] = command
+    with suppress(PlanError):
+        check(with_entry(name, replace(entry, commands=tuple(commands))))
+
+
+def put(command: Command, data: st.DataObject, operand: Operand | None) -> Command:
+    slot = data.draw(st.integers(0, len(command.operands) - 1))
+    operands = (*command.operands[:slot], operand, *command.operands[slot + 1 :])
+    return replace(command, operands=operands)
+
+
 def values(command: Command, results: bool) -> set[int]:
     """What a command defines, or reads."""
-    from hearth.schemas.commands import BY_NAME, Role
-
     pairs = zip(BY_NAME[command.op].operands, command.operands, strict=True)
     return {
         operand.value
