@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,6 +46,9 @@ def compile_command(
         Path | None,
         typer.Option(help="folder for the text of every step, and its ONNX below 64 MiB"),
     ] = None,
+    dump_onnx: Annotated[
+        list[str] | None, typer.Option(help="a step whose ONNX is dumped at any size")
+    ] = None,
     skip_pass: Annotated[list[str] | None, typer.Option(help="leave out a pass")] = None,
     threads: Annotated[
         int | None, typer.Option(help="HEARTH_THREADS, else the cores there are")
@@ -58,7 +61,8 @@ def compile_command(
         "group_size": group_size, "activations": activations, "kv": kv, "context": context,
         "target": target,
     }  # fmt: skip
-    job = Job(frozenset(skip_pass or ()), dump, checked_threads(threads), as_json)
+    wanted = (dump, frozenset(dump_onnx or ()))
+    job = Job(frozenset(skip_pass or ()), wanted, checked_threads(threads), as_json)
     try:
         run(read_wanted(recipe, given), job)
     except MemoryError:
@@ -74,7 +78,7 @@ class Job:
     """What a recipe does not say."""
 
     skip: frozenset[str] = frozenset()
-    dump: Path | None = None
+    dump: tuple[Path | None, frozenset[str]] = (None, frozenset())
     threads: int = 0
     as_json: bool = False
 
@@ -94,17 +98,12 @@ def read_wanted(recipe: Path | None, given: Mapping[str, Any]) -> Recipe:
     flags = {name: value for name, value in given.items() if value is not None}
     if recipe is None:
         return make_recipe(flags, "command line")
-    read = read_recipe(recipe, flags)
-    own = {
-        name: str(recipe.parent / getattr(read, name))
-        for name in ("source", "output")
-        if name not in flags
-    }
-    return replace(read, **own)  # type: ignore[arg-type]
+    return read_recipe(recipe, flags)
 
 
 def run(recipe: Recipe, job: Job) -> None:
     """Compile, and say what came of it."""
+    from hearth.compiler.dump import DumpOptions
     from hearth.compiler.pipeline import compile_model
     from hearth.runtime.progress import choose
 
@@ -122,7 +121,7 @@ def run(recipe: Recipe, job: Job) -> None:
         options(recipe, job.skip),
         progress=choose(json_lines=job.as_json),
         announce=announce,
-        dump=job.dump,
+        dump=DumpOptions(*job.dump),
         threads=job.threads,
     )
     seconds = time.monotonic() - began

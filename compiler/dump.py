@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -10,18 +12,34 @@ from hearth.compiler.ir import text
 from hearth.compiler.ir.ops import Constant, Graph
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.lower import Lowered
-from hearth.schemas.errors import ResourceError
+from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES
+from hearth.schemas.errors import ResourceError, UsageError
 from hearth.schemas.program import Command, Operand, Region
 
-# A graph whose constants are larger is written as text alone: ONNX would repeat all weights at every step.
+GRAPH_STEPS = (
+    "frontend",
+    *(each.name for each in FLOAT_PASSES),
+    "quantize",
+    *(each.name for each in QUANTISED_PASSES),
+)
+# Above this size ONNX is written for the steps asked for by name alone: each would repeat all weights.
 ONNX_LIMIT_NBYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class DumpOptions:
+    """Where to, and the steps whose ONNX is written however large it is."""
+
+    folder: Path | None = None
+    onnx: frozenset[str] = frozenset()
 
 
 class Dump:
     """Numbers its files in the order of the steps; does nothing without a folder."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder, self.count = folder, 0
+    def __init__(self, options: DumpOptions) -> None:
+        self.folder, self.onnx, self.count = options.folder, options.onnx, 0
+        self._check()
 
     def graph(self, step: str, graph: Graph) -> None:
         """The graph as it is after a step."""
@@ -29,12 +47,11 @@ class Dump:
             return
         stem = self._stem(step)
         self._write(f"{stem}.txt", text.dump(graph).encode())
-        if constants_nbytes(graph) <= ONNX_LIMIT_NBYTES:
-            from hearth.compiler.ir.to_onnx import to_onnx
+        if step in self.onnx or constants_nbytes(graph) <= ONNX_LIMIT_NBYTES:
+            from hearth.compiler.ir.to_onnx import save_onnx
 
             for entry in graph.entries:
-                model = to_onnx(graph, entry)
-                self._write(f"{stem}.{entry}.onnx", model.SerializeToString(deterministic=True))
+                self._at(f"{stem}.{entry}.onnx", partial(save_onnx, graph, entry))
 
     def program(self, step: str, lowered: Lowered) -> None:
         """The program: one line per command."""
@@ -46,12 +63,27 @@ class Dump:
         self.count += 1
         return f"{self.count:02d}-{step}"
 
+    def _check(self) -> None:
+        """A misspelt step is told before the work, not after it."""
+        unknown = sorted(self.onnx.difference(GRAPH_STEPS))
+        if unknown or (self.onnx and self.folder is None):
+            raise UsageError(
+                "usage.dump_onnx",
+                f"--dump-onnx {unknown[0]}: no such step"
+                if unknown
+                else "--dump-onnx without --dump",
+                expected=f"--dump DIR and one of {', '.join(GRAPH_STEPS)}",
+            )
+
     def _write(self, name: str, data: bytes) -> None:
+        self._at(name, lambda path: path.write_bytes(data))
+
+    def _at(self, name: str, write: Callable[[Path], object]) -> None:
         if self.folder is None:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / name).write_bytes(data)
+            write(self.folder / name)
         except OSError as error:
             raise ResourceError(
                 "resource.unwritable",

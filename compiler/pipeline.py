@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hearth.compiler import frontend
-from hearth.compiler.dump import Dump
+from hearth.compiler.dump import Dump, DumpOptions
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.ops import Graph
 from hearth.compiler.ir.verify import verify
@@ -52,7 +52,7 @@ def compile_model(
     *,
     progress: Progress | None = None,
     announce: Callable[[SourceModel, Prediction], None] | None = None,
-    dump: Path | None = None,
+    dump: DumpOptions | None = None,
     threads: int = 0,
 ) -> CompileReport:
     """Compile a checkpoint directory into one archive: all of it, or nothing is left.
@@ -61,7 +61,7 @@ def compile_model(
     (0: all cores).
     """
     skip = check_skip(options.skip)
-    dumped = Dump(dump)
+    dumped = Dump(dump or DumpOptions())
 
     model = frontend.load(source, context=options.context, kv=options.scheme.kv)
     dumped.graph("frontend", model.graph)

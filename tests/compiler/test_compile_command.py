@@ -117,6 +117,8 @@ BAD = {
     "option_unknown": (("SRC", "-o", "OUT", "--fast"), 2, "arguments.usage"),
     "folder_not_there": (("SRC", "-o", "nowhere/m.har"), 6, "resource.unwritable"),
     "output_is_a_folder": (("SRC", "-o", "TMP"), 6, "resource.unwritable"),
+    "dump_onnx_unknown": (("SRC", "-o", "OUT", "--dump", "OUT", "--dump-onnx", "x"), 2, "usage.dump_onnx"),
+    "dump_onnx_alone": (("SRC", "-o", "OUT", "--dump-onnx", "quantize"), 2, "usage.dump_onnx"),
     "dump_is_a_file": (("SRC", "-o", "OUT", "--dump", "SRC/config.json"), 6, "resource.unwritable"),
 }  # fmt: skip
 
@@ -165,6 +167,13 @@ def test_a_large_graph_is_dumped_as_text_alone(
     monkeypatch.setattr("hearth.compiler.dump.ONNX_LIMIT_NBYTES", 1000)
     assert hearth(source, "-o", tmp_path / "m.har", "--dump", tmp_path / "steps") == 0
     assert {path.suffix for path in (tmp_path / "steps").iterdir()} == {".txt"}
+    named = ("--dump", tmp_path / "named", "--dump-onnx", "quantize")
+    assert hearth(source, "-o", tmp_path / "m.har", *named) == 0
+    models = sorted(path.name for path in (tmp_path / "named").glob("*.onnx"))
+    assert [name.split("-", 1)[1] for name in models] == [
+        "quantize.decode.onnx",
+        "quantize.prefill.onnx",
+    ]
 
 
 def test_running_out_of_memory_is_told(
