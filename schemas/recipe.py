@@ -20,6 +20,7 @@ ActivationsName = Literal["none", "dynamic"]
 KVName = Literal["f32", "f16", "int8"]
 MethodName = Literal["rtn"]
 GroupSize = Literal[32, 64, 128]
+LONGEST = 2**24  # RoPE positions are f32, which holds every integer up to here
 PATHS = ("source", "output")
 
 
@@ -38,7 +39,7 @@ class Recipe:
     group_size: GroupSize = 32
     activations: ActivationsName | None = None
     kv: KVName = "int8"
-    context: Annotated[int, Bounds(1)] | None = None
+    context: Annotated[int, Bounds(1, LONGEST)] | None = None
     target: str = "native"
     method: MethodName = "rtn"
 

@@ -67,6 +67,7 @@ WRONG = {
     BASE + 'method = "gptq"': ("recipe.value", "method = 'gptq'.*one of rtn"),
     BASE + "context = 0": ("recipe.value", "context = 0.*at least 1"),
     BASE + f"context = {10**30}": ("recipe.value", "context = 10"),
+    BASE + f"context = {2**24 + 1}": ("recipe.value", "context = 16777217.*at most 16777216"),
     BASE + "context = true": ("recipe.value", "context = True.*integer"),
     "source = 1979-05-27\noutput = 'b'": ("recipe.value", "source = .*string"),
 }
