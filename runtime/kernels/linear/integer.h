@@ -74,7 +74,7 @@ struct Integer {
     for (int64_t k = 0; k < l.packing.kp; k += Inner::kPanelK) {
       const int64_t count = smaller(Inner::kPanelK, l.packing.kp - k);
       for (int64_t b = 0; b < blocks; ++b) expand(l, first + b, k, count, weights + b * 64, blocks * 64);
-      tiles(Tile{weights, l.codes(row) + k, l.x_stride, sums, count / 4}, rows, blocks);
+      tiles(Tile{weights, l.codes(row) + k, l.x_stride, sums, count / 4}, rows, blocks, next_bytes(l, first, blocks, k));
     }
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t u = 0; u < units; ++u) {
@@ -92,14 +92,30 @@ struct Integer {
     }
   }
 
+  // Packed bytes that the panel after this one will read, about: fetched while the tiles compute.
+  struct Next {
+    const uint8_t* from;
+    int64_t stride, lines;  // of each block
+  };
+  static Next next_bytes(const Linear& l, int64_t first, int64_t blocks, int64_t k) {
+    const int64_t stride = l.packing.stride, kp = l.packing.kp, next = k + Inner::kPanelK;
+    const int64_t lines = (stride * smaller(Inner::kPanelK, kp) / kp + 63) / 64;
+    if (next >= kp) return {l.block(first + blocks), stride, lines};
+    return {l.block(first) + stride * next / kp, stride, lines};
+  }
+
   // Rows in tiles of nearly equal height.
-  static void tiles(Tile t, int64_t rows, int64_t blocks) {
+  static void tiles(Tile t, int64_t rows, int64_t blocks, Next next) {
     const int64_t count = (rows + Inner::kTileRows - 1) / Inner::kTileRows;
     const Tile all = t;
     for (int64_t i = 0; i < count; ++i) {
       const Range part = share(rows, i, count);
       t.x = all.x + part.begin * all.x_stride;
       t.sums = all.sums + part.begin * blocks * 16;
+      const Range lines = share(next.lines, i, count);
+      for (int64_t b = 0; b < blocks; ++b)
+        for (int64_t line = lines.begin; line < lines.end; ++line)
+          __builtin_prefetch(next.from + b * next.stride + line * 64, 0, 2);
       Inner::tile_of(part.end - part.begin, blocks)(t);
     }
   }
