@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.schemas.errors import UsageError
+from hearth.schemas.errors import InputError, UsageError
 
 Scores = NDArray[np.float64]
 Processor = Callable[[Sequence[int], Scores], Scores]
@@ -190,8 +190,14 @@ def choose(
 ) -> int:
     """One token: the logits through every processor, then the sampler."""
     scores = logits.astype(np.float64)
-    if np.isnan(scores).any():
-        raise FloatingPointError(f"logits hold {int(np.isnan(scores).sum())} NaN")
+    bad = int(np.count_nonzero(~np.isfinite(scores)))
+    if bad:
+        raise InputError(
+            "input.logits",
+            f"{bad} of {len(scores)} logits are not finite after these tokens",
+            expected="numbers; the model overflows on this input",
+            remedy="compile it with float weights, f32 KV and no quantised activations to see whether it still does",
+        )
     for process in chain:
         scores = process(tokens, scores)
     return sample(scores)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hearth.runtime import sampling
 from hearth.runtime.sampling import GREEDY, REMOVED, Sampling, choose
-from hearth.schemas.errors import UsageError
+from hearth.schemas.errors import InputError, UsageError
 
 SCORES = arrays(np.float64, st.integers(1, 40), elements=st.integers(-9, 9).map(float))
 
@@ -141,6 +141,8 @@ def test_values_out_of_range_are_refused(field: str, value: float) -> None:
     assert refused.value.code == f"arguments.{field}"
 
 
-def test_nan_logits_are_a_bug_not_a_token() -> None:
-    with pytest.raises(FloatingPointError):
-        run([1.0, math.nan], GREEDY)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
+    with pytest.raises(InputError) as refused:
+        run([1.0, bad], GREEDY)
+    assert refused.value.code == "input.logits"
