@@ -22,6 +22,7 @@ from hearth.runtime.archive.files import disk_full, free_nbytes
 from hearth.runtime.progress import Progress, step
 from hearth.schemas import __version__, sections
 from hearth.schemas.codec import dumps
+from hearth.schemas.errors import UsageError
 from hearth.schemas.manifest import Dims, Manifest, SchemeNames
 from hearth.schemas.program import Rows
 from hearth.schemas.sections import Kind
@@ -51,6 +52,18 @@ class Packed:
     weights_nbytes: int
     parameters: int
     bits_per_weight: float
+
+
+def require_output(source: Path, output: Path) -> None:
+    """Refuses to replace a file of the checkpoint."""
+    inside = output.exists() and output.resolve().parent == source.resolve()
+    if inside and output.suffix != ".har":
+        raise UsageError(
+            "usage.output",
+            "the output would replace a file of the checkpoint",
+            expected="a path ending in .har, or outside the checkpoint",
+            where=str(output),
+        )
 
 
 def require_disk(output: Path, package: Package) -> None:

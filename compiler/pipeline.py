@@ -14,7 +14,7 @@ from hearth.compiler.ir.verify import verify
 from hearth.compiler.lower import Lowered, check, lower
 from hearth.compiler.lower.targets import Target
 from hearth.compiler.memory import Prediction, predict, require, status_nbytes
-from hearth.compiler.package import Package, Packed, require_disk, write_archive
+from hearth.compiler.package import Package, Packed, require_disk, require_output, write_archive
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, run_passes
 from hearth.compiler.quantize import quantize
 from hearth.compiler.quantize.schemes import Scheme
@@ -62,6 +62,7 @@ def compile_model(
     """
     skip = check_skip(options.skip)
     dumped = Dump(dump or DumpOptions())
+    require_output(source, output)
 
     model = frontend.load(source, context=options.context, kv=options.scheme.kv)
     dumped.graph("frontend", model.graph)
@@ -75,7 +76,8 @@ def compile_model(
     dumped.program("lower", lowered)
     check(lowered.program)
 
-    package = Package(source.name, model, options.scheme, options.target, lowered, sorted(skip))
+    name = source.resolve().name
+    package = Package(name, model, options.scheme, options.target, lowered, sorted(skip))
     prediction = predict(lowered.weights)
     if announce is not None:
         announce(model, prediction)

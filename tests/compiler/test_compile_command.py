@@ -119,6 +119,7 @@ BAD = {
     "output_is_a_folder": (("SRC", "-o", "TMP"), 6, "resource.unwritable"),
     "dump_onnx_unknown": (("SRC", "-o", "OUT", "--dump", "OUT", "--dump-onnx", "x"), 2, "usage.dump_onnx"),
     "dump_onnx_alone": (("SRC", "-o", "OUT", "--dump-onnx", "quantize"), 2, "usage.dump_onnx"),
+    "output_is_the_checkpoint": (("SRC", "-o", "SRC/model.safetensors"), 2, "usage.output"),
     "dump_is_a_file": (("SRC", "-o", "OUT", "--dump", "SRC/config.json"), 6, "resource.unwritable"),
 }  # fmt: skip
 
@@ -189,3 +190,11 @@ def test_running_out_of_memory_is_told(
     assert hearth(source, "-o", tmp_path / "m.har") == 6
     assert "[resource.memory]" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_source_is_named_even_from_within(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(source)
+    assert hearth(".", "-o", tmp_path / "m.har") == 0
+    assert open_archive(tmp_path / "m.har").manifest.source == source.name
