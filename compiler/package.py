@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,8 @@ class Packed:
 
 def require_output(source: Path, output: Path) -> None:
     """Refuses to replace a file of the checkpoint."""
-    inside = output.exists() and output.resolve().parent == source.resolve()
-    if inside and output.suffix != ".har":
+    inside = output.resolve().parent == source.resolve()
+    if inside and output.suffix != ".har" and os.path.exists(output):
         raise UsageError(
             "usage.output",
             "the output would replace a file of the checkpoint",

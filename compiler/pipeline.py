@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def compile_model(
     dumped.program("lower", lowered)
     check(lowered.program)
 
-    name = source.resolve().name
+    name = os.fsencode(source.resolve().name).decode("utf-8", "replace")
     package = Package(name, model, options.scheme, options.target, lowered, sorted(skip))
     prediction = predict(lowered.weights)
     if announce is not None:

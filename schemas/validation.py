@@ -31,7 +31,7 @@ def validator(name: str) -> Any:
     try:
         import jsonschema
     except ImportError:
-        remedy = "pip install 'hearth[compiler]'"
+        remedy = 'pip install "hearth[compiler]"'
         raise MissingError(
             "missing.jsonschema", "jsonschema is not installed", remedy=remedy
         ) from None
