@@ -10,7 +10,8 @@ PROMPT ?= Once upon a time
 .DELETE_ON_ERROR:
 
 demo: build/hearthside.har
-	$(BIN)/hearth run $< "$(PROMPT)" --max-tokens 160 --stats
+	@printf '\n%s' "$(PROMPT)"
+	@$(BIN)/hearth run $< "$(PROMPT)" --max-tokens 160 --stats
 
 build/hearthside.har: $(VENV)/installed $(wildcard models/hearthside/*) models/hearthside.toml
 	@mkdir -p build
