@@ -5,7 +5,7 @@
 //              all rows; sums stay in scratch between the panels of K, so nothing but integers is added
 //
 // Inner has: kFewRows, kTileRows, kPanelBlocks, kPanelK, kWeightOffset (what the panel's bytes are above w);
-//   dots of 1 .. kFewRows rows (l, block, sums)            sums of one block for all rows
+//   dots of 1 .. kFewRows rows (l, block, starts, sums)    sums of one block for all rows, rows 32 sums apart
 //   expand_q4, expand_q8 (l, block, k, count, out)          K values k .. k + count into out[count / 4][stride]
 //   tile<kRows, kBlocks> (Tile)                             sums += panel x rows
 #pragma once
@@ -24,13 +24,14 @@ struct Tile {
 
 template <class Inner>
 struct Integer {
-  using Dot = void (*)(const Linear&, int64_t block, I32x16* sums);
+  using Dot = void (*)(const Linear&, int64_t block, const int32_t* starts, int32_t* sums);
   using Expand = void (*)(const Linear&, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride);
   using TileFn = void (*)(const Tile&);
   static constexpr int64_t kRowsAtOnce = 192, kPanelNbytes = Inner::kPanelK * Inner::kPanelBlocks * 16;
 
   static size_t scratch(int64_t max_rows) {
-    return static_cast<size_t>(kPanelNbytes + smaller(max_rows, kRowsAtOnce) * Inner::kPanelBlocks * 64);
+    const int64_t rows = smaller(max_rows, kRowsAtOnce), sums_nbytes = rows * Inner::kPanelBlocks * 64;
+    return static_cast<size_t>(kPanelNbytes + sums_nbytes + rows * 4);
   }
 
   static void run(const Command& command, const Call& call, const Dot* dots, Expand expand) {
@@ -40,55 +41,68 @@ struct Integer {
     else many_rows(l, call, expand);
   }
 
+  // Where the sums of a row start, to make up for the weights' offset.
+  static void starts_of(const Linear& l, int64_t row, int64_t rows, int32_t* starts) {
+    for (int64_t r = 0; r < rows; ++r)
+      starts[r] = Inner::kWeightOffset ? -Inner::kWeightOffset * l.sum_of_codes(row + r) : 0;
+  }
+
   // dots[r - 1] serves r rows. No prefetching by hand: a block is one stream, which the hardware follows.
   static void few_rows(const Linear& l, const Call& call, const Dot* dots) {
     const Range units = share(l.units, call.thread, call.threads);
+    int32_t starts[Inner::kFewRows];
+    starts_of(l, 0, call.rows, starts);
     for (int64_t unit = units.begin; unit < units.end; ++unit) {
-      I32x16 sums[2][Inner::kFewRows];
+      int32_t sums[Inner::kFewRows][32];
       for (int64_t b = 0; b < l.blocks_per_unit; ++b)
-        dots[call.rows - 1](l, unit * l.blocks_per_unit + b, sums[b]);
-      for (int64_t row = 0; row < call.rows; ++row) {
-        I32x16 of_row[2] = {};
-        for (int64_t b = 0; b < l.blocks_per_unit; ++b) of_row[b] = sums[b][row];
-        finish_sums(l, row, unit, of_row);
-      }
+        dots[call.rows - 1](l, unit * l.blocks_per_unit + b, starts, sums[0] + b * 16);
+      const Epilogue epilogue(l, unit, true);
+      for (int64_t row = 0; row < call.rows; ++row) epilogue.row_of_sums(row, l.x_scale(row), sums[row]);
     }
   }
+
+  struct Panel {
+    int64_t unit, units, row, rows;
+    int32_t *starts, *sums;  // of the rows; [rows][blocks * 16]
+    uint8_t* weights;
+  };
 
   static void many_rows(const Linear& l, const Call& call, Expand expand) {
     const int64_t panel_units = Inner::kPanelBlocks / l.blocks_per_unit;
     const Range units = share(l.units, call.thread, call.threads);
-    for (int64_t unit = units.begin; unit < units.end; unit += panel_units) {
-      const int64_t count = smaller(panel_units, units.end - unit);
-      for (int64_t row = 0; row < call.rows; row += kRowsAtOnce)
-        panel(l, unit, count, row, smaller(kRowsAtOnce, call.rows - row), expand, call.scratch);
+    Panel p{};
+    p.weights = reinterpret_cast<uint8_t*>(call.scratch);
+    p.sums = reinterpret_cast<int32_t*>(p.weights + kPanelNbytes);
+    for (p.row = 0; p.row < call.rows; p.row += kRowsAtOnce) {
+      p.rows = smaller(kRowsAtOnce, call.rows - p.row);
+      p.starts = p.sums + p.rows * Inner::kPanelBlocks * 16;
+      starts_of(l, p.row, p.rows, p.starts);
+      for (p.unit = units.begin; p.unit < units.end; p.unit += panel_units) {
+        p.units = smaller(panel_units, units.end - p.unit);
+        multiply(l, p, expand);
+        finish_panel(l, p);
+      }
     }
   }
 
-  static void panel(const Linear& l, int64_t unit, int64_t units, int64_t row, int64_t rows, Expand expand,
-                    std::byte* scratch) {
-    const int64_t first = unit * l.blocks_per_unit, blocks = units * l.blocks_per_unit;
-    uint8_t* weights = reinterpret_cast<uint8_t*>(scratch);
-    int32_t* sums = reinterpret_cast<int32_t*>(weights + kPanelNbytes);
-    start_sums(l, row, rows, blocks, sums);
+  static void multiply(const Linear& l, const Panel& p, Expand expand) {
+    const int64_t first = p.unit * l.blocks_per_unit, blocks = p.units * l.blocks_per_unit;
+    for (int64_t r = 0; r < p.rows; ++r)
+      for (int64_t i = 0; i < blocks * 16; ++i) p.sums[r * blocks * 16 + i] = p.starts[r];
     for (int64_t k = 0; k < l.packing.kp; k += Inner::kPanelK) {
       const int64_t count = smaller(Inner::kPanelK, l.packing.kp - k);
-      for (int64_t b = 0; b < blocks; ++b) expand(l, first + b, k, count, weights + b * 64, blocks * 64);
-      tiles(Tile{weights, l.codes(row) + k, l.x_stride, sums, count / 4}, rows, blocks, next_bytes(l, first, blocks, k));
+      for (int64_t b = 0; b < blocks; ++b) expand(l, first + b, k, count, p.weights + b * 64, blocks * 64);
+      const Tile tile{p.weights, l.codes(p.row) + k, l.x_stride, p.sums, count / 4};
+      tiles(tile, p.rows, blocks, next_bytes(l, first, blocks, k));
     }
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t u = 0; u < units; ++u) {
-        I32x16 of_row[2] = {};
-        __builtin_memcpy(of_row, sums + (r * units + u) * l.blocks_per_unit * 16, l.blocks_per_unit * 64);
-        finish_sums(l, row + r, unit + u, of_row);
-      }
   }
 
-  // What makes up for the panel's offset: minus offset x (sum of the row's codes).
-  static void start_sums(const Linear& l, int64_t row, int64_t rows, int64_t blocks, int32_t* sums) {
-    for (int64_t r = 0; r < rows; ++r) {
-      const int32_t start = Inner::kWeightOffset ? -Inner::kWeightOffset * l.sum_of_codes(row + r) : 0;
-      for (int64_t i = 0; i < blocks * 16; ++i) sums[r * blocks * 16 + i] = start;
+  static void finish_panel(const Linear& l, const Panel& p) {
+    for (int64_t u = 0; u < p.units; ++u) {
+      const Epilogue epilogue(l, p.unit + u, true);
+      const int32_t* sums = p.sums + u * l.blocks_per_unit * 16;
+      for (int64_t r = 0; r < p.rows; ++r, sums += p.units * l.blocks_per_unit * 16)
+        epilogue.row_of_sums(p.row + r, l.x_scale(p.row + r), sums);
     }
   }
 

@@ -27,12 +27,6 @@ void read_f16(const Linear&, const uint8_t* block, int64_t k, int64_t count, flo
   }
 }
 
-I32x16 load_i32(const uint8_t* p) {
-  I32x16 v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
-
 // `quads` holds 4 consecutive k of each channel as signed bytes.
 void read_quads(I32x16 quads, int64_t left, float* out) {
   for (int j = 0; j < 4 && j < left; ++j)
@@ -123,12 +117,12 @@ void run(const Command& command, const Call& call, Read read) {
     for (int64_t row = 0; row < call.rows; row += kRowsAtOnce) {
       const int64_t rows = smaller(kRowsAtOnce, call.rows - row);
       panel(l, read, unit * l.blocks_per_unit, count * l.blocks_per_unit, row, rows, weights, sums);
-      for (int64_t r = 0; r < rows; ++r)
-        for (int64_t u = 0; u < count; ++u) {
-          const float* from = sums + r * kPanelBlocks * 16 + u * l.blocks_per_unit * 16;
-          const F32x16 v[2] = {load16(from), load16(from + (l.blocks_per_unit - 1) * 16)};
-          finish<kScaled>(l, row + r, unit + u, v);
-        }
+      for (int64_t u = 0; u < count; ++u) {
+        const Epilogue epilogue(l, unit + u, kScaled);
+        const float* from = sums + u * l.blocks_per_unit * 16;
+        for (int64_t r = 0; r < rows; ++r, from += kPanelBlocks * 16)
+          epilogue.row<kScaled>(row + r, load16(from), load16(from + (l.blocks_per_unit - 1) * 16));
+      }
     }
   }
 }

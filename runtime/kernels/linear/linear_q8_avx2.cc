@@ -19,9 +19,7 @@ __m256i multipliers16(const uint8_t* m) {
   const __m256i words = _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(m)));
   return _mm256_or_si256(_mm256_slli_epi32(words, 16), _mm256_and_si256(words, _mm256_set1_epi32(0xffff)));
 }
-void store_sums(I32x16* sums, int half, __m256i v) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<int32_t*>(sums) + half * 8), v);
-}
+void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 
 struct Inner {
   static constexpr int kFewRows = 4, kTileRows = 4, kPanelBlocks = 2;
@@ -30,7 +28,7 @@ struct Inner {
 
   // Steps of 32 values; |sum of code * a - ...| fits 16 bits: 8 * 127 * 32 at the end, wrapping on the way.
   template <int kRows>
-  static void dot_q4(const Linear& l, int64_t block, I32x16* sums) {
+  static void dot_q4(const Linear& l, int64_t block, const int32_t*, int32_t* sums) {
     const uint8_t* w = l.block(block);
     const int8_t* a = l.codes(0);
     const int32_t* a_sums = l.sums(0);
@@ -54,7 +52,7 @@ struct Inner {
           }
     }
     for (int r = 0; r < kRows; ++r)
-      for (int half = 0; half < 2; ++half) store_sums(sums + r, half, total[half][r]);
+      for (int half = 0; half < 2; ++half) store(sums + r * 32 + half * 8, total[half][r]);
   }
 
   template <int kRows>
@@ -80,7 +78,7 @@ struct Inner {
   }
 
   template <int kRows>
-  static void dot_q8(const Linear& l, int64_t block, I32x16* sums) {
+  static void dot_q8(const Linear& l, int64_t block, const int32_t*, int32_t* sums) {
     const uint8_t* w = l.block(block);
     const int8_t* a = l.codes(0);
     __m256i total[2][kRows] = {};
@@ -93,7 +91,7 @@ struct Inner {
           total[half][r] = multiply_add(total[half][r], bytes, size, four_codes(a + r * l.x_stride));
       }
     for (int r = 0; r < kRows; ++r)
-      for (int half = 0; half < 2; ++half) store_sums(sums + r, half, total[half][r]);
+      for (int half = 0; half < 2; ++half) store(sums + r * 32 + half * 8, total[half][r]);
   }
 
   // code * m as (code + 8) * m - 8 m, bytes modulo 256: even and odd bytes by 16-bit products.
@@ -113,8 +111,8 @@ struct Inner {
         for (int i = 0; i < 4; ++i) {
           const __m256i nibbles = load(w + i * 64 + half * 32);
           uint8_t* to = out + 2 * i * stride + half * 32;
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), effective(nibbles));
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + stride), effective(_mm256_srli_epi16(nibbles, 4)));
+          store(to, effective(nibbles));
+          store(to + stride, effective(_mm256_srli_epi16(nibbles, 4)));
         }
       }
     }
@@ -148,7 +146,7 @@ struct Inner {
       for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
         for (int h = 0; h < 2; ++h)
-          _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + r * kBlocks * 16 + h * 8), acc[r][h]);
+          store(sums + r * kBlocks * 16 + h * 8, acc[r][h]);
     }
   }
 

@@ -24,7 +24,7 @@ struct Inner {
 
   // Groups of 32, 64 or 128 in steps of 32 values. High nibbles stay in place, so their sums are 16 times as large.
   template <int kRows>
-  static void dot_q4(const Linear& l, int64_t block, I32x16* sums) {
+  static void dot_q4(const Linear& l, int64_t block, const int32_t*, int32_t* sums) {
     const uint8_t* w = l.block(block);
     const int8_t* a = l.codes(0);
     const int32_t* a_sums = l.sums(0);
@@ -51,7 +51,7 @@ struct Inner {
           }
         }
     }
-    for (int r = 0; r < kRows; ++r) sums[r] = (I32x16)total[r];
+    for (int r = 0; r < kRows; ++r) _mm512_storeu_si512(sums + r * 32, total[r]);
   }
 
   // 32 values of K: low and high nibbles of 4 x 64 bytes times the rows' codes.
@@ -73,13 +73,13 @@ struct Inner {
   }
 
   template <int kRows>
-  static void dot_q8(const Linear& l, int64_t block, I32x16* sums) {
+  static void dot_q8(const Linear& l, int64_t block, const int32_t* starts, int32_t* sums) {
     const uint8_t* w = l.block(block);
     const int8_t* a = l.codes(0);
     const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
     __m512i total[kRows][2];
     for (int r = 0; r < kRows; ++r) {
-      total[r][0] = _mm512_set1_epi32(-128 * l.sum_of_codes(r));
+      total[r][0] = _mm512_set1_epi32(starts[r]);
       total[r][1] = _mm512_setzero_si512();
     }
     for (int64_t k = 0; k < l.packing.kp; k += 16, w += 256, a += 16) {
@@ -91,7 +91,7 @@ struct Inner {
           total[r][i % 2] = _mm512_dpbusd_epi32(total[r][i % 2], bytes, four_codes(a + r * l.x_stride + i * 4));
       }
     }
-    for (int r = 0; r < kRows; ++r) sums[r] = (I32x16)_mm512_add_epi32(total[r][0], total[r][1]);
+    for (int r = 0; r < kRows; ++r) _mm512_storeu_si512(sums + r * 32, _mm512_add_epi32(total[r][0], total[r][1]));
   }
 
   // code * m + 128 as (code + 8) * m + (128 - 8 m), bytes modulo 256: even and odd bytes by 16-bit products.

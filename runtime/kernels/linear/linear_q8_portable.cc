@@ -21,14 +21,12 @@ void expand_q4(const Linear& l, int64_t block, int8_t* out) {
   }
 }
 
-I32x16 dot(const int8_t* w, const int8_t* a, int64_t kp) {
+void dot(const int8_t* w, const int8_t* a, int64_t kp, int32_t* result) {
   int32_t sums[16] = {};
   for (int64_t k = 0; k < kp; k += 4, w += 64)
     for (int n = 0; n < 16; ++n)
       for (int j = 0; j < 4; ++j) sums[n] += w[4 * n + j] * a[k + j];
-  I32x16 result;
-  __builtin_memcpy(&result, sums, sizeof sums);
-  return result;
+  __builtin_memcpy(result, sums, sizeof sums);
 }
 
 using Expand = void (*)(const Linear&, int64_t block, int8_t* out);
@@ -40,11 +38,12 @@ void run(const Command& command, const Call& call, Expand expand) {
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
     for (int64_t b = 0; b < l.blocks_per_unit; ++b)
       expand(l, unit * l.blocks_per_unit + b, weights + b * l.packing.kp * 16);
+    const Epilogue epilogue(l, unit, true);
     for (int64_t row = 0; row < call.rows; ++row) {
-      I32x16 sums[2] = {};
+      int32_t sums[32];
       for (int64_t b = 0; b < l.blocks_per_unit; ++b)
-        sums[b] = dot(weights + b * l.packing.kp * 16, l.codes(row), l.packing.kp);
-      finish_sums(l, row, unit, sums);
+        dot(weights + b * l.packing.kp * 16, l.codes(row), l.packing.kp, sums + b * 16);
+      epilogue.row_of_sums(row, l.x_scale(row), sums);
     }
   }
 }

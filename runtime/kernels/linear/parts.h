@@ -86,48 +86,58 @@ struct Linear {
   }
 };
 
-// The blocks a thread computes, whole units only.
-static inline Range share_of_blocks(const Linear& l, const Call& call) {
-  const Range units = share(l.units, call.thread, call.threads);
-  return {units.begin * l.blocks_per_unit, units.end * l.blocks_per_unit};
+static inline I32x16 load_i32(const void* p) {
+  I32x16 v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
 }
-
 static inline F32x16 load_columns(const float* p, int64_t n) {
   return n == 16 ? load16(p) : load_some(p, n);
 }
 
-// From the products of a block to y, in the order of docs/arithmetic.md; `v` holds the product of the unit's
-// one or two blocks, times sx where x is quantised.
-template <bool kScaled>
-static inline void finish(const Linear& l, int64_t row, int64_t unit, const F32x16* v) {
-  const int64_t first = unit * 16, count = smaller(16, l.columns - first);
-  const float* scale = l.scale + first * l.blocks_per_unit;
-  F32x16 y = v[0];
-  if (kScaled) y = y * load16(scale);
-  if (l.bias) y = y + load_columns(l.bias + first, count);
-  if (l.activation == kSwiGLUActivation) {
-    F32x16 up = v[1];
-    if (kScaled) up = up * load16(scale + 16);
-    if (l.bias) up = up + load_columns(l.bias + l.columns + first, count);
-    y = silu16(y) * up;
-  } else if (l.activation == kSiluActivation) {
-    y = silu16(y);
-  }
-  if (l.residual) {
-    const uint8_t* from = l.residual + row * l.residual_stride;
-    y = y + load_columns(reinterpret_cast<const float*>(from) + first, count);
-  }
-  float* to = reinterpret_cast<float*>(l.y + row * l.y_stride) + first;
-  if (count == 16) store16(to, y);
-  else store_some(to, y, count);
-}
+// From products to y, in the order of docs/arithmetic.md. What a unit's rows share is read once.
+struct Epilogue {
+  const Linear& l;
+  int64_t first, count;  // columns of y
+  F32x16 scale, up_scale, bias, up_bias;
 
-// finish() from integer sums: v = float(acc) * sx.
-static inline void finish_sums(const Linear& l, int64_t row, int64_t unit, const I32x16* sums) {
-  const float sx = l.x_scale(row);
-  F32x16 v[2] = {};
-  for (int64_t b = 0; b < l.blocks_per_unit; ++b) v[b] = to_float(sums[b]) * sx;
-  finish<true>(l, row, unit, v);
-}
+  Epilogue(const Linear& linear, int64_t unit, bool scaled)
+      : l(linear), first(unit * 16), count(smaller(16, l.columns - first)), scale{}, up_scale{}, bias{}, up_bias{} {
+    const bool paired = l.blocks_per_unit == 2;
+    const float* scales = l.scale + first * l.blocks_per_unit;
+    if (scaled) scale = load16(scales);
+    if (scaled && paired) up_scale = load16(scales + 16);
+    if (l.bias) bias = load_columns(l.bias + first, count);
+    if (l.bias && paired) up_bias = load_columns(l.bias + l.columns + first, count);
+  }
+
+  // `up` is read where the linear is paired.
+  template <bool kScaled>
+  void row(int64_t row, F32x16 y, F32x16 up) const {
+    if (kScaled) y = y * scale;
+    if (l.bias) y = y + bias;
+    if (l.activation == kSwiGLUActivation) {
+      if (kScaled) up = up * up_scale;
+      if (l.bias) up = up + up_bias;
+      y = silu16(y) * up;
+    } else if (l.activation == kSiluActivation) {
+      y = silu16(y);
+    }
+    if (l.residual) {
+      const uint8_t* from = l.residual + row * l.residual_stride;
+      y = y + load_columns(reinterpret_cast<const float*>(from) + first, count);
+    }
+    float* to = reinterpret_cast<float*>(l.y + row * l.y_stride) + first;
+    if (count == 16) store16(to, y);
+    else store_some(to, y, count);
+  }
+
+  // From the integer sums of the unit's one or two blocks, 16 each.
+  void row_of_sums(int64_t index, float sx, const int32_t* sums) const {
+    const F32x16 y = to_float(load_i32(sums)) * sx;
+    if (l.blocks_per_unit == 1) return row<true>(index, y, F32x16{});
+    row<true>(index, y, to_float(load_i32(sums + 16)) * sx);
+  }
+};
 
 }  // namespace hearth::HEARTH_ISA
