@@ -1,4 +1,4 @@
-"""Archives for tests: real checkpoints of HEARTH_DATA and a small random one, compiled once per run."""
+"""Archives for tests: checkpoints of HEARTH_DATA, the demo model and a small random one, compiled once per run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
+MODELS = Path(__file__).parent.parent / "models"
 
 
 @dataclass
@@ -19,11 +20,13 @@ class Archives:
     made: dict[str, Path] = field(default_factory=dict)
 
     def checkpoint(self, name: str) -> Path:
-        """The source: "tiny" is written here (it has no tokenizer), the others are real."""
+        """The source: "tiny" is random (and has no tokenizer), "hearthside" the demo's, the others real."""
         if name == "tiny":
             from support.checkpoint import write_checkpoint
 
             return write_checkpoint(self.folder / "tiny")
+        if name == "hearthside":
+            return MODELS / name
         source = DATA / "checkpoints" / name
         if not source.is_dir():
             pytest.skip(f"HEARTH_DATA has no checkpoints/{name}")

@@ -134,7 +134,7 @@ def test_version_and_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture(scope="module")
 def archive(archives: Archives) -> str:
-    return str(archives("stories260K", weights="int4"))
+    return str(archives("hearthside", weights="int4"))
 
 
 def test_run_prints_the_text(archive: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +167,7 @@ def test_run_as_json(archive: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_run_reads_ids_and_shows_ids(archive: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert hearth("run", archive, "1, 403 407", "--ids", "--max-tokens", 3) == 0
+    assert hearth("run", archive, "0, 403 407", "--ids", "--max-tokens", 3) == 0
     assert len([int(word) for word in capsys.readouterr().out.split()]) == 3
 
 

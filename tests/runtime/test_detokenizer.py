@@ -15,11 +15,12 @@ from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer
 
 DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
 FOLDERS = {
-    "gpt2": "tokenizers/gpt2",
-    "Qwen2": "tokenizers/Qwen2",
-    "phi-3": "tokenizers/phi-3",
-    "stories3M": "checkpoints/stories3M",
-    "stories260K": "checkpoints/stories260K",
+    "hearthside": Path(__file__).parent.parent.parent / "models/hearthside",
+    "gpt2": DATA / "tokenizers/gpt2",
+    "Qwen2": DATA / "tokenizers/Qwen2",
+    "phi-3": DATA / "tokenizers/phi-3",
+    "stories3M": DATA / "checkpoints/stories3M",
+    "stories260K": DATA / "checkpoints/stories260K",
 }
 NAMES = pytest.mark.parametrize("name", FOLDERS)
 TRICKY = (
@@ -33,9 +34,9 @@ TEXTS = st.text(max_size=60) | st.text(st.characters(min_codepoint=0x1F000, max_
 
 @cache
 def tokenizer(name: str) -> Tokenizer:
-    folder = DATA / FOLDERS[name]
+    folder = FOLDERS[name]
     if not folder.is_dir():
-        pytest.skip(f"HEARTH_DATA has no {FOLDERS[name]}")
+        pytest.skip(f"HEARTH_DATA has no {folder.parent.name}/{name}")
     config = folder / "tokenizer_config.json"
     return parse_tokenizer((folder / "tokenizer.json").read_bytes(), config.read_bytes())
 
@@ -79,7 +80,7 @@ def test_a_stream_goes_on_from_a_prompt(name: str, prompt: str, text: str) -> No
         assert start + "".join(pieces(name, ids[len(before) :], before)) == whole
 
 
-@pytest.mark.parametrize("name", ["gpt2", "Qwen2"])
+@pytest.mark.parametrize("name", ["hearthside", "gpt2", "Qwen2"])
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_byte_level_pieces_are_the_text_of_any_ids(name: str, data: st.DataObject) -> None:
@@ -111,8 +112,8 @@ def test_a_stream_goes_on_from_many_byte_tokens_or_none(name: str, before: str) 
 
 
 def test_a_word_is_given_at_once() -> None:
-    ids = tokenizer("stories3M").encode("Once upon a time")
-    found = [piece for piece in pieces("stories3M", ids) if piece]
+    ids = tokenizer("hearthside").encode("Once upon a time")
+    found = [piece for piece in pieces("hearthside", ids) if piece]
     assert found[0] == "Once"
     assert "".join(found) == "Once upon a time"
 
@@ -123,9 +124,9 @@ def test_long_streams_keep_a_short_window() -> None:
     def decode(ids: object) -> str:
         assert isinstance(ids, list)
         lengths.append(len(ids))
-        return tokenizer("gpt2").decode(ids)
+        return tokenizer("hearthside").decode(ids)
 
-    ids = tokenizer("gpt2").encode("A sentence of several words, again and again. " * 20)
+    ids = tokenizer("hearthside").encode("A sentence of several words, again and again. " * 20)
     stream = Detokenizer(decode)
     for token in ids:
         stream.push(token)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -28,7 +27,7 @@ DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent")) / "checkpoints"
 
 @pytest.fixture(scope="module")
 def model(archives: Archives) -> Model:
-    return load(archives("stories260K", weights="int4"), threads=2)
+    return load(archives("hearthside", weights="int4"), threads=2)
 
 
 def refused(error: type[HearthError], code: str, *arguments: object, **named: object) -> str:
@@ -39,18 +38,19 @@ def refused(error: type[HearthError], code: str, *arguments: object, **named: ob
 
 
 def test_the_facts_of_a_model(model: Model) -> None:
-    assert (model.vocab, model.context, model.threads) == (512, 512, 2)
+    tokens = model.tokenizer.backend.get_vocab_size()
+    assert (model.vocab, model.context, model.threads) == (tokens, 512, 2)
     assert model.isa == native.isas()[-1]
     assert model.manifest.family == "llama"
 
 
 @pytest.mark.parametrize("isa", native.isas())
 def test_every_isa_of_this_cpu_can_be_chosen(archives: Archives, isa: str) -> None:
-    assert load(archives("stories260K", weights="int4"), isa=isa).isa == isa
+    assert load(archives("hearthside", weights="int4"), isa=isa).isa == isa
 
 
 def test_bad_arguments_are_refused(archives: Archives) -> None:
-    path = archives("stories260K", weights="int4")
+    path = archives("hearthside", weights="int4")
     for threads in (0, -1, MAX_THREADS + 1):
         refused(UsageError, "arguments.threads", path, threads=threads)
     message = refused(UsageError, "arguments.isa", path, isa="avx1024")
@@ -61,7 +61,7 @@ def test_bad_arguments_are_refused(archives: Archives) -> None:
 def test_loading_parses_no_tokenizer_and_copies_no_weights(archives: Archives) -> None:
     code = (
         "import sys; from hearth.runtime import load\n"
-        f"model = load({str(archives('stories260K', weights='int4'))!r}, threads=1)\n"
+        f"model = load({str(archives('hearthside', weights='int4'))!r}, threads=1)\n"
         "model.session().prefill([1, 2, 3])\n"
         "heavy = {'tokenizers', 'jinja2', 'typer', 'rich', 'onnx'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -102,9 +102,9 @@ def test_generate_goes_on_in_a_session(model: Model) -> None:
 def test_bad_prompts_are_refused_when_asked_for(model: Model) -> None:
     for prompt, code in [
         ([], "input.empty"),
-        ([512], "input.token_range"),
+        ([model.vocab], "input.token_range"),
         ([1] * 513, "input.context_full"),
-        ([{"role": "user", "content": "hi"}], "input.not_in_archive"),
+        ([{"content": "hi"}], "input.messages"),
         ("\ud800", "input.text"),
     ]:
         with pytest.raises(InputError) as found:
@@ -112,29 +112,34 @@ def test_bad_prompts_are_refused_when_asked_for(model: Model) -> None:
         assert found.value.code == code
 
 
-def test_messages_go_through_the_chat_template(archives: Archives, tmp_path: Path) -> None:
+def test_messages_go_through_the_chat_template(model: Model, archives: Archives) -> None:
     """The template writes the special tokens itself; nothing is added to them."""
-    source = tmp_path / "source"
-    shutil.copytree(archives.checkpoint("stories260K"), source)
-    source.chmod(0o755)
-    template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
-    (source / "chat_template.jinja").write_text(template)
-    assert hearth("compile", source, "-o", tmp_path / "chat.har", "--weights", "int8") == 0
-    model = load(tmp_path / "chat.har")
-    messages = [{"role": "user", "content": "Once"}, {"role": "user", "content": "Lily"}]
+    messages = [{"role": "user", "content": "Once"}]
     ids = model.encode(messages)
-    assert (ids[0], ids[-1], ids.count(1), ids.count(2)) == (1, 2, 1, 2)
-    assert ids == model.tokenizer.encode("<s>Once</s>Lily</s>", add_special_tokens=False)
+    shown = model.tokenizer.decode(ids, skip_special_tokens=False)
+    assert shown == model.chat_template.render(messages) == "<s><|user|>Once<|assistant|>"
     answer = model.generate(messages, max_tokens=5)
     list(answer)
     assert answer.stats.prompt_tokens == len(ids)
-    assert hearth("run", tmp_path / "chat.har", "Once", "--chat", "--max-tokens", 4) == 0
-    assert hearth("run", tmp_path / "chat.har", "Once", "--system", "Be", "--max-tokens", 4) == 0
+
+
+def test_run_puts_messages_into_the_chat_template(
+    model: Model, archives: Archives, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = archives("hearthside", weights="int4")
+    user = {"role": "user", "content": "Tell me a story."}
+    for options, messages in [
+        (("--chat",), [user]),
+        (("--system", "Be brief."), [{"role": "system", "content": "Be brief."}, user]),
+    ]:
+        assert hearth("run", path, "Tell me a story.", "--max-tokens", 12, *options) == 0
+        expected = "".join(model.generate(messages, max_tokens=12))
+        assert capsys.readouterr().out == expected + "\n"
 
 
 def test_an_archive_without_a_tokenizer_takes_ids(archives: Archives) -> None:
     model = load(archives("tiny", weights="int4", context=64))
-    for prompt in ("text", [1, 2]):
+    for prompt in ("text", [1, 2], [{"role": "user", "content": "hi"}]):
         with pytest.raises(InputError) as found:
             model.generate(prompt)  # type: ignore[arg-type]
         assert found.value.code == "input.not_in_archive"

@@ -22,11 +22,13 @@ from hearth.compiler.ir.constants import Constants
 from hearth.compiler.ir.evaluate import evaluate
 from hearth.compiler.ir.state import State
 from hearth.runtime import Model, load, native
+from hearth.runtime.tokenizer import parse_tokenizer
 
 if TYPE_CHECKING:
     from conftest import Archives
 
 DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
+ROOT = Path(__file__).parent.parent.parent
 LENGTH, CONTEXT = 300, 512
 SCHEMES = {
     "int4": {"weights": "int4"},
@@ -34,8 +36,8 @@ SCHEMES = {
     "int4_g64_f16_cache": {"weights": "int4", "group_size": 64, "kv": "f16"},
 }
 CHUNKS = (1, 7, 32, 128, LENGTH)
-NAMES = ("stories260K", "stories3M")
-both = pytest.mark.parametrize("name", NAMES)
+NAMES = ("hearthside", "stories260K", "stories3M")
+names = pytest.mark.parametrize("name", NAMES)
 schemes = pytest.mark.parametrize("scheme", SCHEMES)
 main_schemes = pytest.mark.parametrize("scheme", ["int4", "int8"])
 isas = pytest.mark.parametrize("isa", native.isas())
@@ -50,15 +52,23 @@ def model(
     return load(path, threads=threads, isa=isa)
 
 
+def source(name: str) -> Path:
+    """The demo model, or a checkpoint of HEARTH_DATA."""
+    if name == "hearthside":
+        return ROOT / "models/hearthside"
+    folder = DATA / "checkpoints" / name
+    if not folder.is_dir():
+        pytest.skip(f"HEARTH_DATA has no checkpoints/{name}")
+    return folder
+
+
 @cache
 def text_ids(name: str) -> tuple[int, ...]:
-    """The first 300 ids of a text that is not the training text's start."""
-    folder, text = DATA / "checkpoints" / name, DATA / "text/tinystories-eval.txt"
-    if not (folder.is_dir() and text.is_file()):
-        pytest.skip(f"HEARTH_DATA has no checkpoints/{name} or no text")
-    from hearth.runtime.tokenizer import parse_tokenizer
-
-    ids = parse_tokenizer((folder / "tokenizer.json").read_bytes()).encode(text.read_text()[:4000])
+    """300 ids of a text: real stories where there are some, else the project's own page."""
+    stories = DATA / "text/tinystories-eval.txt"
+    text = stories if stories.is_file() else ROOT / "docs/arithmetic.md"
+    backend = parse_tokenizer((source(name) / "tokenizer.json").read_bytes())
+    ids = backend.encode(text.read_text()[:4000])
     assert len(ids) >= LENGTH
     return tuple(ids[:LENGTH])
 
@@ -67,9 +77,7 @@ def text_ids(name: str) -> tuple[int, ...]:
 def reference(name: str, scheme: str) -> Rows:
     """logits[300, V] of the numpy evaluator over the graph before lowering."""
     ids = text_ids(name)
-    graph = graph_before_lowering(
-        DATA / "checkpoints" / name, wanted(**SCHEMES[scheme], context=CONTEXT)
-    )
+    graph = graph_before_lowering(source(name), wanted(**SCHEMES[scheme], context=CONTEXT))
     constants = Constants()
     logits, _ = evaluate(
         graph, "prefill", ids, State.empty(), logit_rows=LENGTH, constants=constants
@@ -88,7 +96,7 @@ def all_rows(model: Model, ids: Sequence[int], chunk: int) -> Rows:
     return logits
 
 
-@both
+@names
 @schemes
 @isas
 def test_every_isa_gives_the_reference(
@@ -114,17 +122,18 @@ def test_threads_and_chunks_change_nothing(
 
 
 @main_schemes
+@pytest.mark.parametrize("name", ["hearthside", "stories3M"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads_and_chunks_change_nothing_in_the_larger_model(
-    archives: Archives, scheme: str, threads: int
+def test_threads_and_chunks_change_nothing_in_larger_models(
+    archives: Archives, name: str, scheme: str, threads: int
 ) -> None:
-    expected = reference("stories3M", scheme)
-    used = model(archives, "stories3M", scheme, threads)
+    expected = reference(name, scheme)
+    used = model(archives, name, scheme, threads)
     for chunk in CHUNKS[threads - 1 :: 2]:
-        assert np.array_equal(all_rows(used, text_ids("stories3M"), chunk), expected), chunk
+        assert np.array_equal(all_rows(used, text_ids(name), chunk), expected), chunk
 
 
-@both
+@names
 @main_schemes
 def test_sessions_give_the_same_rows(archives: Archives, name: str, scheme: str) -> None:
     """Prefill in every chunking, token by token, and after rewinding to any place and replaying."""
@@ -144,8 +153,8 @@ def test_sessions_give_the_same_rows(archives: Archives, name: str, scheme: str)
 @main_schemes
 def test_other_tokens_in_between_leave_no_trace(archives: Archives, scheme: str) -> None:
     """What was read and rewound, and what a session beside it reads, changes nothing."""
-    ids, expected = list(text_ids("stories260K")), reference("stories260K", scheme)
-    used = model(archives, "stories260K", scheme)
+    ids, expected = list(text_ids("hearthside")), reference("hearthside", scheme)
+    used = model(archives, "hearthside", scheme)
     session, other = used.session(), used.session()
     session.prefill(ids[:100])
     session.prefill(ids[200:] + ids[100:200])
@@ -168,7 +177,7 @@ def test_float_arithmetic_is_the_same_everywhere_too(
     archives: Archives, recipe: dict[str, object]
 ) -> None:
     """numpy cannot say these bits (it has no fma), but every ISA, thread count and chunking agrees."""
-    path, ids = archives("stories260K", **recipe, context=CONTEXT), text_ids("stories260K")[:150]
+    path, ids = archives("hearthside", **recipe, context=CONTEXT), text_ids("hearthside")[:150]
     expected = all_rows(load(path, threads=1, isa="portable"), ids, 128)
     for isa in native.isas():
         for threads, chunk in ((1, 128), (2, 7), (3, 32)):
