@@ -15,8 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
+from hearth.runtime.commands.terminal import unwritable_output
 from hearth.schemas import __version__
-from hearth.schemas.errors import HearthError, MissingError, ResourceError, UsageError
+from hearth.schemas.errors import HearthError, MissingError, UsageError
 
 GROUP = "hearth.commands"
 INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell reports SIGINT and SIGPIPE
@@ -173,9 +174,7 @@ def _flush() -> None:
         raise
     except OSError as error:
         _silence(sys.stdout)
-        raise ResourceError(
-            "resource.output", f"standard output cannot be written: {error.strerror}"
-        ) from None
+        raise unwritable_output(error) from None
 
 
 def _silence(stream: TextIO) -> None:

@@ -57,7 +57,9 @@ def parse_recipe(
     try:
         data: dict[str, Any] = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError("recipe.syntax", f"not TOML: {error}", where=where) from None
+        remedy = 'correct it; a line reads: weights = "int4"'
+        found = f"not TOML: {error}"
+        raise UsageError("recipe.syntax", found, where=where, remedy=remedy) from None
     if folder is not None:
         data |= {key: str(folder / data[key]) for key in PATHS if isinstance(data.get(key), str)}
     given = {key: value for key, value in (overrides or {}).items() if value is not None}

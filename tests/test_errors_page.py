@@ -86,3 +86,17 @@ def test_every_error_gives_its_code_as_a_literal() -> None:
         if name in FAMILY and not codes
     ]
     assert not found
+
+
+def test_every_error_says_what_was_expected_or_what_to_do() -> None:
+    silent = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for part in ("compiler", "runtime", "schemas")
+        for path in sorted((ROOT / part).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in FAMILY
+        and not {keyword.arg for keyword in node.keywords} & {"expected", "remedy"}
+    ]
+    assert silent == []

@@ -132,7 +132,13 @@ def _read_header(file: FileIO, size: int, path: Path) -> bytes:
 
 
 def _bad_header(path: Path, found: str, expected: str = "") -> CheckpointError:
-    return CheckpointError("checkpoint.header_invalid", found, expected=expected, where=str(path))
+    return CheckpointError(
+        "checkpoint.header_invalid",
+        found,
+        expected=expected,
+        where=str(path),
+        remedy="fetch the file again",
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

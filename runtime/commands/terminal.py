@@ -19,9 +19,16 @@ def emit(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise ResourceError(
-            "resource.output", f"standard output cannot be written: {error.strerror}"
-        ) from None
+        raise unwritable_output(error) from None
+
+
+def unwritable_output(error: OSError) -> ResourceError:
+    """Standard output is a full disk, or gone."""
+    return ResourceError(
+        "resource.output",
+        f"standard output cannot be written: {error.strerror}",
+        remedy="look at the disk or the program behind it",
+    )
 
 
 def emit_json(value: Any) -> None:
