@@ -8,6 +8,7 @@ void bind_quantise(nanobind::module_&);  // quantise/bind.cc: rtn
 }  // namespace hearth
 
 NB_MODULE(native, m) {
+  nanobind::set_leak_warnings(false);  // an engine alive when the interpreter ends is no mistake
   m.doc() = "Kernels and executor of Hearth.";
   hearth::bind_table(m);
   hearth::bind_engine(m);
