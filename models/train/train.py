@@ -27,13 +27,13 @@ class Settings:
     tokenizer_stories: int = 5000
     held_out_stories: int = 400
     chat_share: float = 0.35  # stories told as the answer to a request
-    steps: int = 2600
+    steps: int = 1200
     warmup_steps: int = 100
     rows: int = 8  # of context + 1 tokens, a step
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     gradient_norm: float = 1.0
-    threads: int = 2
+    threads: int = 1
 
 
 def document(story: Story, *, chat: bool) -> str:
