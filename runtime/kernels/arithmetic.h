@@ -15,22 +15,35 @@ static inline T* row(const Command& command, int operand, int64_t m) {
   return reinterpret_cast<T*>(static_cast<char*>(command.operand[operand]) + m * command.stride[operand]);
 }
 
-static inline F32x16 max16(F32x16 a, F32x16 b) { return select16(a > b, a, b); }
-static inline F32x16 min16(F32x16 a, F32x16 b) { return select16(a < b, a, b); }
+// V is F32x16, or several of them as pairs: long chains of operations on one vector leave a core idle.
+template <class V>
+static inline V filled(float x) {
+  return V{} + x;
+}
+template <class V>
+static inline V max16(V a, V b) {
+  return select16(a > b, a, b);
+}
+template <class V>
+static inline V min16(V a, V b) {
+  return select16(a < b, a, b);
+}
 static inline F32x16 abs16(F32x16 a) { return bits_to_float(bits_of(a) & 0x7fffffff); }
 
 // Round to nearest even for |x| < 2^22.
-static inline F32x16 rint16(F32x16 x) {
+template <class V>
+static inline V rint16(V x) {
   const float magic = 12582912.0f;  // 1.5 * 2^23
   return (x + magic) - magic;
 }
 
-static inline F32x16 exp16(F32x16 x) {
-  x = min16(max16(x, splat(-87.0f)), splat(88.0f));
-  const F32x16 n = rint16(x * 1.44269504f);
-  F32x16 r = x - n * 0.693359375f;
+template <class V>
+static inline V exp16(V x) {
+  x = min16(max16(x, filled<V>(-87.0f)), filled<V>(88.0f));
+  const V n = rint16(x * 1.44269504f);
+  V r = x - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
-  F32x16 p = splat(1.9875691500e-4f);
+  V p = filled<V>(1.9875691500e-4f);
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
@@ -40,6 +53,9 @@ static inline F32x16 exp16(F32x16 x) {
   return p * bits_to_float((to_int(n) + 127) << 23);
 }
 
-static inline F32x16 silu16(F32x16 x) { return x / (exp16(-x) + 1.0f); }
+template <class V>
+static inline V silu16(V x) {
+  return x / (exp16(-x) + 1.0f);
+}
 
 }  // namespace hearth::HEARTH_ISA

@@ -57,7 +57,7 @@ struct Integer {
       for (int64_t b = 0; b < l.blocks_per_unit; ++b)
         dots[call.rows - 1](l, unit * l.blocks_per_unit + b, starts, sums[0] + b * 16);
       const Epilogue epilogue(l, unit, true);
-      for (int64_t row = 0; row < call.rows; ++row) epilogue.row_of_sums(row, l.x_scale(row), sums[row]);
+      epilogue.rows_of_sums(0, call.rows, sums[0], 32);
     }
   }
 
@@ -100,9 +100,8 @@ struct Integer {
   static void finish_panel(const Linear& l, const Panel& p) {
     for (int64_t u = 0; u < p.units; ++u) {
       const Epilogue epilogue(l, p.unit + u, true);
-      const int32_t* sums = p.sums + u * l.blocks_per_unit * 16;
-      for (int64_t r = 0; r < p.rows; ++r, sums += p.units * l.blocks_per_unit * 16)
-        epilogue.row_of_sums(p.row + r, l.x_scale(p.row + r), sums);
+      const int64_t unit_sums = l.blocks_per_unit * 16;
+      epilogue.rows_of_sums(p.row, p.rows, p.sums + u * unit_sums, p.units * unit_sums);
     }
   }
 

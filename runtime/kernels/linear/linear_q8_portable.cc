@@ -43,7 +43,7 @@ void run(const Command& command, const Call& call, Expand expand) {
       int32_t sums[32];
       for (int64_t b = 0; b < l.blocks_per_unit; ++b)
         dot(weights + b * l.packing.kp * 16, l.codes(row), l.packing.kp, sums + b * 16);
-      epilogue.row_of_sums(row, l.x_scale(row), sums);
+      epilogue.row_of_sums(row, sums);
     }
   }
 }

@@ -19,8 +19,9 @@ static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Bytes between the blocks of 16 channels of a packed weight (docs/layouts.md).
 struct Packing {
-  int64_t kp, group, stride;  // padded K; K-values of a group; bytes of a block
-  Packing(int layout, int64_t k, int64_t group) : kp(k), group(group), stride(0) {
+  int64_t kp, stride;  // padded K; bytes of a block
+  int group_log2;      // of K-values in a group: 32, 64 or 128
+  Packing(int layout, int64_t k, int64_t group) : kp(k), stride(0), group_log2(5) {
     switch (layout) {
       case kF32B16: stride = k * 64; break;
       case kF16B16: stride = k * 32; break;
@@ -31,11 +32,15 @@ struct Packing {
       default:
         kp = round_up(k, group > 64 ? group : 64);
         stride = round_up(kp / group * 16, 64) + kp * 8;
+        group_log2 = __builtin_ctzll(static_cast<unsigned long long>(group));
     }
   }
   // q4b16: where in a block the 16 multipliers of the group of k lie, and the nibbles of k .. k + 8 (k % 8 = 0).
-  int64_t multipliers_of(int64_t k) const { return k / (4 * group) * (64 + 32 * group) + k / group % 4 * 16; }
-  int64_t nibbles_of(int64_t k) const { return k / (4 * group) * 64 + 64 + k * 8; }
+  int64_t multipliers_of(int64_t k) const {
+    const int64_t fours = k >> (group_log2 + 2);
+    return fours * 64 + (fours << (group_log2 + 5)) + (k >> group_log2 & 3) * 16;
+  }
+  int64_t nibbles_of(int64_t k) const { return (k >> (group_log2 + 2)) * 64 + 64 + k * 8; }
 };
 
 // y[rows, columns] = activation(x @ w^T + bias) + residual. A unit is what one thread computes whole: a block of
@@ -111,18 +116,19 @@ struct Epilogue {
     if (l.bias && paired) up_bias = load_columns(l.bias + l.columns + first, count);
   }
 
-  // `up` is read where the linear is paired.
-  template <bool kScaled>
-  void row(int64_t row, F32x16 y, F32x16 up) const {
+  // V: one row or several; `up` is read where the linear is paired.
+  template <bool kScaled, class V>
+  V activated(V y, V up) const {
     if (kScaled) y = y * scale;
     if (l.bias) y = y + bias;
-    if (l.activation == kSwiGLUActivation) {
-      if (kScaled) up = up * up_scale;
-      if (l.bias) up = up + up_bias;
-      y = silu16(y) * up;
-    } else if (l.activation == kSiluActivation) {
-      y = silu16(y);
-    }
+    if (l.activation == kSiluActivation) return silu16(y);
+    if (l.activation != kSwiGLUActivation) return y;
+    if (kScaled) up = up * up_scale;
+    if (l.bias) up = up + up_bias;
+    return silu16(y) * up;
+  }
+
+  void finish(int64_t row, F32x16 y) const {
     if (l.residual) {
       const uint8_t* from = l.residual + row * l.residual_stride;
       y = y + load_columns(reinterpret_cast<const float*>(from) + first, count);
@@ -132,11 +138,34 @@ struct Epilogue {
     else store_some(to, y, count);
   }
 
+  template <bool kScaled>
+  void row(int64_t index, F32x16 y, F32x16 up) const {
+    finish(index, activated<kScaled>(y, up));
+  }
+
   // From the integer sums of the unit's one or two blocks, 16 each.
-  void row_of_sums(int64_t index, float sx, const int32_t* sums) const {
-    const F32x16 y = to_float(load_i32(sums)) * sx;
-    if (l.blocks_per_unit == 1) return row<true>(index, y, F32x16{});
-    row<true>(index, y, to_float(load_i32(sums + 16)) * sx);
+  void row_of_sums(int64_t index, const int32_t* sums) const {
+    const int up = l.blocks_per_unit == 2 ? 16 : 0;
+    row<true>(index, scaled(index, sums), scaled(index, sums + up));
+  }
+  F32x16 scaled(int64_t index, const int32_t* sums) const { return to_float(load_i32(sums)) * l.x_scale(index); }
+
+  // Rows from `index` on, their sums `stride` apart; four at a time where registers are many.
+  void rows_of_sums(int64_t index, int64_t rows, const int32_t* sums, int64_t stride) const {
+    int64_t r = 0;
+#if HEARTH_WIDTH == 16
+    const int64_t up = l.blocks_per_unit == 2 ? 16 : 0;
+    for (; r + 4 <= rows; r += 4) {
+      const auto four = [&](const int32_t* of) {
+        const auto one = [&](int64_t i) { return scaled(index + r + i, of + (r + i) * stride); };
+        return Pair<Pair<F32x16>>{{one(0), one(1)}, {one(2), one(3)}};
+      };
+      const auto y = activated<true>(four(sums), four(sums + up));
+      finish(index + r, y.low.low), finish(index + r + 1, y.low.high);
+      finish(index + r + 2, y.high.low), finish(index + r + 3, y.high.high);
+    }
+#endif
+    for (; r < rows; ++r) row_of_sums(index + r, sums + r * stride);
   }
 };
 
