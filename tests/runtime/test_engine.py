@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import re
 import subprocess
@@ -146,6 +147,19 @@ def test_native_code_allocates_only_where_it_is_counted() -> None:
     found = {path.name for path in sources if asking.search(path.read_text())}
     found -= {"bind.cc"}  # quantise/bind.cc works at compile time
     assert found == {"pages.cc", "count.cc"}
+
+
+def test_the_callers_cores_are_restored() -> None:
+    """Where a thread is kept on a core while it computes, it is free again afterwards."""
+    cores = os.sched_getaffinity(0)
+    for allowed in (cores, {min(cores)}):
+        os.sched_setaffinity(0, allowed)
+        try:
+            talk = Talk(ready(len(allowed)))
+            np.testing.assert_array_equal(talk.feed(TOKENS[:4], 4), expected(TOKENS[:4]))
+            assert os.sched_getaffinity(0) == allowed
+        finally:
+            os.sched_setaffinity(0, cores)
 
 
 def test_the_gil_is_released() -> None:

@@ -8,14 +8,16 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <new>
 #include <system_error>
 
 namespace hearth {
 namespace {
 
-constexpr int kMostSpins = 2000, kFewestSpins = 60;  // pause instructions, about 15 ns each
-constexpr int64_t kWorthSpinning_ns = 30'000;
+// Pause instructions, about 15 ns each: up to 1 ms where the others are computing, 30 us for the next run.
+constexpr int kInsideSpins = 60'000, kBetweenSpins = 2'000, kFewestSpins = 60;
+constexpr int64_t kSpin_ns = 15;
 
 void relax() {
 #if defined(__x86_64__)
@@ -36,17 +38,42 @@ int64_t now_ns() {
   return t.tv_sec * int64_t{1'000'000'000} + t.tv_nsec;
 }
 
-int usable_cores() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+// The cores this thread may use, each as a set of its own.
+std::vector<cpu_set_t> usable_cores() {
+  std::vector<cpu_set_t> cores;
+  cpu_set_t all;
+  if (sched_getaffinity(0, sizeof all, &all) != 0) return cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core) {
+    if (!CPU_ISSET(core, &all)) continue;
+    cpu_set_t& one = cores.emplace_back();
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+  }
+  return cores;
 }
+
+// Keeps the calling thread on a core for a while. Where that is not allowed, nothing happens.
+class Stay {
+ public:
+  explicit Stay(const cpu_set_t* core) {
+    moved_ = core && sched_getaffinity(0, sizeof before_, &before_) == 0 &&
+             sched_setaffinity(0, sizeof *core, core) == 0;
+  }
+  ~Stay() {
+    if (moved_) sched_setaffinity(0, sizeof before_, &before_);
+  }
+
+ private:
+  cpu_set_t before_;
+  bool moved_;
+};
 
 }  // namespace
 
 // A sleep that a full spin would have spared asks for more spinning, a longer one for much less.
 void Patience::after_sleep(int64_t waited_ns) {
-  spins = waited_ns < kWorthSpinning_ns ? spins * 2 : spins / 4;
-  spins = spins > most ? most : spins < kFewestSpins && most ? kFewestSpins : spins;
+  const int wanted = waited_ns < most * kSpin_ns ? spins * 2 : spins / 4;
+  spins = std::clamp(wanted, std::min(kFewestSpins, most), most);
 }
 
 void Signal::wait_while(uint32_t old, Patience& patience) {
@@ -71,10 +98,13 @@ Pool::Pool(int threads) : threads_(threads) { start(); }
 
 void Pool::start() {
   owner_ = getpid();
-  const int spins = threads_ <= usable_cores() ? kMostSpins : 0;  // too few cores: whoever spins is in the way
+  cores_ = usable_cores();
+  const bool spin = threads_ <= int(cores_.size());  // too few cores: whoever spins is in the way
+  const int inside = spin ? kInsideSpins : 0, between = spin ? kBetweenSpins : 0;
+  if (int(cores_.size()) != threads_ || threads_ == 1) cores_.clear();
   workers_.clear();
   seats_.clear();
-  for (int thread = 0; thread < threads_; ++thread) seats_.push_back({this, thread, {spins, spins}, {spins, spins}});
+  for (int thread = 0; thread < threads_; ++thread) seats_.push_back({this, thread, {inside, inside}, {between, between}});
   workers_.reserve(threads_);
   sigset_t all, before;
   sigfillset(&all);
@@ -116,6 +146,7 @@ bool Pool::revive() {
 }
 
 void Pool::run(Work work, void* context) {
+  const Stay stay(cores_.empty() ? nullptr : &cores_[0]);
   work_ = work;
   context_ = context;
   if (threads_ > 1) start_.advance();
@@ -124,6 +155,7 @@ void Pool::run(Work work, void* context) {
 }
 
 void Pool::serve(int thread) {
+  if (!cores_.empty()) sched_setaffinity(0, sizeof cores_[thread], &cores_[thread]);
   for (uint32_t seen = 0;; ++seen) {
     start_.wait_while(seen, seats_[thread].between);
     if (stopping_) return;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sched.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -10,9 +11,10 @@
 
 namespace hearth {
 
-// How long a thread spins before it sleeps. The machine is shared: where spinning does not pay, it stops.
+// How often a thread looks, pausing in between, before it sleeps. The machine is shared: where spinning does not
+// pay, it stops.
 struct Patience {
-  int spins = 0, most = 0;
+  int spins, most;
   void after_sleep(int64_t waited_ns);
 };
 
@@ -27,6 +29,8 @@ class Signal {
   std::atomic<uint32_t> value_{0}, sleepers_{0};
 };
 
+// One thread per core stays there while it computes: a barrier's sleeps and wakes would otherwise let the scheduler
+// gather the threads on the core that has the least else to do.
 class Pool {
  public:
   using Work = void (*)(void* context, int thread);
@@ -59,6 +63,7 @@ class Pool {
   pid_t owner_ = 0;
   std::vector<pthread_t> workers_;
   std::vector<Seat> seats_;
+  std::vector<cpu_set_t> cores_;  // of each thread, where there are as many threads as cores; else empty
   Work work_ = nullptr;
   void* context_ = nullptr;
   bool stopping_ = false;
