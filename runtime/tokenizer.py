@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hearth.schemas.errors import ArchiveError, InputError
 
 if TYPE_CHECKING:
+    from tokenizers import AddedToken
     from tokenizers import Tokenizer as Backend
 
 # The named special tokens a chat template may use.
@@ -128,19 +129,17 @@ def _add_tokens(backend: Backend, config: Mapping[str, Any], special: Mapping[st
 
     No vocabulary grows by this: a text without an id is left alone.
     """
-    from tokenizers import AddedToken
-
     listed = config.get("added_tokens_decoder")
     described = list(listed.values()) if isinstance(listed, dict) else []
     tokens = [
-        AddedToken(**{flag: token[flag] for flag in ADDED_FLAGS if flag in token})
+        _added_token({flag: token[flag] for flag in ADDED_FLAGS if flag in token})
         for token in described
         if isinstance(token, dict) and "content" in token
     ]
     present = {token.content: repr(token) for token in backend.get_added_tokens_decoder().values()}
     named = {token.content for token in tokens} | set(present)
     tokens += [
-        AddedToken(text, special=True)
+        _added_token({"content": text, "special": True})
         for text in dict.fromkeys(special.values())
         if text not in named
     ]
@@ -149,3 +148,17 @@ def _add_tokens(backend: Backend, config: Mapping[str, Any], special: Mapping[st
         if new and backend.token_to_id(token.content) is not None:
             add = backend.add_special_tokens if token.special else backend.add_tokens
             add([token])
+
+
+def _added_token(fields: Mapping[str, Any]) -> AddedToken:
+    from tokenizers import AddedToken
+
+    try:
+        return AddedToken(**fields)
+    except (TypeError, UnicodeEncodeError):
+        raise ArchiveError(
+            "archive.tokenizer",
+            f"tokenizer_config.json describes a token as {dict(fields)!a:.100}",
+            expected="a text as content, true or false for the rest",
+            remedy="compile the model again from a checkpoint with a valid tokenizer_config.json",
+        ) from None

@@ -36,11 +36,14 @@ def _check_template(assets: Assets, directory: Path) -> None:
     if assets.chat_template is None:
         return
     try:
+        assets.chat_template.encode()
         ChatTemplate(assets.chat_template, {})
-    except HearthError as error:
+    except (HearthError, UnicodeEncodeError) as error:
         raise CheckpointError(
             "checkpoint.chat_template",
-            error.found,
+            error.found
+            if isinstance(error, HearthError)
+            else "the chat template is no Unicode text",
             where=str(directory),
             remedy="correct or remove chat_template.jinja, or chat_template in tokenizer_config.json",
         ) from None

@@ -75,8 +75,9 @@ def _tokenizer(directory: Path, vocab: int) -> tuple[bytes | None, tuple[str, ..
 
 def _last_id(values: Mapping[str, Any]) -> int:
     """The largest token id of a tokenizer.json."""
-    vocabulary, added = values["model"].get("vocab"), values.get("added_tokens") or ()
-    ids = [item.get("id") for item in added if isinstance(item, dict)]
+    vocabulary, added = values["model"].get("vocab"), values.get("added_tokens")
+    listed = added if isinstance(added, list) else []
+    ids = [item.get("id") for item in listed if isinstance(item, dict)]
     match vocabulary:
         case dict():
             ids += vocabulary.values()

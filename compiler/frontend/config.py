@@ -9,6 +9,7 @@ from typing import Any
 from hearth.compiler.frontend.config_keys import check_unread
 from hearth.compiler.frontend.families import Family, Part, find_family
 from hearth.compiler.frontend.fields import Fields, shorten
+from hearth.compiler.frontend.rope import are_usable
 from hearth.compiler.frontend.rope_config import RopeConfig, context_limit, read_rope
 from hearth.schemas.errors import CheckpointError, UsageError
 
@@ -49,6 +50,8 @@ def parse_config(
     layers = fields.integer("num_hidden_layers")
     heads, kv_heads, head_dim = _heads(fields, family)
     rope = read_rope(fields)
+    if not are_usable(rope, head_dim):
+        raise fields.invalid("rope_theta", "RoPE frequencies that f32 can turn angles by")
     longest = fields.integer("max_position_embeddings")
     config = ModelConfig(
         family=family.model_type,

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from hearth.compiler.frontend.rope_config import RopeConfig, RopeKind
 
 F32 = NDArray[np.float32]
+FASTEST = 1e30  # times the longest context still is an f32
+MAX_HEAD_DIM = 1 << 16
 BLOCK = 256  # positions per step: Python floats never pile up
 
 
@@ -27,6 +29,15 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> F32:
     powers = np.array([math.pow(rope.theta, float(x)) for x in exponents], np.float32)
     plain = np.asarray(np.float32(1) / powers, np.float32)
     return _SCALINGS[rope.kind](rope, plain)
+
+
+def are_usable(rope: RopeConfig, head_dim: int) -> bool:
+    """Whether every frequency is above 0, and its angle at every position finite."""
+    if head_dim > MAX_HEAD_DIM:
+        return True  # the tensors' shapes will tell
+    with np.errstate(all="ignore"):
+        frequencies = inverse_frequencies(rope, head_dim)
+    return bool(np.all((frequencies > 0) & (frequencies < FASTEST)))
 
 
 def _default(rope: RopeConfig, plain: F32) -> F32:

@@ -396,6 +396,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "fractional size": ({**LLAMA, "hidden_size": 24.0}, "config.value_invalid", "hidden_size"),
     "size true": ({**LLAMA, "hidden_size": True}, "config.value_invalid", "hidden_size"),
     "size as text": ({**LLAMA, "vocab_size": "53"}, "config.value_invalid", "vocab_size"),
+    "theta tiny": ({**LLAMA, "rope_theta": 1e-300}, "config.value_invalid", "rope_theta"),
+    "theta huge": ({**LLAMA, "rope_theta": 1e300}, "config.value_invalid", "rope_theta"),
     "eps zero": ({**LLAMA, "rms_norm_eps": 0}, "config.value_invalid", "rms_norm_eps"),
     "eps NaN": ({**LLAMA, "rms_norm_eps": float("nan")}, "config.value_invalid", "rms_norm_eps"),
     "tied as text": (
