@@ -62,6 +62,8 @@ struct Inner {
     for (int i = 0; i < 4; ++i) {
       __m512i bytes = load(w + i * 64);
       asm("" : "+v"(bytes));  // one load, not one for each half
+      // With so much to do per line, the core no longer runs far enough ahead for the hardware to follow.
+      if (kRows > 4) __builtin_prefetch(w + i * 64 + 4096);
       const __m512i low_w = _mm512_and_si512(bytes, low_mask), high_w = _mm512_and_si512(bytes, high_mask);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {

@@ -43,6 +43,7 @@ CASES = (
     Case("extreme_row", 1, 48, 256, extreme=True),
     Case("extreme_few", 6, 48, 256, extreme=True),
     Case("extreme_many", 40, 48, 1024, extreme=True),
+    Case("extreme_largest_k", 9, 16, 131072, extreme=True),
     Case("extreme_group128", 3, 16, 512, group=128, extreme=True),
 )
 QUANTISED = (Layout.Q8B16, Layout.Q4B16)
