@@ -4,10 +4,11 @@
 //   many rows  panels of kPanelBlocks blocks x kPanelK values, expanded to effective int8 weights in scratch, times
 //              all rows; sums stay in scratch between the panels of K, so nothing but integers is added
 //
-// Inner has: kFewRows, kTileRows, kPanelBlocks, kPanelK, kWeightOffset (what the panel's bytes are above w);
+// Inner has: kFewRows, kTileRows, kPanelBlocks, kPanelK, kPanelLines (of 64 bytes a block has in a panel),
+//   kWeightOffset (what the panel's bytes are above w);
 //   dots of 1 .. kFewRows rows (l, block, starts, sums)    sums of one block for all rows, rows 32 sums apart
-//   expand_q4, expand_q8 (l, block, k, count, out)          K values k .. k + count into out[count / 4][stride]
-//   tile<kRows, kBlocks> (Tile)                             sums += panel x rows
+//   expand (l, block, k, count, out, stride)               K values k .. k + count into lines `stride` bytes apart
+//   tile_of(rows, blocks)                                  the function that does sums += panel x rows
 #pragma once
 
 #include "linear/parts.h"
@@ -15,11 +16,12 @@
 namespace hearth::HEARTH_ISA {
 
 struct Tile {
-  const uint8_t* panel;  // [quads][kBlocks][16][4]
+  const uint8_t* panel;  // lines of 64 bytes, [line][kBlocks]: what expand made, by default [quads][kBlocks][16][4]
   const int8_t* x;       // codes, rows x_stride bytes apart
   int64_t x_stride;
   int32_t* sums;  // [rows][kBlocks * 16]
   int64_t quads;
+  const int32_t* x_sums;  // of each 32 codes, rows x_stride bytes apart
 };
 
 template <class Inner>
@@ -27,7 +29,7 @@ struct Integer {
   using Dot = void (*)(const Linear&, int64_t block, const int32_t* starts, int32_t* sums);
   using Expand = void (*)(const Linear&, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride);
   using TileFn = void (*)(const Tile&);
-  static constexpr int64_t kRowsAtOnce = 192, kPanelNbytes = Inner::kPanelK * Inner::kPanelBlocks * 16;
+  static constexpr int64_t kRowsAtOnce = 192, kPanelNbytes = Inner::kPanelLines * Inner::kPanelBlocks * 64;
 
   static size_t scratch(int64_t max_rows) {
     const int64_t rows = smaller(max_rows, kRowsAtOnce), sums_nbytes = rows * Inner::kPanelBlocks * 64;
@@ -92,7 +94,7 @@ struct Integer {
     for (int64_t k = 0; k < l.packing.kp; k += Inner::kPanelK) {
       const int64_t count = smaller(Inner::kPanelK, l.packing.kp - k);
       for (int64_t b = 0; b < blocks; ++b) expand(l, first + b, k, count, p.weights + b * 64, blocks * 64);
-      const Tile tile{p.weights, l.codes(p.row) + k, l.x_stride, p.sums, count / 4};
+      const Tile tile{p.weights, l.codes(p.row) + k, l.x_stride, p.sums, count / 4, l.sums(p.row) + k / 32};
       tiles(tile, p.rows, blocks, next_bytes(l, first, blocks, k));
     }
   }
@@ -124,6 +126,7 @@ struct Integer {
     for (int64_t i = 0; i < count; ++i) {
       const Range part = share(rows, i, count);
       t.x = all.x + part.begin * all.x_stride;
+      t.x_sums = all.x_sums + part.begin * all.x_stride / 4;
       t.sums = all.sums + part.begin * blocks * 16;
       const Range lines = share(next.lines, i, count);
       for (int64_t b = 0; b < blocks; ++b)

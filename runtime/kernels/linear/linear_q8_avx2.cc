@@ -21,14 +21,15 @@ __m256i multipliers16(const uint8_t* m) {
 }
 void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 
-struct Inner {
-  static constexpr int kFewRows = 4, kTileRows = 4, kPanelBlocks = 2;
-  static constexpr int64_t kPanelK = 512;
+// int4: panels of nibbles and multipliers, so that the products of a group are added in 16 bits.
+struct Nibbles {
+  static constexpr int kFewRows = 4, kTileRows = 3, kPanelBlocks = 2;
+  static constexpr int64_t kPanelK = 512, kPanelLines = kPanelK / 32 * 9;
   static constexpr int32_t kWeightOffset = 0;
 
   // Steps of 32 values; |sum of code * a - ...| fits 16 bits: 8 * 127 * 32 at the end, wrapping on the way.
   template <int kRows>
-  static void dot_q4(const Linear& l, int64_t block, const int32_t*, int32_t* sums) {
+  static void dot(const Linear& l, int64_t block, const int32_t*, int32_t* sums) {
     const uint8_t* w = l.block(block);
     const int8_t* a = l.codes(0);
     const int32_t* a_sums = l.sums(0);
@@ -72,13 +73,86 @@ struct Inner {
     }
   }
 
+  // Per 32 values: a line of multipliers (twice each, 16 bits), then 8 lines of nibbles.
+  static void expand(const Linear& l, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride) {
+    const __m256i nibble = _mm256_set1_epi8(0x0f);
+    for (const int64_t end = k + count; k < end; k += 32, out += 9 * stride) {
+      const uint8_t* w = l.block(block) + l.packing.nibbles_of(k);
+      for (int half = 0; half < 2; ++half) {
+        uint8_t* to = out + half * 32;
+        store(to, multipliers16(l.block(block) + l.packing.multipliers_of(k) + half * 8));
+        for (int i = 0; i < 4; ++i) {
+          const __m256i bytes = load(w + i * 64 + half * 32);
+          store(to += stride, _mm256_and_si256(bytes, nibble));
+          store(to += stride, _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble));
+        }
+      }
+    }
+  }
+
+  template <int kRows, int kBlocks>
+  static void tile(const Tile& t) {
+    for (int block = 0; block < kBlocks; ++block) {
+      int32_t* sums = t.sums + block * 16;
+      const uint8_t* w = t.panel + block * 64;
+      const int8_t* x = t.x;
+      const int32_t* x_sums = t.x_sums;
+      __m256i acc[kRows][2];
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) acc[r][h] = load(sums + r * kBlocks * 16 + h * 8);
+      for (int64_t q = 0; q < t.quads; q += 8, x += 32, ++x_sums) {
+        __m256i dot[kRows][2];
+        const __m256i low_m = load(w), high_m = load(w + 32);
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r)
+          dot[r][0] = dot[r][1] = _mm256_set1_epi32((-8 * x_sums[r * t.x_stride / 4]) & 0xffff);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) {
+          const __m256i low = load(w += kBlocks * 64), high = load(w + 32);
+#pragma GCC unroll 4
+          for (int r = 0; r < kRows; ++r) {
+            const __m256i codes = four_codes(x + r * t.x_stride + i * 4);
+            dot[r][0] = _mm256_add_epi16(dot[r][0], _mm256_maddubs_epi16(low, codes));
+            dot[r][1] = _mm256_add_epi16(dot[r][1], _mm256_maddubs_epi16(high, codes));
+            asm("" : "+x"(dot[r][0]), "+x"(dot[r][1]));  // no tree of sums, which would spill the products
+          }
+        }
+        w += kBlocks * 64;
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+          acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(dot[r][0], low_m));
+          acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(dot[r][1], high_m));
+        }
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) store(sums + r * kBlocks * 16 + h * 8, acc[r][h]);
+    }
+  }
+
+  static Integer<Nibbles>::TileFn tile_of(int64_t rows, int64_t blocks) {
+#define ROW(r) {tile<r, 1>, tile<r, 2>}
+    static constexpr Integer<Nibbles>::TileFn kTiles[kTileRows][kPanelBlocks] = {ROW(1), ROW(2), ROW(3)};
+#undef ROW
+    return kTiles[rows - 1][blocks - 1];
+  }
+};
+
+struct Bytes {
+  static constexpr int kFewRows = 4, kTileRows = 4, kPanelBlocks = 2;
+  static constexpr int64_t kPanelK = 512, kPanelLines = kPanelK / 4;
+  static constexpr int32_t kWeightOffset = 0;
+
   static __m256i multiply_add(__m256i sum, __m256i w, __m256i size, __m256i codes) {
     const __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(codes, w));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
 
   template <int kRows>
-  static void dot_q8(const Linear& l, int64_t block, const int32_t*, int32_t* sums) {
+  static void dot(const Linear& l, int64_t block, const int32_t*, int32_t* sums) {
     const uint8_t* w = l.block(block);
     const int8_t* a = l.codes(0);
     __m256i total[2][kRows] = {};
@@ -94,31 +168,7 @@ struct Inner {
       for (int half = 0; half < 2; ++half) store(sums + r * 32 + half * 8, total[half][r]);
   }
 
-  // code * m as (code + 8) * m - 8 m, bytes modulo 256: even and odd bytes by 16-bit products.
-  static void expand_q4(const Linear& l, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride) {
-    const __m256i even = _mm256_set1_epi16(0x000f), odd = _mm256_set1_epi16(0x0f00), byte = _mm256_set1_epi16(0xff);
-    for (const int64_t end = k + count; k < end; k += 32, out += 8 * stride) {
-      const uint8_t* w = l.block(block) + l.packing.nibbles_of(k);
-      for (int half = 0; half < 2; ++half) {
-        const __m256i m = multipliers16(l.block(block) + l.packing.multipliers_of(k) + half * 8);
-        const __m256i eight_m = _mm256_and_si256(_mm256_slli_epi16(m, 3), byte);
-        const __m256i offset = _mm256_or_si256(eight_m, _mm256_slli_epi16(eight_m, 8));
-        const auto effective = [&](__m256i nibbles) {
-          const __m256i low = _mm256_and_si256(_mm256_mullo_epi16(_mm256_and_si256(nibbles, even), m), byte);
-          const __m256i high = _mm256_mullo_epi16(_mm256_and_si256(nibbles, odd), m);
-          return _mm256_sub_epi8(_mm256_or_si256(low, high), offset);
-        };
-        for (int i = 0; i < 4; ++i) {
-          const __m256i nibbles = load(w + i * 64 + half * 32);
-          uint8_t* to = out + 2 * i * stride + half * 32;
-          store(to, effective(nibbles));
-          store(to + stride, effective(_mm256_srli_epi16(nibbles, 4)));
-        }
-      }
-    }
-  }
-
-  static void expand_q8(const Linear& l, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride) {
+  static void expand(const Linear& l, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride) {
     const uint8_t* w = l.block(block) + k * 16;
     for (int64_t i = 0; i < count / 4; ++i) __builtin_memcpy(out + i * stride, w + i * 64, 64);
   }
@@ -150,27 +200,27 @@ struct Inner {
     }
   }
 
-  static Integer<Inner>::TileFn tile_of(int64_t rows, int64_t blocks) {
+  static Integer<Bytes>::TileFn tile_of(int64_t rows, int64_t blocks) {
 #define ROW(r) {tile<r, 1>, tile<r, 2>}
-    static constexpr Integer<Inner>::TileFn kTiles[kTileRows][kPanelBlocks] = {ROW(1), ROW(2), ROW(3), ROW(4)};
+    static constexpr Integer<Bytes>::TileFn kTiles[kTileRows][kPanelBlocks] = {ROW(1), ROW(2), ROW(3), ROW(4)};
 #undef ROW
     return kTiles[rows - 1][blocks - 1];
   }
 };
 
-using Kernel = Integer<Inner>;
-#define DOTS(dot) {dot<1>, dot<2>, dot<3>, dot<4>}
-constexpr Kernel::Dot kDotsQ4[] = DOTS(Inner::dot_q4), kDotsQ8[] = DOTS(Inner::dot_q8);
-#undef DOTS
+template <class Inner>
+void run(const Command& command, const Call& call) {
+  static constexpr typename Integer<Inner>::Dot kDots[] = {
+      Inner::template dot<1>, Inner::template dot<2>, Inner::template dot<3>, Inner::template dot<4>};
+  Integer<Inner>::run(command, call, kDots, Inner::expand);
+}
 
 }  // namespace
 
-void linear_q8_q4b16(const Command& command, const Call& call) {
-  Kernel::run(command, call, kDotsQ4, Inner::expand_q4);
+void linear_q8_q4b16(const Command& command, const Call& call) { run<Nibbles>(command, call); }
+void linear_q8_q8b16(const Command& command, const Call& call) { run<Bytes>(command, call); }
+size_t linear_q8_scratch(const Command& command, int64_t max_rows) {
+  return command.ints[2] == kQ4B16 ? Integer<Nibbles>::scratch(max_rows) : Integer<Bytes>::scratch(max_rows);
 }
-void linear_q8_q8b16(const Command& command, const Call& call) {
-  Kernel::run(command, call, kDotsQ8, Inner::expand_q8);
-}
-size_t linear_q8_scratch(const Command&, int64_t max_rows) { return Kernel::scratch(max_rows); }
 
 }  // namespace hearth::HEARTH_ISA
