@@ -1,5 +1,5 @@
 // Embedding: row tokens[t] of a packed table as f32; lanes of one channel lie a block's width apart.
-#include "linear/half.h"
+#include "embed/half.h"
 #include "linear/parts.h"
 
 namespace hearth::HEARTH_ISA {

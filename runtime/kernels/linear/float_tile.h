@@ -3,6 +3,7 @@
 // fma rounds once whether it is an instruction or libm's fmaf, so every ISA gives the same bits.
 #pragma once
 
+#include "half16.h"
 #include "linear/parts.h"
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -14,6 +15,7 @@ namespace hearth::HEARTH_ISA {
 struct Lanes {  // 16 channels
   __m512 v;
   static Lanes load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static Lanes load(const uint16_t* p) { return {(__m512)load_half16(p)}; }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void fma(float x, const Lanes& w) { v = _mm512_fmadd_ps(_mm512_set1_ps(x), w.v, v); }
 };
@@ -22,6 +24,10 @@ constexpr int kTileRows = 6, kTileBlocks = 4;
 struct Lanes {
   __m256 low, high;
   static Lanes load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static Lanes load(const uint16_t* p) {
+    const F32x16 v = load_half16(p);
+    return {(__m256)v.low, (__m256)v.high};
+  }
   void store(float* p) const {
     _mm256_storeu_ps(p, low);
     _mm256_storeu_ps(p + 8, high);
@@ -41,6 +47,11 @@ struct Lanes {
     for (int i = 0; i < 16; ++i) lanes.v[i] = p[i];
     return lanes;
   }
+  static Lanes load(const uint16_t* p) {
+    Lanes lanes;
+    store16(lanes.v, load_half16(p));
+    return lanes;
+  }
   void store(float* p) const {
     for (int i = 0; i < 16; ++i) p[i] = v[i];
   }
@@ -52,18 +63,18 @@ constexpr int kTileRows = 1, kTileBlocks = 1;
 #endif
 
 // sums[r][b] += x[r][k] * w[b][k] for k in 0 .. count. Rows of x lie x_stride bytes apart, rows of sums
-// `sums_stride` floats, blocks of w `w_stride` floats (f32[count][16] each).
+// `sums_stride` floats, blocks of w `w_stride` bytes (W[count][16] each).
 struct TileArgs {
   const uint8_t* x;
   int64_t x_stride;
-  const float* w;
+  const uint8_t* w;
   int64_t w_stride;
   float* sums;
   int64_t sums_stride;
   int64_t count;
 };
 
-template <int kRows, int kBlocks>
+template <class W, int kRows, int kBlocks>
 static void float_tile(const TileArgs& t) {
   Lanes acc[kRows][kBlocks];
 #pragma GCC unroll 8
@@ -73,7 +84,7 @@ static void float_tile(const TileArgs& t) {
   for (int64_t k = 0; k < t.count; ++k) {
     Lanes w[kBlocks];
 #pragma GCC unroll 8
-    for (int b = 0; b < kBlocks; ++b) w[b] = Lanes::load(t.w + b * t.w_stride + k * 16);
+    for (int b = 0; b < kBlocks; ++b) w[b] = Lanes::load(reinterpret_cast<const W*>(t.w + b * t.w_stride) + k * 16);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const float x = *reinterpret_cast<const float*>(t.x + r * t.x_stride + k * 4);

@@ -1,7 +1,6 @@
 // Linears over f32 activations: each panel of weights is read as f32 (float weights as they are, codes as exact
 // integers) and multiplied by fma over k in order.
 #include "linear/float_tile.h"
-#include "linear/half.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -13,18 +12,8 @@ constexpr int64_t kPanelFloats = kPanelBlocks * kPanelK * 16, kSumsFloats = kRow
 using Read = void (*)(const Linear&, const uint8_t* block, int64_t k, int64_t count, float* out);
 
 void read_f16(const Linear&, const uint8_t* block, int64_t k, int64_t count, float* out) {
-  const uint8_t* from = block + k * 32;
-  for (int64_t i = 0; i < count; ++i) {
-#if defined(__AVX512F__)
-    _mm512_storeu_ps(out + i * 16, _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256((const __m256i*)(from + i * 32))));
-#elif defined(__AVX2__)
-    _mm256_storeu_ps(out + i * 16, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(from + i * 32))));
-    _mm256_storeu_ps(out + i * 16 + 8, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(from + i * 32 + 16))));
-#else
-    const uint16_t* half = reinterpret_cast<const uint16_t*>(from) + i * 16;
-    for (int n = 0; n < 16; ++n) out[i * 16 + n] = half_to_float(half[n]);
-#endif
-  }
+  const uint16_t* from = reinterpret_cast<const uint16_t*>(block) + k * 16;
+  for (int64_t i = 0; i < count * 16; i += 16) store16(out + i, load_half16(from + i));
 }
 
 // `quads` holds 4 consecutive k of each channel as signed bytes.
@@ -52,17 +41,17 @@ void read_q4(const Linear& l, const uint8_t* block, int64_t k, int64_t count, fl
   }
 }
 
-template <int kBlocks>
+template <class W, int kBlocks>
 void tiles(TileArgs t, int64_t rows) {
   for (; rows > 0; rows -= kTileRows) {
     switch (rows < kTileRows ? rows : kTileRows) {
-      case 1: float_tile<1, kBlocks>(t); break;
+      case 1: float_tile<W, 1, kBlocks>(t); break;
 #if defined(__AVX2__)
-      case 2: float_tile<2, kBlocks>(t); break;
-      case 3: float_tile<3, kBlocks>(t); break;
-      case 4: float_tile<4, kBlocks>(t); break;
-      case 5: float_tile<5, kBlocks>(t); break;
-      case 6: float_tile<6, kBlocks>(t); break;
+      case 2: float_tile<W, 2, kBlocks>(t); break;
+      case 3: float_tile<W, 3, kBlocks>(t); break;
+      case 4: float_tile<W, 4, kBlocks>(t); break;
+      case 5: float_tile<W, 5, kBlocks>(t); break;
+      case 6: float_tile<W, 6, kBlocks>(t); break;
 #endif
     }
     t.x += kTileRows * t.x_stride;
@@ -70,14 +59,15 @@ void tiles(TileArgs t, int64_t rows) {
   }
 }
 
+template <class W>
 void tiles(TileArgs t, int64_t rows, int64_t blocks) {
   for (; blocks > 0; blocks -= kTileBlocks) {
     switch (blocks < kTileBlocks ? blocks : kTileBlocks) {
-      case 1: tiles<1>(t, rows); break;
+      case 1: tiles<W, 1>(t, rows); break;
 #if defined(__AVX512F__)
-      case 2: tiles<2>(t, rows); break;
-      case 3: tiles<3>(t, rows); break;
-      case 4: tiles<4>(t, rows); break;
+      case 2: tiles<W, 2>(t, rows); break;
+      case 3: tiles<W, 3>(t, rows); break;
+      case 4: tiles<W, 4>(t, rows); break;
 #endif
     }
     t.w += kTileBlocks * t.w_stride;
@@ -85,43 +75,55 @@ void tiles(TileArgs t, int64_t rows, int64_t blocks) {
   }
 }
 
+// How a layout is multiplied: as it is where a call has few enough rows, else read into a panel of f32 first.
+struct Form {
+  void (*direct)(TileArgs, int64_t rows, int64_t blocks);
+  int64_t direct_rows;
+  Read read;
+};
+constexpr int64_t kAnyRows = int64_t{1} << 62;
+constexpr Form kF32{tiles<float>, kAnyRows, nullptr}, kF16{tiles<uint16_t>, kTileRows, read_f16};
+constexpr Form kQ8{nullptr, 0, read_q8}, kQ4{nullptr, 0, read_q4};
+
 // sums f32[rows][kPanelBlocks * 16] of blocks block .. block + count.
-void panel(const Linear& l, Read read, int64_t block, int64_t count, int64_t row, int64_t rows, float* weights,
-           float* sums) {
+void multiply(const Linear& l, const Form& form, bool direct, int64_t block, int64_t count, int64_t row,
+              int64_t rows, float* weights, float* sums) {
   TileArgs t{};
   t.x_stride = l.x_stride, t.sums = sums, t.sums_stride = kPanelBlocks * 16;
   for (int64_t i = 0; i < rows * t.sums_stride; ++i) sums[i] = 0.0f;
-  const int64_t step = read ? kPanelK : l.k;
-  for (int64_t k = 0; k < l.k; k += step) {
-    t.count = smaller(step, l.k - k);
+  if (direct) {
+    t.x = l.x + row * l.x_stride, t.count = l.k;
+    t.w = l.block(block), t.w_stride = l.packing.stride;
+    return form.direct(t, rows, count);
+  }
+  t.w = reinterpret_cast<const uint8_t*>(weights), t.w_stride = kPanelK * 64;
+  for (int64_t k = 0; k < l.k; k += kPanelK) {
+    t.count = smaller(kPanelK, l.k - k);
     t.x = l.x + row * l.x_stride + k * 4;
-    if (read) {
-      t.w = weights, t.w_stride = kPanelK * 16;
-      for (int64_t b = 0; b < count; ++b) read(l, l.block(block + b), k, t.count, weights + b * t.w_stride);
-    } else {
-      t.w = reinterpret_cast<const float*>(l.block(block)), t.w_stride = l.packing.stride / 4;
-    }
-    tiles(t, rows, count);
+    for (int64_t b = 0; b < count; ++b) form.read(l, l.block(block + b), k, t.count, weights + b * kPanelK * 16);
+    tiles<float>(t, rows, count);
   }
 }
 
 template <bool kScaled>
-void run(const Command& command, const Call& call, Read read) {
+void run(const Command& command, const Call& call, const Form& form) {
   const Linear l(command);
   float* weights = reinterpret_cast<float*>(call.scratch);
   float* sums = weights + kPanelFloats;
-  const int64_t panel_units = kPanelBlocks / l.blocks_per_unit;
+  const bool direct = call.rows <= form.direct_rows;
+  const int64_t panel_blocks = direct && call.rows == 1 ? 2 : kPanelBlocks;  // one row: few streams of memory
+  const int64_t panel_units = panel_blocks / l.blocks_per_unit;
   const Range units = share(l.units, call.thread, call.threads);
   for (int64_t unit = units.begin; unit < units.end; unit += panel_units) {
-    const int64_t count = smaller(panel_units, units.end - unit);
+    const int64_t count = smaller(panel_units, units.end - unit), unit_sums = l.blocks_per_unit * 16;
     for (int64_t row = 0; row < call.rows; row += kRowsAtOnce) {
       const int64_t rows = smaller(kRowsAtOnce, call.rows - row);
-      panel(l, read, unit * l.blocks_per_unit, count * l.blocks_per_unit, row, rows, weights, sums);
+      multiply(l, form, direct, unit * l.blocks_per_unit, count * l.blocks_per_unit, row, rows, weights, sums);
       for (int64_t u = 0; u < count; ++u) {
         const Epilogue epilogue(l, unit + u, kScaled);
-        const float* from = sums + u * l.blocks_per_unit * 16;
+        const float* from = sums + u * unit_sums;
         for (int64_t r = 0; r < rows; ++r, from += kPanelBlocks * 16)
-          epilogue.row<kScaled>(row + r, load16(from), load16(from + (l.blocks_per_unit - 1) * 16));
+          epilogue.row<kScaled>(row + r, load16(from), load16(from + unit_sums - 16));
       }
     }
   }
@@ -129,10 +131,10 @@ void run(const Command& command, const Call& call, Read read) {
 
 }  // namespace
 
-void linear_f32_f32b16(const Command& command, const Call& call) { run<false>(command, call, nullptr); }
-void linear_f32_f16b16(const Command& command, const Call& call) { run<false>(command, call, read_f16); }
-void linear_f32_q8b16(const Command& command, const Call& call) { run<true>(command, call, read_q8); }
-void linear_f32_q4b16(const Command& command, const Call& call) { run<true>(command, call, read_q4); }
+void linear_f32_f32b16(const Command& command, const Call& call) { run<false>(command, call, kF32); }
+void linear_f32_f16b16(const Command& command, const Call& call) { run<false>(command, call, kF16); }
+void linear_f32_q8b16(const Command& command, const Call& call) { run<true>(command, call, kQ8); }
+void linear_f32_q4b16(const Command& command, const Call& call) { run<true>(command, call, kQ4); }
 
 size_t linear_f32_scratch(const Command&, int64_t) { return (kPanelFloats + kSumsFloats) * sizeof(float); }
 
