@@ -24,7 +24,9 @@ def contracts() -> dict[str, int]:
 
 _OperandSpec = tuple[str, str, tuple[str, ...], bool]
 
-def contract_specs() -> dict[str, tuple[tuple[_OperandSpec, ...], tuple[str, ...], tuple[str, ...]]]:
+def contract_specs() -> dict[
+    str, tuple[tuple[_OperandSpec, ...], tuple[str, ...], tuple[str, ...]]
+]:
     """Of each contract its operands (name, role, kinds, optional), ints and floats, as compiled in."""
 
 def allocations() -> int:
