@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from support.data import checkpoint as real_checkpoint
 
-DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
 MODELS = Path(__file__).parent.parent / "models"
 
 
@@ -27,10 +26,7 @@ class Archives:
             return write_checkpoint(self.folder / "tiny")
         if name == "hearthside":
             return MODELS / name
-        source = DATA / "checkpoints" / name
-        if not source.is_dir():
-            pytest.skip(f"HEARTH_DATA has no checkpoints/{name}")
-        return source
+        return real_checkpoint(name)
 
     def __call__(self, name: str, **recipe: object) -> Path:
         """Recipe values by name; the target is one that every x86 CPU of the last ten years has."""

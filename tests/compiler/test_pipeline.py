@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.checkpoint import Shape, write_checkpoint
 from support.compiling import compiled_logits, evaluated_logits, wanted
+from support.data import checkpoint
 from support.programs import SWITCHABLE
 
 from hearth.compiler.lower.layouts import LAYOUTS
 from hearth.compiler.pipeline import compile_model
 from hearth.runtime.archive import open_archive
 
-DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent")) / "checkpoints"
 SCHEMES = {
     "int4_g32": {"weights": "int4"},
     "int4_g64": {"weights": "int4", "group_size": 64},
@@ -55,12 +54,11 @@ def test_with_any_pass_off_too(tiny: Path, tmp_path: Path, skip: tuple[str, ...]
 @pytest.mark.parametrize("weights", ["int4", "int8"])
 @pytest.mark.parametrize("name", ["stories260K", "stories3M", "stories3M-outlier"])
 def test_real_checkpoints_compute_what_they_mean(name: str, weights: str, tmp_path: Path) -> None:
-    if not (DATA / name).is_dir():
-        pytest.skip(f"HEARTH_DATA has no checkpoints/{name}")
+    source = checkpoint(name)
     options = wanted(weights=weights)
     tokens = ids(500, 40)
-    found = compiled_logits(DATA / name, tmp_path / "m.har", options, tokens)
-    assert np.array_equal(found, evaluated_logits(DATA / name, options, tokens))
+    found = compiled_logits(source, tmp_path / "m.har", options, tokens)
+    assert np.array_equal(found, evaluated_logits(source, options, tokens))
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from support.data import TEMPLATE_CASES
 
 from hearth.runtime.chat_template import ChatTemplate
 from hearth.schemas.errors import HearthError
@@ -15,8 +15,6 @@ utils = pytest.importorskip(
     "transformers.utils.chat_template_utils", reason="needs the parity extra"
 )
 
-FOLDER = Path(os.environ.get("HEARTH_DATA", "/nonexistent")) / "templates/chat"
-TEMPLATES = sorted(FOLDER.glob("*.jinja")) if FOLDER.is_dir() else []
 SPECIAL = {"bos_token": "<BOS>", "eos_token": "<EOS>"}
 CALL = {"type": "function", "function": {"name": "look", "arguments": {"where": "up & <down>"}}}
 TOOL = {
@@ -46,7 +44,7 @@ TALKS = {
 
 @pytest.mark.parametrize("tools", [None, [TOOL]], ids=["no_tools", "tools"])
 @pytest.mark.parametrize("talk", TALKS)
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TEMPLATE_CASES, ids=lambda path: path.stem)
 def test_equal_text(
     path: Path, talk: str, tools: list[dict[str, object]] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
+from support.data import real
 
 from hearth.runtime.tokenizer import parse_tokenizer
 
 transformers = pytest.importorskip("transformers", reason="needs the parity extra")
 
-DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
 TEXTS = (
     "", " ", "Hello, world!", " two  spaces ", "a\nb\n\n", "naïve 日本語 😀", "<s>", "a </s> b",
     "x<|endoftext|> y", "<|im_start|>user\nhi<|im_end|>", "1234567", "don't",
@@ -30,10 +29,9 @@ CONFIGS: tuple[dict[str, object], ...] = (
 def test_ids_equal_those_of_transformers(
     name: str, config: dict[str, object], tmp_path: Path
 ) -> None:
-    if not (DATA / name).is_dir():
-        pytest.skip(f"HEARTH_DATA has no {name}")
-    shutil.copy(DATA / name / "tokenizer.json", tmp_path)
-    given = json.loads((DATA / name / "tokenizer_config.json").read_text())
+    source = real(name)
+    shutil.copy(source / "tokenizer.json", tmp_path)
+    given = json.loads((source / "tokenizer_config.json").read_text())
     # One class for all: the others rebuild parts of tokenizer.json from their own code.
     text = json.dumps(given | config | {"tokenizer_class": "PreTrainedTokenizerFast"})
     (tmp_path / "tokenizer_config.json").write_text(text)

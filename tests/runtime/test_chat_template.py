@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from support.data import TEMPLATE_CASES, TEMPLATES, real
 
 from hearth.runtime.chat_template import ChatTemplate
 from hearth.schemas.errors import ArchiveError, HearthError, InputError
 
-FOLDER = Path(os.environ.get("HEARTH_DATA", "/nonexistent")) / "templates/chat"
-TEMPLATES = sorted(FOLDER.glob("*.jinja")) if FOLDER.is_dir() else []
 SPECIAL = {"bos_token": "<BOS>", "eos_token": "<EOS>"}
 QUESTION = [{"role": "user", "content": "Why is the sky blue?"}]
 TALK = [
@@ -50,12 +48,11 @@ def render(source: str, messages: object = QUESTION, **variables: object) -> str
 
 
 def test_all_published_templates_are_there() -> None:
-    if not TEMPLATES:
-        pytest.skip("HEARTH_DATA has no templates/chat")
+    real("templates/chat")
     assert len(TEMPLATES) == 55
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TEMPLATE_CASES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("name", ["question", "talk"])
 def test_published_templates_render(path: Path, name: str) -> None:
     messages = QUESTION if name == "question" else TALK
@@ -71,9 +68,7 @@ def test_published_templates_render(path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NEED_TOOLS)
 def test_templates_that_need_tools_say_so(name: str) -> None:
-    path = FOLDER / f"{name}.jinja"
-    if not path.exists():
-        pytest.skip("HEARTH_DATA has no templates/chat")
+    path = real("templates/chat", f"{name}.jinja")
     with pytest.raises(InputError, match="fails on these messages"):
         render(path.read_text())
 

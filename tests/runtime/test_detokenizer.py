@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.data import real
 
 from hearth.runtime.detokenizer import REPLACEMENT, Detokenizer
 from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer
 
-DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
 FOLDERS = {
-    "hearthside": Path(__file__).parent.parent.parent / "models/hearthside",
-    "gpt2": DATA / "tokenizers/gpt2",
-    "Qwen2": DATA / "tokenizers/Qwen2",
-    "phi-3": DATA / "tokenizers/phi-3",
-    "stories3M": DATA / "checkpoints/stories3M",
-    "stories260K": DATA / "checkpoints/stories260K",
+    "gpt2": "tokenizers",
+    "Qwen2": "tokenizers",
+    "phi-3": "tokenizers",
+    "stories3M": "checkpoints",
+    "stories260K": "checkpoints",
 }
-NAMES = pytest.mark.parametrize("name", FOLDERS)
+NAMES = pytest.mark.parametrize("name", ["hearthside", *FOLDERS])
+HEARTHSIDE = Path(__file__).parent.parent.parent / "models/hearthside"
 TRICKY = (
     "", " ", "  ", "\n", " a", "a ", "  two  spaces  ", "Hello, world!", "naïve café", "日本語のテキスト",
     "😀", "a😀b", "👩‍👩‍👧‍👦 family", "🇩🇪🇫🇷", "e\u0301", "\u200b", "Привет, мир", "नमस्ते", "ก็", "\ufeffbom",
@@ -34,9 +33,7 @@ TEXTS = st.text(max_size=60) | st.text(st.characters(min_codepoint=0x1F000, max_
 
 @cache
 def tokenizer(name: str) -> Tokenizer:
-    folder = FOLDERS[name]
-    if not folder.is_dir():
-        pytest.skip(f"HEARTH_DATA has no {folder.parent.name}/{name}")
+    folder = HEARTHSIDE if name == "hearthside" else real(FOLDERS[name], name)
     config = folder / "tokenizer_config.json"
     return parse_tokenizer((folder / "tokenizer.json").read_bytes(), config.read_bytes())
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from support.command_line import hearth
+from support.data import checkpoint
 
 from hearth.runtime import load, native
 from hearth.runtime.loader import MAX_THREADS
@@ -21,8 +20,6 @@ from hearth.schemas.errors import ArchiveError, HearthError, InputError, UsageEr
 
 if TYPE_CHECKING:
     from conftest import Archives
-
-DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent")) / "checkpoints"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +70,7 @@ def test_loading_parses_no_tokenizer_and_copies_no_weights(archives: Archives) -
 def test_text_equals_the_reference(archives: Archives, name: str) -> None:
     """Tokenizer, generation and detokeniser together: the reference's text, piece by piece."""
     model = load(archives(name, weights="f32", kv="f32"))
-    for case in json.loads((DATA / name / "reference_greedy.json").read_text())["cases"][1:3]:
+    for case in json.loads((checkpoint(name) / "reference_greedy.json").read_text())["cases"][1:3]:
         count = len(case["greedy_ids"]) - len(case["prompt_ids"])
         generation = model.generate(case["prompt"], max_tokens=count, ignore_eos=True)
         assert case["prompt"] + "".join(generation) == case["text"]

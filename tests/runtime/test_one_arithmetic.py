@@ -5,7 +5,6 @@ What is compared is every row of logits of a 300-token text, with `array_equal`,
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.compiling import graph_before_lowering, wanted
+from support.data import DATA, checkpoint
 
 from hearth.compiler.ir.constants import Constants
 from hearth.compiler.ir.evaluate import evaluate
@@ -27,7 +27,6 @@ from hearth.runtime.tokenizer import parse_tokenizer
 if TYPE_CHECKING:
     from conftest import Archives
 
-DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
 ROOT = Path(__file__).parent.parent.parent
 LENGTH, CONTEXT = 300, 512
 SCHEMES = {
@@ -56,10 +55,7 @@ def source(name: str) -> Path:
     """The demo model, or a checkpoint of HEARTH_DATA."""
     if name == "hearthside":
         return ROOT / "models/hearthside"
-    folder = DATA / "checkpoints" / name
-    if not folder.is_dir():
-        pytest.skip(f"HEARTH_DATA has no checkpoints/{name}")
-    return folder
+    return checkpoint(name)
 
 
 @cache

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from support.compiling import graph_before_lowering, wanted
+from support.data import checkpoint
 
 from hearth.compiler.ir.constants import Constants
 from hearth.compiler.ir.evaluate import evaluate
@@ -19,7 +18,6 @@ from hearth.runtime import load
 if TYPE_CHECKING:
     from conftest import Archives
 
-DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent")) / "checkpoints"
 NAMES = ("stories260K", "stories3M", "stories3M-outlier")
 TIE = 1e-4  # where the reference's two best logits are closer, either may be the greater
 FLOAT = {"weights": "f32", "kv": "f32"}
@@ -27,16 +25,13 @@ FLOAT = {"weights": "f32", "kv": "f32"}
 
 def cases(name: str) -> list[tuple[list[int], list[int]]]:
     """(prompt ids, prompt and greedy ids) of each prompt."""
-    path = DATA / name / "reference_greedy.json"
-    if not path.exists():
-        pytest.skip(f"HEARTH_DATA has no checkpoints/{name}")
-    found = json.loads(path.read_text())["cases"]
+    found = json.loads((checkpoint(name) / "reference_greedy.json").read_text())["cases"]
     return [(case["prompt_ids"], case["greedy_ids"]) for case in found]
 
 
 def margin(name: str, ids: list[int]) -> float:
     """How far apart the reference's two best logits lie after these ids."""
-    graph = graph_before_lowering(DATA / name, wanted(**FLOAT, context=512))
+    graph = graph_before_lowering(checkpoint(name), wanted(**FLOAT, context=512))
     logits, _ = evaluate(graph, "prefill", ids, State.empty(), constants=Constants())
     second, first = np.sort(logits[-1])[-2:]
     return float(first - second)

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import pytest
+from support.data import DATA, real
 
 from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer, special_texts
 from hearth.schemas.errors import ArchiveError, InputError
 
-DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
-
 
 def read(folder: str, config: dict[str, object] | None = None) -> Tokenizer:
-    place = DATA / folder
-    if not place.is_dir():
-        pytest.skip(f"HEARTH_DATA has no {folder}")
+    place = real(folder)
     given = (place / "tokenizer_config.json").read_bytes()
     changed = given if config is None else json.dumps(json.loads(given) | config).encode()
     return parse_tokenizer((place / "tokenizer.json").read_bytes(), changed)
@@ -80,9 +75,7 @@ def test_a_tokenizer_that_cannot_be_read_is_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("config", [b"{", b"[]", b"\xff"])
 def test_a_config_that_cannot_be_read_is_refused(config: bytes) -> None:
-    place = DATA / "checkpoints/stories260K/tokenizer.json"
-    if not place.exists():
-        pytest.skip("HEARTH_DATA has no checkpoints/stories260K")
+    place = real("checkpoints/stories260K/tokenizer.json")
     with pytest.raises(ArchiveError) as refused:
         parse_tokenizer(place.read_bytes(), config)
     assert refused.value.code == "archive.tokenizer"

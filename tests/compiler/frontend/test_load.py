@@ -21,6 +21,7 @@ from support.checkpoints import (
     with_header,
     write_checkpoint,
 )
+from support.data import checkpoint
 
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import Constants, State, evaluate
@@ -32,20 +33,12 @@ from hearth.schemas.commands import KVScheme
 from hearth.schemas.errors import CheckpointError
 
 F32 = NDArray[np.float32]
-DATA = Path(os.environ.get("HEARTH_DATA", "/nonexistent"))
 REAL = ("stories260K", "stories3M", "stories3M-outlier")
-
-
-def _real(name: str) -> Path:
-    directory = DATA / "checkpoints" / name
-    if not directory.exists():
-        pytest.skip(f"HEARTH_DATA has no checkpoints/{name}")
-    return directory
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_weights_are_read_as_safetensors_reads_them(name: str) -> None:
-    directory = _real(name)
+    directory = checkpoint(name)
     model = load(directory, context=None, kv=KVScheme.F32)
     verify(model.graph)
     expected = safetensors.numpy.load_file(directory / "model.safetensors")
@@ -64,7 +57,7 @@ def test_real_weights_are_read_as_safetensors_reads_them(name: str) -> None:
 @pytest.mark.parametrize("name", REAL)
 def test_real_models_continue_as_the_reference_does(name: str) -> None:
     """Teacher-forced over the first 48 tokens; the reference's choice must be within 1e-4 of the best."""
-    directory = _real(name)
+    directory = checkpoint(name)
     graph = load(directory, context=None, kv=KVScheme.F32).graph
     constants = Constants(keep=True)
     for case in json.loads((directory / "reference_greedy.json").read_text())["cases"]:

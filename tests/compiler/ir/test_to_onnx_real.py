@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.agreement import Agreement
+from support.data import checkpoint
 from support.onnx_run import OnnxState, run_onnx, session
 
 from hearth.compiler.frontend import load
@@ -20,9 +20,6 @@ from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes
 from hearth.compiler.quantize import make_scheme, quantize
 from hearth.compiler.quantize.schemes import F16, INT4_G32, INT8
 from hearth.schemas.commands import KVScheme
-
-DATA = os.environ.get("HEARTH_DATA")
-pytestmark = pytest.mark.skipif(DATA is None, reason="HEARTH_DATA is not set")
 
 MODELS = ("stories260K", "stories3M")
 SCHEMES = {
@@ -36,10 +33,6 @@ STAGES = (
     *(("f32", stage) for stage in FLOAT_STAGES),
     *((name, stage) for name in SCHEMES for stage in CODED_STAGES),
 )
-
-
-def checkpoint(name: str) -> Path:
-    return Path(DATA or "") / "checkpoints" / name
 
 
 @cache
