@@ -34,7 +34,9 @@ def compile_command(
     embeddings: Annotated[
         str | None, typer.Option(help="f32, f16, int8 or int4; int8 for int4 weights")
     ] = None,
-    group_size: Annotated[int | None, typer.Option(help="32, 64 or 128, for int4")] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="32 (the default), 64 or 128, for int4")
+    ] = None,
     activations: Annotated[str | None, typer.Option(help="none or dynamic")] = None,
     kv: Annotated[str | None, typer.Option(help="f32, f16 or int8")] = None,
     context: Annotated[int | None, typer.Option(help="positions the KV cache holds")] = None,
@@ -139,7 +141,7 @@ def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
     from hearth.runtime import native
     from hearth.schemas.commands import KVScheme
 
-    weights = weight_scheme(recipe.weights, recipe.group_size if recipe.weights == "int4" else 0)
+    weights = weight_scheme(recipe.weights, recipe.group_size or 0)
     embeddings = None if recipe.embeddings is None else weight_scheme(recipe.embeddings)
     default: Activations = "dynamic" if weights.quantised else "none"
     kv = KVScheme[recipe.kv.upper()]

@@ -28,7 +28,7 @@ PATHS = ("source", "output")
 class Recipe:
     """Everything `hearth compile` may vary; equal recipes over equal sources give equal bytes.
 
-    `embeddings`, `activations` None: as the weights scheme suggests. `context` None: what the source was
+    `embeddings`, `group_size`, `activations` None: as the weights scheme suggests. `context` None: what the source was
     trained for. Paths in a recipe's file start from its folder.
     """
 
@@ -36,7 +36,7 @@ class Recipe:
     output: str
     weights: WeightsName = "int4"
     embeddings: WeightsName | None = None
-    group_size: GroupSize = 32
+    group_size: GroupSize | None = None
     activations: ActivationsName | None = None
     kv: KVName = "int8"
     context: Annotated[int, Bounds(1, LONGEST)] | None = None

@@ -101,6 +101,7 @@ COMPILING = (
     Case("half_with_dynamic", lambda d: d.compile("--weights", "f16", "--activations", "dynamic"),
          "usage.activations", 2),
     Case("group_size", lambda d: d.compile("--group-size", 48), "recipe.value", 2),
+    Case("group_size_of_int8", lambda d: d.compile("--weights", "int8", "--group-size", 64), "usage.group_size", 2),
     Case("group_size_word", lambda d: d.compile("--group-size", "many"), "arguments.usage", 2),
     Case("unknown_target", lambda d: d.compile("--target", "sparc"), "target.unknown", 2),
     Case("planned_target", lambda d: d.compile("--target", "armv8.6-i8mm"), "target.planned", 2),

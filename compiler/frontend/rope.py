@@ -28,7 +28,9 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> F32:
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     powers = np.array([math.pow(rope.theta, float(x)) for x in exponents], np.float32)
     plain = np.asarray(np.float32(1) / powers, np.float32)
-    with np.errstate(over="ignore"):  # an absurd factor gives infinities, which the config check refuses
+    with np.errstate(
+        over="ignore"
+    ):  # an absurd factor gives infinities, which the config check refuses
         return _SCALINGS[rope.kind](rope, plain)
 
 
