@@ -19,7 +19,7 @@ __m512i multipliers32(const int8_t* m) {
 
 struct Inner {
   static constexpr int kFewRows = 8, kTileRows = 6, kPanelBlocks = 4;
-  static constexpr int64_t kPanelK = 512, kPanelLines = kPanelK / 4;
+  static constexpr int64_t kPanelK = 256, kPanelLines = kPanelK / 4;
   static constexpr int32_t kWeightOffset = 128;
 
   // Groups of 32, 64 or 128 in steps of 32 values. High nibbles stay in place, so their sums are 16 times as large.
