@@ -1,0 +1,97 @@
+"""The failures that users of this field's tools report most, by name; each points at what guards it in depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Archives
+from support.command_line import hearth
+from support.desk import Desk, make_desk
+from tokenizers import Tokenizer
+
+from hearth.runtime import load, native
+from hearth.runtime.archive import open_archive
+
+SOURCE = Path(__file__).parent.parent / "models/hearthside"
+TEXT = "Once upon a time, there was a little fox.  \n“Hello,” she said in a naïve café 😀, 12345!"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    return make_desk(tmp_path_factory.mktemp("traps"))
+
+
+def test_conversion_killed_for_memory_with_no_message(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told before the work starts, with the numbers (tests/test_bad_machine.py does it for real)."""
+    monkeypatch.setattr("hearth.compiler.memory.available_nbytes", lambda: 1000)
+    before = desk.listing()
+    assert hearth(*desk.compile()) == 6
+    said = capsys.readouterr().err
+    assert "resource.memory" in said
+    assert "the machine leaves" in said
+    assert desk.listing() == before
+
+
+def test_archive_and_runtime_versions_that_mismatch_with_an_opaque_code(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert hearth(*desk.archive_header(version=7)) == 4
+    said = capsys.readouterr().err
+    assert "version 7" in said
+    assert "archive.version" in said
+    assert "hearth" in said.split(":", 2)[-1]  # what to install or to compile again
+
+
+@pytest.mark.parametrize("weights", ["f32", "f16", "int8", "int4"])
+@pytest.mark.parametrize("kv", ["f32", "f16", "int8"])
+def test_garbage_on_one_isa_or_bit_width(archives: Archives, weights: str, kv: str) -> None:
+    """The same bits on all (tests/runtime/test_one_arithmetic.py), and close to the float model."""
+    path, ids = archives("hearthside", weights=weights, kv=kv), list(range(4, 40))
+    found = [load(path, isa=isa).session().prefill(ids) for isa in native.isas()]
+    assert all(np.array_equal(logits, found[0]) for logits in found)
+    exact = load(archives("hearthside", weights="f32", kv="f32")).session().prefill(ids)
+    cosine = found[0] @ exact / np.linalg.norm(found[0]) / np.linalg.norm(exact)
+    assert cosine > np.cos(np.pi / 8)  # garbage is at right angles to it
+
+
+def test_a_tokenizer_that_drifts_from_the_checkpoints(archives: Archives) -> None:
+    """tests/parity compares with transformers, tests/runtime/test_tokenizer.py with other engines' ids."""
+    model = load(archives("hearthside", weights="int4"))
+    theirs = Tokenizer.from_file(str(SOURCE / "tokenizer.json"))
+    ids = theirs.encode(TEXT).ids
+    assert model.encode(TEXT) == ids
+    assert model.tokenizer.decode(ids) == theirs.decode(ids)
+
+
+def test_a_first_load_that_repacks_the_weights(archives: Archives) -> None:
+    """The kernels read the file's own pages: the weights' addresses lie in its mapping."""
+    path = archives("hearthside", weights="int4")
+    archive = open_archive(path)
+    weights = np.frombuffer(archive.weights(), np.uint8)
+    first, last = weights.ctypes.data, weights.ctypes.data + weights.nbytes
+    spans = [
+        [int(end, 16) for end in line.split()[0].split("-")]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if line.endswith(str(path))
+    ]
+    assert any(low <= first and last <= high for low, high in spans)
+    assert not weights.flags.writeable
+
+
+def test_output_that_changes_with_the_thread_count_or_the_chunk(archives: Archives) -> None:
+    path, ids = archives("hearthside", weights="int4"), list(range(4, 204))
+    one = load(path, threads=1).session().prefill(ids, chunk=1)
+    for threads, chunk in ((2, 7), (3, 64), (1, 128)):
+        assert np.array_equal(load(path, threads=threads).session().prefill(ids, chunk=chunk), one)
+
+
+def test_a_conversation_that_goes_wrong_after_a_rewind(archives: Archives) -> None:
+    session = load(archives("hearthside", weights="int4")).session()
+    first = session.prefill(list(range(4, 60)))
+    session.decode(5)
+    session.rewind(20)
+    assert np.array_equal(session.prefill(list(range(24, 60))), first)
