@@ -12,4 +12,8 @@ constexpr int kTile = 6;  // query rows of one KV head computed together
 void int8_dots(const int8_t* q, int64_t q_stride, int rows, const int8_t* k, int64_t blocks, int64_t quads,
                int32_t* out, int64_t out_stride);
 
+// The same for one number of rows.
+using Dots = void (*)(const int8_t* q, int64_t q_stride, const int8_t* k, int64_t blocks, int64_t quads, int32_t* out,
+                      int64_t out_stride);
+
 }  // namespace hearth::HEARTH_ISA

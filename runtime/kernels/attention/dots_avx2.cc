@@ -31,18 +31,13 @@ void dots(const int8_t* q, int64_t q_stride, const int8_t* k, int64_t blocks, in
   }
 }
 
+constexpr Dots kOfRows[kTile] = {dots<1>, dots<2>, dots<3>, dots<4>, dots<5>, dots<6>};
+
 }  // namespace
 
 void int8_dots(const int8_t* q, int64_t q_stride, int rows, const int8_t* k, int64_t blocks, int64_t quads,
                int32_t* out, int64_t out_stride) {
-  switch (rows) {
-    case 1: return dots<1>(q, q_stride, k, blocks, quads, out, out_stride);
-    case 2: return dots<2>(q, q_stride, k, blocks, quads, out, out_stride);
-    case 3: return dots<3>(q, q_stride, k, blocks, quads, out, out_stride);
-    case 4: return dots<4>(q, q_stride, k, blocks, quads, out, out_stride);
-    case 5: return dots<5>(q, q_stride, k, blocks, quads, out, out_stride);
-    default: return dots<kTile>(q, q_stride, k, blocks, quads, out, out_stride);
-  }
+  kOfRows[rows - 1](q, q_stride, k, blocks, quads, out, out_stride);
 }
 
 }  // namespace hearth::HEARTH_ISA

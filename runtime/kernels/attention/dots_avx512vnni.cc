@@ -53,18 +53,13 @@ void tile(const int8_t* q, int64_t q_stride, const int8_t* k, int64_t blocks, in
   for (; b < blocks; ++b) dots<rows, 1>(q, q_stride, start, k + b * quads * 64, quads, out + b * 16, out_stride);
 }
 
+constexpr Dots kOfRows[kTile] = {tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>};
+
 }  // namespace
 
 void int8_dots(const int8_t* q, int64_t q_stride, int rows, const int8_t* k, int64_t blocks, int64_t quads,
                int32_t* out, int64_t out_stride) {
-  switch (rows) {
-    case 1: return tile<1>(q, q_stride, k, blocks, quads, out, out_stride);
-    case 2: return tile<2>(q, q_stride, k, blocks, quads, out, out_stride);
-    case 3: return tile<3>(q, q_stride, k, blocks, quads, out, out_stride);
-    case 4: return tile<4>(q, q_stride, k, blocks, quads, out, out_stride);
-    case 5: return tile<5>(q, q_stride, k, blocks, quads, out, out_stride);
-    default: return tile<kTile>(q, q_stride, k, blocks, quads, out, out_stride);
-  }
+  kOfRows[rows - 1](q, q_stride, k, blocks, quads, out, out_stride);
 }
 
 }  // namespace hearth::HEARTH_ISA
