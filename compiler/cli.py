@@ -63,8 +63,13 @@ def compile_command(
         "group_size": group_size, "activations": activations, "kv": kv, "context": context,
         "target": target,
     }  # fmt: skip
-    wanted = (dump, frozenset(dump_onnx or ()))
-    job = Job(frozenset(skip_pass or ()), wanted, checked_threads(threads), as_json)
+    job = Job(
+        skip=frozenset(skip_pass or ()),
+        dump=dump,
+        dump_onnx=frozenset(dump_onnx or ()),
+        threads=checked_threads(threads),
+        as_json=as_json,
+    )
     try:
         run(read_wanted(recipe, given), job)
     except MemoryError:
@@ -80,7 +85,8 @@ class Job:
     """What a recipe does not say."""
 
     skip: frozenset[str] = frozenset()
-    dump: tuple[Path | None, frozenset[str]] = (None, frozenset())
+    dump: Path | None = None
+    dump_onnx: frozenset[str] = frozenset()
     threads: int = 0
     as_json: bool = False
 
@@ -123,7 +129,7 @@ def run(recipe: Recipe, job: Job) -> None:
         options(recipe, job.skip),
         progress=choose(json_lines=job.as_json),
         announce=announce,
-        dump=DumpOptions(*job.dump),
+        dump=DumpOptions(job.dump, job.dump_onnx),
         threads=job.threads,
     )
     seconds = time.monotonic() - began
