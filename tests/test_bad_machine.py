@@ -18,6 +18,7 @@ from support import command_line
 from support.checkpoint import Shape, write_checkpoint
 from support.command_line import hearth
 from support.desk import SHAPE, Desk, copy_desk, make_desk
+from support.disk import mounted_disk
 
 from hearth.runtime.archive import open_archive
 
@@ -48,13 +49,8 @@ def desk(good: Desk, tmp_path: Path) -> Desk:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A filesystem of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted_disk(tmp_path / "disk", "256k") as folder:
+        yield folder
 
 
 def run(*arguments: object, setup: Callable[[], None] | None = None) -> Run:

@@ -7,7 +7,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import archives
+from support.disk import mounted_disk
 from support.forks import in_child, kill_child_after
 
 from hearth.runtime.archive import ArchiveWriter, open_archive
@@ -301,13 +301,8 @@ def test_a_limit_on_file_sizes(tmp_path: Path, unnamed: bool) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A filesystem of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted_disk(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
 @both
