@@ -17,6 +17,8 @@ class Layout(IntEnum):
     F16B16 = 1
     Q8B16 = 2
     Q4B16 = 3
+    G4B16 = 4  # 4-bit codes, a float scale and a zero point per group
+    G8B16 = 5  # 8-bit codes likewise
 
 
 class KVScheme(IntEnum):
@@ -28,11 +30,25 @@ class KVScheme(IntEnum):
 
 
 class Activation(IntEnum):
-    """Epilogue activations of a linear."""
+    """Epilogue activations of a linear; all but NONE and SWIGLU also as a command of their own."""
 
     NONE = 0
     SILU = 1
     SWIGLU = 2
+    GELU = 3  # x * Phi(x), by erf
+    GELU_TANH = 4  # its tanh form ("gelu_new", "gelu_pytorch_tanh", FastGelu)
+    RELU = 5
+    TANH = 6
+    SIGMOID = 7
+
+
+class Pooling(IntEnum):
+    """How the rows of a text become one vector."""
+
+    MEAN = 0
+    FIRST = 1
+    LAST = 2
+    MAX = 3
 
 
 class KVKind(IntEnum):
@@ -103,6 +119,7 @@ def _state(name: str, role: Role, kind: Kind, optional: bool = False) -> Operand
 
 
 _TABLES = (_weight("cos", Kind.TABLE, True), _weight("sin", Kind.TABLE, True))
+_AFFINE = (_weight("gain", Kind.VECTOR, True), _weight("bias", Kind.VECTOR, True))
 _READ, _WRITE = Role.STATE_READ, Role.STATE_WRITE
 
 CONTRACTS: tuple[Contract, ...] = (
@@ -147,7 +164,8 @@ CONTRACTS: tuple[Contract, ...] = (
     # elementwise on f32[M, N]; b of add may be a vector f32[N] of the weights (stride 0: the same for every row)
     Contract(6, "add", (_in("a"), _in("b", Kind.F32, Kind.VECTOR), _out("y")), ("N",)),
     Contract(7, "mul", (_in("a"), _in("b"), _out("y")), ("N",)),
-    Contract(8, "silu", (_in("x"), _out("y")), ("N",)),
+    # y = f(x) elementwise, f one of Activation (neither NONE nor SWIGLU)
+    Contract(8, "activate", (_in("x"), _out("y")), ("N", "activation")),
     Contract(9, "swiglu", (_in("gate"), _in("up"), _out("y")), ("N",)),
     # y[M, H * D] = rope(x) at the rows' positions
     Contract(
@@ -168,7 +186,8 @@ CONTRACTS: tuple[Contract, ...] = (
         ),
         ("heads", "head_dim", "rotary_dim", "context", "scheme", "kind"),
     ),
-    # y[T, H * D] = causal attention of q[T, H * D] (rotated where tables are given) over the cache
+    # y[T, H * D] = attention of q[T, H * D] (rotated where tables are given) over the cache; causal 0: every row
+    # sees all positions up to the last row's
     Contract(
         12,
         "attention",
@@ -181,11 +200,38 @@ CONTRACTS: tuple[Contract, ...] = (
             _state("v_scales", _READ, Kind.KV_SCALE, True),
             _out("y"),
         ),
-        ("heads", "kv_heads", "head_dim", "rotary_dim", "context", "scheme", "window"),
+        ("heads", "kv_heads", "head_dim", "rotary_dim", "context", "scheme", "window", "causal"),
         ("scale",),
     ),
     # y[R, N] = the last R of the T rows of x
     Contract(13, "last_rows", (_in("x"), _out("y")), ("N",)),
+    # y[M, K] = layer_norm(x) (* gain) (+ bias)
+    Contract(
+        14,
+        "layer_norm",
+        (_in("x"), *_AFFINE, _out("y")),
+        ("K",),
+        ("eps",),
+    ),
+    # y = quantize(layer_norm(x) (* gain) (+ bias))
+    Contract(
+        15,
+        "layer_norm_quantize",
+        (_in("x"), *_AFFINE, _out("y", Kind.Q8)),
+        ("K",),
+        ("eps",),
+    ),
+    # y[T, K] = row position + t of table[N, K] (learned positions)
+    Contract(
+        16,
+        "embed_positions",
+        (_weight("table", Kind.PACKED), _out("y")),
+        ("N", "K", "layout", "group"),
+    ),
+    # y[1, N] = the pooled T rows of x (kind: Pooling)
+    Contract(17, "pool", (_in("x"), _out("y")), ("N", "kind")),
+    # y[M, N] = x / max(|x|_2, eps), row by row
+    Contract(18, "l2_normalize", (_in("x"), _out("y")), ("N",), ("eps",)),
 )
 
 BY_NAME: dict[str, Contract] = {contract.name: contract for contract in CONTRACTS}

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from hearth.schemas.sections import FORMAT_VERSION
+
+
+class ModelKind(StrEnum):
+    """What an archive does: continues text, makes vectors of text, or runs a graph of named tensors."""
+
+    DECODER = "decoder"
+    ENCODER = "encoder"
+    GRAPH = "graph"
 
 
 @dataclass(frozen=True)
@@ -31,16 +40,27 @@ class SchemeNames:
 
 
 @dataclass(frozen=True)
+class Embedding:
+    """An encoder's vector: f32[columns], pooled by `pooling` (none: one per token), of length 1 if `normalised`."""
+
+    pooling: str
+    normalised: bool
+    columns: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One per archive. `source` is a name, never a path of the machine that compiled."""
 
     hearth: str  # version of the compiler
+    kind: ModelKind
     family: str
     source: str
     fingerprint: str  # SHA-256 of the source, in hex
-    dims: Dims
-    context: int  # positions the KV cache holds
-    chunk: int  # tokens one prefill call takes
+    dims: Dims | None  # None: a graph
+    embedding: Embedding | None  # of an encoder
+    context: int  # positions the KV cache holds; 0: none
+    chunk: int  # tokens one prefill call takes; an encoder takes the whole context
     schemes: SchemeNames
     targets: tuple[str, ...]
     entries: tuple[str, ...]

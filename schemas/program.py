@@ -54,16 +54,31 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A named start: `tokens` is read and `logits` written in region IO; `max_rows` bounds T and R.
+class Port:
+    """A named tensor of an entry in region IO: f32[rows, columns], or token ids i32[rows] where columns is 0.
 
-    `inputs` are the values defined before the first command: the tokens and the KV state.
+    Rows of a port lie without gaps.
+    """
+
+    name: str
+    rows: int | Rows
+    columns: int
+    operand: Operand
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named start: inputs are read and outputs written in region IO; `max_rows` bounds T and R.
+
+    `given` are the values defined before the first command: the inputs and the KV state. A decoder's
+    entries read `tokens` and write `logits`; an encoder's read `tokens` (and `types`) and write `embedding`
+    or `hidden`.
     """
 
     commands: tuple[Command, ...]
-    tokens: Operand
-    logits: Operand
-    inputs: tuple[int, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    given: tuple[int, ...]
     max_rows: Mapping[Rows, int]
     arena_nbytes: int
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-FORMAT_VERSION = 1
-# Bits of the header that a reader must understand, by name. Format version 1 defines none.
+FORMAT_VERSION = 2
+# Bits of the header that a reader must understand, by name. None is defined yet.
 FEATURES: Mapping[str, int] = {}
 
 MANIFEST = "manifest"
@@ -19,11 +19,19 @@ TOKENIZER_CONFIG = "tokenizer_config"
 CHAT_TEMPLATE = "chat_template"
 GENERATION_CONFIG = "generation_config"
 PROVENANCE = "provenance"
+GRAPH = "graph"  # ports and steps of a general graph
+GOLDEN = "golden"  # inputs with the results they must give
+SIGNATURE = "signature"
 
 
 def weights_section(target: str) -> str:
     """The section that holds the packed weights of a target."""
     return f"weights/{target}"
+
+
+def onnx_section(number: int) -> str:
+    """The section of one ONNX segment."""
+    return f"onnx/{number}"
 
 
 class Kind(StrEnum):
@@ -38,12 +46,20 @@ class Kind(StrEnum):
     JSON = "json"
     TEXT = "text"
     PROVENANCE = "provenance"
+    GRAPH = "graph"
+    GOLDEN = "golden"
+    SIGNATURE = "signature"
+    ONNX = "onnx"  # a ModelProto
+    TENSORS = "tensors"  # the large tensors of an ONNX segment
     RETIRED = "retired"  # the directory that an append replaced
+
+
+LARGE = (Kind.WEIGHTS, Kind.TENSORS)
 
 
 def alignment(kind: str) -> int:
     """Weights start on a page, everything else on a cache line."""
-    return 4096 if kind == Kind.WEIGHTS else 64
+    return 4096 if kind in LARGE else 64
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ reshape exists. The numpy meaning of each op is in meanings.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Self
 
-from hearth.compiler.ir.tensors import QuantisedSource, Source
+from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource, Source
 from hearth.compiler.ir.types import CacheType, Dim, TensorType, Type
-from hearth.schemas.commands import Activation
+from hearth.schemas.commands import Activation, Pooling
 from hearth.schemas.dtypes import DType
 
 
@@ -79,12 +79,25 @@ def _matrix(op: Op, operand: Op, dtypes: tuple[DType, ...] = (DType.F32,)) -> tu
 
 @dataclass(frozen=True, eq=False)
 class Tokens(Op):
-    """Token ids i32[rows] of this call; rows is T, or 1 in decode."""
+    """Ids i32[rows] of this call, from the port of that name; rows is T, or 1 in decode."""
 
     rows: int | Dim = Dim.T
+    port: str = "tokens"
 
     def infer(self) -> Type:
         return TensorType(DType.I32, (self.rows,))
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Op):
+    """A matrix f32[rows, columns] from the port of that name (a native part of a general graph)."""
+
+    port: str
+    columns: int
+    rows: int | Dim = Dim.T
+
+    def infer(self) -> Type:
+        return TensorType(DType.F32, (self.rows, self.columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,16 +113,21 @@ class Constant(Op):
     """A named weight, table or gain; lazy."""
 
     name: str
-    value: Source | QuantisedSource
+    value: Source | QuantisedSource | GroupedSource
 
     def infer(self) -> Type:
-        if isinstance(self.value, QuantisedSource):
-            return TensorType(DType.W4 if self.value.bits == 4 else DType.W8, self.value.shape)
-        return TensorType(DType(self.value.stored), self.value.shape)
+        match self.value:
+            case QuantisedSource(bits=bits):
+                return TensorType(DType.W4 if bits == 4 else DType.W8, self.value.shape)
+            case GroupedSource(bits=bits):
+                return TensorType(DType.G4 if bits == 4 else DType.G8, self.value.shape)
+            case Source(stored=stored):
+                return TensorType(DType(stored), self.value.shape)
 
 
 FLOATS = (DType.F32, DType.F16, DType.BF16)
-WEIGHTS = (*FLOATS, DType.W8, DType.W4)
+GROUPED = (DType.G8, DType.G4)  # multiplied in f32 only
+WEIGHTS = (*FLOATS, DType.W8, DType.W4, *GROUPED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +153,19 @@ class Embedding(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class PositionEmbedding(Op):
+    """y[rows, E] = table[position + t], table[S, E]: learned positions."""
+
+    table: Op
+    position: Op
+    rows: int | Dim = Dim.T
+
+    def infer(self) -> Type:
+        _, columns = _matrix(self, self.table, WEIGHTS)
+        return TensorType(DType.F32, (self.rows, columns))
+
+
+@dataclass(frozen=True, eq=False)
 class RMSNorm(Op):
     """y[M, E] = x * rsqrt(mean(x^2) + eps) (* gain[E]); Zhang & Sennrich 2019, arXiv:1910.07467."""
 
@@ -155,6 +186,35 @@ class RMSNormQuantize(Op):
 
     x: Op
     gain: Op | None
+    eps: float
+
+    def infer(self) -> Type:
+        return TensorType(DType.Q8, _matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm(Op):
+    """y[M, E] = (x - mean(x)) * rsqrt(var(x) + eps) (* gain[E]) (+ bias[E]); Ba et al. 2016, arXiv:1607.06450."""
+
+    x: Op
+    gain: Op | None
+    bias: Op | None
+    eps: float
+
+    def infer(self) -> Type:
+        for vector in (self.gain, self.bias):
+            fits = vector is None or tensor(vector).shape == tensor(self.x).shape[1:]
+            _need(fits, self, "gain and bias must be [E]")
+        return TensorType(DType.F32, _matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNormQuantize(Op):
+    """quantize(layer_norm(x, gain, bias)): q8[M, E]."""
+
+    x: Op
+    gain: Op | None
+    bias: Op | None
     eps: float
 
     def infer(self) -> Type:
@@ -189,7 +249,8 @@ class Linear(Op):
         kind = tensor(self.weight)
         _need(kind.dtype in WEIGHTS and kind.shape[1:] == (k,), self, f"weight must be [N, {k}]")
         quantised = tensor(self.x).dtype is DType.Q8
-        _need(not quantised or kind.dtype not in FLOATS, self, "q8 rows need a quantised weight")
+        integer = kind.dtype not in (*FLOATS, *GROUPED)
+        _need(not quantised or integer, self, "q8 rows need a weight of integer scales")
         n = kind.shape[0]
         if not isinstance(n, int):
             raise IRError(f"Linear: rows of the weight {kind} must be known")
@@ -245,12 +306,15 @@ class SwiGLU(Elementwise):
 
 
 @dataclass(frozen=True, eq=False)
-class Silu(Op):
-    """y = x / (1 + exp(-x))."""
+class Activate(Op):
+    """y = f(x) elementwise, f neither NONE nor SWIGLU."""
 
     x: Op
+    activation: Activation
 
     def infer(self) -> Type:
+        known = self.activation not in (Activation.NONE, Activation.SWIGLU)
+        _need(known, self, f"{self.activation.name} is no function of one matrix")
         return TensorType(DType.F32, _matrix(self, self.x))
 
 
@@ -316,10 +380,10 @@ class KVWrite(Op):
 
 @dataclass(frozen=True, eq=False)
 class Attention(Op):
-    """y[T, H * D]: causal attention of q (rotated, where tables are given) over the caches.
+    """y[T, H * D]: attention of q (rotated, where tables are given) over the caches.
 
-    Row i sees positions position + i - window + 1 .. position + i (window 0: from the start). Scores are
-    scaled by `scale`; query head h reads KV head h // (H / Hkv).
+    Causal: row i sees positions position + i - window + 1 .. position + i (window 0: from the start). Else every
+    row sees 0 .. position + T - 1. Scores are scaled by `scale`; query head h reads KV head h // (H / Hkv).
     """
 
     q: Op
@@ -331,9 +395,11 @@ class Attention(Op):
     window: int = 0
     cos: Op | None = None
     sin: Op | None = None
+    causal: bool = True
 
     def infer(self) -> Type:
         rows, columns = _matrix(self, self.q)
+        _need(self.causal or not self.window, self, "a window needs causal attention")
         k, v = self.k.type, self.v.type
         if not isinstance(k, CacheType) or not isinstance(v, CacheType):
             raise IRError(f"Attention: k and v must be caches, found {k} and {v}")
@@ -355,11 +421,40 @@ class LastRows(Op):
         return TensorType(DType.F32, (self.rows, columns))
 
 
+@dataclass(frozen=True, eq=False)
+class Pool(Op):
+    """y[1, N] = the T rows of x[T, N] made one."""
+
+    x: Op
+    kind: Pooling
+
+    def infer(self) -> Type:
+        return TensorType(DType.F32, (1, _matrix(self, self.x)[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class L2Normalize(Op):
+    """y[M, N] = x / max(sqrt(sum(x^2)), eps), row by row."""
+
+    x: Op
+    eps: float
+
+    def infer(self) -> Type:
+        return TensorType(DType.F32, _matrix(self, self.x))
+
+
 @dataclass(frozen=True)
 class Graph:
-    """Named entries over shared constants. Outputs of an entry: the logits, then the caches it wrote.
+    """Named entries over shared constants. Outputs of an entry: `results` matrices, then the caches it wrote.
 
-    The frontend makes one entry, `main` (T rows of logits); the split pass makes `prefill` and `decode`.
+    A decoder's frontend makes one entry, `main` (T rows of logits); the split pass makes `prefill` and `decode`.
+    An encoder has `main` (the pooled vector) and `hidden` (T rows), each with one result and its caches.
+    `results` names the matrices that entries give, in order; an entry not listed gives `logits`.
     """
 
     entries: Mapping[str, tuple[Op, ...]]
+    results: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def names(self, entry: str) -> tuple[str, ...]:
+        """The names of an entry's result matrices, its first outputs."""
+        return self.results.get(entry, ("logits",))

@@ -136,3 +136,44 @@ class QuantisedSource(Protocol):
     def group(self) -> int: ...
 
     def quantised(self, start: int, stop: int) -> QuantisedRows: ...
+
+
+@dataclass(frozen=True)
+class GroupedRows:
+    """Rows of a weight as other tools quantise it: w[n, k] = (codes[n, k] - zeros[n, g]) * scales[n, g], g = k // group.
+
+    codes u8[N, K] below 2^bits; scales f32[N, ceil(K / group)]; zeros u8 of the same shape.
+    """
+
+    codes: NDArray[np.uint8]
+    scales: F32
+    zeros: NDArray[np.uint8]
+    group: int
+
+    def dequantise(self) -> F32:
+        """f32[N, K]: one exact integer difference, one rounded product."""
+        columns = self.codes.shape[1]
+        zeros, scales = (
+            np.repeat(each, self.group, axis=1)[:, :columns] for each in (self.zeros, self.scales)
+        )
+        steps = self.codes.astype(np.int32) - zeros.astype(np.int32)
+        return np.asarray(steps.astype(np.float32) * scales, np.float32)
+
+
+@runtime_checkable
+class GroupedSource(Protocol):
+    """A weight [N, K] that came quantised with float scales (MatMulNBits, GPTQ, AWQ); its codes are kept.
+
+    `bits` is 4 or 8; `group` a multiple of 16 that K-values share a scale and a zero point in.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def bits(self) -> int: ...
+
+    @property
+    def group(self) -> int: ...
+
+    def grouped(self, start: int, stop: int) -> GroupedRows: ...
