@@ -1,17 +1,15 @@
-"""The archive of a lowered model: its sections in order, the weights streamed tensor by tensor."""
+"""What an archive is made of: its sections in order, the weights streamed tensor by tensor."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from hearth.compiler.frontend import SourceModel
+from hearth.compiler.frontend import Assets, SourceModel
 from hearth.compiler.ir.ops import Constant, Graph
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.lower import Lowered, PackedTensor
@@ -20,11 +18,12 @@ from hearth.compiler.lower.targets import Target
 from hearth.compiler.quantize.schemes import Scheme, WeightScheme
 from hearth.runtime.archive import ArchiveWriter
 from hearth.runtime.archive.files import disk_full, free_nbytes
+from hearth.runtime.archive.sections import Chunk
 from hearth.runtime.progress import Progress, step
 from hearth.schemas import __version__, sections
 from hearth.schemas.codec import dumps
 from hearth.schemas.errors import UsageError
-from hearth.schemas.manifest import Dims, Manifest, SchemeNames
+from hearth.schemas.manifest import Manifest, SchemeNames
 from hearth.schemas.program import Rows
 from hearth.schemas.sections import Kind
 from hearth.schemas.weights_index import TensorEntry, WeightsIndex
@@ -34,30 +33,57 @@ OVERHEAD_NBYTES = 64 << 10
 
 
 @dataclass(frozen=True)
+class Part:
+    """One section to write; `chunks` makes its `nbytes` bytes when they are wanted."""
+
+    name: str
+    kind: Kind
+    nbytes: int
+    chunks: Callable[[], Iterable[Chunk]]
+
+    @classmethod
+    def of(cls, name: str, kind: Kind, data: bytes) -> Part:
+        """A small section, made already."""
+        return cls(name, kind, len(data), lambda: (data,))
+
+
+@dataclass(frozen=True)
 class Package:
-    """What goes into one archive."""
+    """What goes into one archive, before its golden vectors and its provenance.
+
+    `parameters` are the source's; `bits_per_weight` with scales, without RoPE tables.
+    """
+
+    parts: tuple[Part, ...]
+    parameters: int
+    bits_per_weight: float
+
+    @property
+    def expected_nbytes(self) -> int:
+        """About the bytes of the archive, from above."""
+        return sum(part.nbytes for part in self.parts) + OVERHEAD_NBYTES
+
+    @property
+    def weights_nbytes(self) -> int:
+        """Bytes of the sections that are mapped rather than decoded."""
+        return sum(part.nbytes for part in self.parts if part.kind in sections.LARGE)
+
+
+@dataclass(frozen=True)
+class Native:
+    """A model lowered whole: everything that its sections are made of."""
 
     source: str  # a name, never a path
     model: SourceModel
     scheme: Scheme
     target: Target
     lowered: Lowered
-    skipped: list[str]
-
-
-@dataclass(frozen=True)
-class Packed:
-    """What the archive holds, in bytes and parameters; bits with their scales, without RoPE tables."""
-
-    archive_nbytes: int
-    weights_nbytes: int
-    parameters: int
-    bits_per_weight: float
 
 
 def require_output(source: Path, output: Path) -> None:
     """Refuses to replace a file of the checkpoint."""
-    inside = output.resolve().parent == source.resolve()
+    folder = source if source.is_dir() else source.parent
+    inside = output.resolve().parent == folder.resolve()
     if inside and output.suffix != ".har" and os.path.exists(output):
         raise UsageError(
             "usage.output",
@@ -69,29 +95,38 @@ def require_output(source: Path, output: Path) -> None:
 
 def require_disk(output: Path, package: Package) -> None:
     """Refuses before any work what the disk cannot hold."""
-    expected = expected_nbytes(package)
+    expected = package.expected_nbytes
     free = free_nbytes(output.absolute().parent)
     if free is not None and expected > free:
         raise disk_full(output, expected, "the archive does not fit")
 
 
-def expected_nbytes(package: Package) -> int:
-    """About the bytes of the archive, from above."""
-    small = sum(len(data) for _, _, data in small_sections(package))
-    return package.lowered.program.weights_nbytes + small + OVERHEAD_NBYTES
+def write_parts(writer: ArchiveWriter, package: Package, progress: Progress) -> None:
+    """Section by section, the large ones streamed."""
+    with step(progress, "pack weights", package.weights_nbytes) as advance:
+        for part in package.parts:
+            large = part.kind in sections.LARGE
+            chunks = part.chunks()
+            writer.add(part.name, part.kind, _counted(chunks, advance) if large else chunks)
 
 
-def write_archive(output: Path, package: Package, progress: Progress) -> Packed:
-    """Write section by section; the output appears when all of it is there."""
-    weights_nbytes = package.lowered.program.weights_nbytes
-    with ArchiveWriter(output, expected_nbytes=expected_nbytes(package)) as writer:
-        for name, kind, data in small_sections(package):
-            writer.add(name, kind, data)
-        with step(progress, "pack weights", weights_nbytes) as advance:
-            name = sections.weights_section(package.target.name)
-            writer.add(name, Kind.WEIGHTS, weight_chunks(package.lowered, advance))
-    parameters = count_parameters(package.model.graph)
-    return Packed(output.stat().st_size, weights_nbytes, parameters, _bits(package.lowered))
+def _counted(chunks: Iterable[Chunk], advance: Callable[[int], None]) -> Iterator[Chunk]:
+    for chunk in chunks:
+        yield chunk
+        advance(memoryview(chunk).nbytes)
+
+
+def native_package(native: Native) -> Package:
+    """The sections of a model that runs on the native engine alone."""
+    lowered = native.lowered
+    weights = Part(
+        sections.weights_section(native.target.name),
+        Kind.WEIGHTS,
+        lowered.program.weights_nbytes,
+        lambda: weight_chunks(lowered),
+    )
+    parameters = count_parameters(native.model.graph)
+    return Package((*small_parts(native), weights), parameters, _bits(lowered))
 
 
 def _bits(lowered: Lowered) -> float:
@@ -101,7 +136,7 @@ def _bits(lowered: Lowered) -> float:
     return 8 * nbytes / max(sum(entry.parameters for entry in held), 1)
 
 
-def weight_chunks(lowered: Lowered, advance: Callable[[int], None]) -> Iterator[Bytes]:
+def weight_chunks(lowered: Lowered) -> Iterator[Bytes]:
     """The weights region: every tensor at its offset, zeros between."""
     at = 0
     for tensor in lowered.weights:
@@ -110,7 +145,6 @@ def weight_chunks(lowered: Lowered, advance: Callable[[int], None]) -> Iterator[
         for chunk in tensor.chunks():
             yield chunk
             at += chunk.nbytes
-            advance(chunk.nbytes)
         if at != tensor.offset + tensor.nbytes:
             raise ValueError(
                 f"{tensor.name} packed to {at - tensor.offset} of {tensor.nbytes} bytes"
@@ -125,45 +159,50 @@ def _padding(nbytes: int) -> Iterator[Bytes]:
         yield np.zeros(nbytes, np.uint8)
 
 
-def small_sections(package: Package) -> list[tuple[str, Kind, bytes]]:
+def small_parts(native: Native) -> tuple[Part, ...]:
     """Everything but the weights."""
-    assets, lowered = package.model.assets, package.lowered
+    lowered = native.lowered
+    return (
+        Part.of(sections.MANIFEST, Kind.MANIFEST, dumps(manifest(native))),
+        Part.of(sections.PROGRAM, Kind.PROGRAM, dumps(lowered.program)),
+        Part.of(sections.KV_LAYOUT, Kind.KV_LAYOUT, dumps(lowered.kv_layout)),
+        Part.of(sections.WEIGHTS_INDEX, Kind.WEIGHTS_INDEX, dumps(weights_index(lowered))),
+        *asset_parts(native.model.assets),
+    )
+
+
+def asset_parts(assets: Assets) -> tuple[Part, ...]:
+    """The files that travel with the weights, those there are."""
     template = None if assets.chat_template is None else assets.chat_template.encode()
     found: list[tuple[str, Kind, bytes | None]] = [
-        (sections.MANIFEST, Kind.MANIFEST, dumps(manifest(package))),
-        (sections.PROGRAM, Kind.PROGRAM, dumps(lowered.program)),
-        (sections.KV_LAYOUT, Kind.KV_LAYOUT, dumps(lowered.kv_layout)),
-        (sections.WEIGHTS_INDEX, Kind.WEIGHTS_INDEX, dumps(weights_index(package))),
         (sections.TOKENIZER, Kind.TOKENIZER, assets.tokenizer_json),
         (sections.TOKENIZER_CONFIG, Kind.JSON, assets.tokenizer_config),
         (sections.CHAT_TEMPLATE, Kind.TEXT, template),
         (sections.GENERATION_CONFIG, Kind.JSON, assets.generation_config),
-        (sections.PROVENANCE, Kind.PROVENANCE, provenance(package)),
     ]
-    return [(name, kind, data) for name, kind, data in found if data is not None]
+    return tuple(Part.of(name, kind, data) for name, kind, data in found if data is not None)
 
 
-def manifest(package: Package) -> Manifest:
+def manifest(native: Native) -> Manifest:
     """The facts of the archive."""
-    config, lowered = package.model.config, package.lowered
+    model, lowered = native.model, native.lowered
     return Manifest(
         hearth=__version__,
-        family=config.family,
-        source=package.source,
-        fingerprint=package.model.fingerprint,
-        dims=Dims(
-            config.layers, config.hidden, config.heads, config.kv_heads,
-            config.head_dim, config.ffn, config.vocab,
-        ),
-        context=config.context,
-        chunk=lowered.program.entries["prefill"].max_rows[Rows.T],
-        schemes=scheme_names(package.scheme),
-        targets=(package.target.name,),
+        kind=model.kind,
+        family=model.family,
+        source=native.source,
+        fingerprint=model.fingerprint,
+        dims=model.dims,
+        embedding=model.embedding,
+        context=model.context,
+        chunk=max(entry.max_rows[Rows.T] for entry in lowered.program.entries.values()),
+        schemes=scheme_names(native.scheme),
+        targets=(native.target.name,),
         entries=tuple(lowered.program.entries),
-        parameters=count_parameters(package.model.graph),
-        bos=package.model.assets.bos_id,
-        eos=package.model.assets.eos_ids,
-    )  # fmt: skip
+        parameters=count_parameters(model.graph),
+        bos=model.assets.bos_id,
+        eos=model.assets.eos_ids,
+    )
 
 
 def scheme_names(scheme: Scheme) -> SchemeNames:
@@ -176,9 +215,9 @@ def _name(scheme: WeightScheme) -> str:
     return f"{scheme.name}_g{scheme.group}" if scheme.group else scheme.name
 
 
-def weights_index(package: Package) -> WeightsIndex:
+def weights_index(lowered: Lowered) -> WeightsIndex:
     """What lies where in the weights section."""
-    return WeightsIndex(tuple(_entry(tensor) for tensor in package.lowered.weights))
+    return WeightsIndex(tuple(_entry(tensor) for tensor in lowered.weights))
 
 
 def _entry(tensor: PackedTensor) -> TensorEntry:
@@ -188,22 +227,6 @@ def _entry(tensor: PackedTensor) -> TensorEntry:
         tensor.name, tensor.offset, tensor.nbytes, tensor.layout, tensor.shape,
         tensor.group, tensor.paired, parameters,
     )  # fmt: skip
-
-
-def provenance(package: Package) -> bytes:
-    """What made the archive: equal inputs give equal bytes, so no times, hosts or paths."""
-    lowered = package.lowered
-    facts: dict[str, Any] = {
-        "hearth": __version__,
-        "source": package.source,
-        "fingerprint": package.model.fingerprint,
-        "skipped_passes": package.skipped,
-        "arena": {
-            name: {"nbytes": plan.nbytes, "lower_bound": plan.lower_bound}
-            for name, plan in lowered.plans.items()
-        },
-    }
-    return json.dumps(facts, indent=1, sort_keys=True).encode()
 
 
 def count_parameters(graph: Graph) -> int:

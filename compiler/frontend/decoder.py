@@ -11,6 +11,7 @@ from hearth.compiler.frontend.config import ModelConfig
 from hearth.compiler.frontend.families import Names, Part
 from hearth.compiler.frontend.rope import rope_tables
 from hearth.compiler.ir.ops import (
+    Activate,
     Add,
     Attention,
     Cache,
@@ -24,12 +25,11 @@ from hearth.compiler.ir.ops import (
     Position,
     RMSNorm,
     RoPE,
-    Silu,
     Tokens,
 )
 from hearth.compiler.ir.tensors import Source
 from hearth.compiler.ir.types import CacheType
-from hearth.schemas.commands import KVKind, KVScheme
+from hearth.schemas.commands import Activation, KVKind, KVScheme
 
 Sources = Callable[[str], Source]
 
@@ -92,7 +92,8 @@ def _ffn(decoder: Decoder, x: Op, layer: int) -> Op:
     """y[T, E] of the feed-forward block of one layer."""
     h = decoder.norm(x, decoder.names.ffn_norm.format(layer=layer))
     gate, up = (decoder.linear(h, part, layer) for part in (Part.GATE, Part.UP))
-    return Add(x, decoder.linear(Mul(Silu(gate), up), Part.DOWN, layer))
+    gated = Mul(Activate(gate, Activation.SILU), up)
+    return Add(x, decoder.linear(gated, Part.DOWN, layer))
 
 
 def build(config: ModelConfig, names: Names, kv: KVScheme, sources: Sources) -> Graph:

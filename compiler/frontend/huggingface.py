@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from hearth.compiler.frontend.asset_checks import check_assets
@@ -14,20 +13,11 @@ from hearth.compiler.frontend.config import ModelConfig, parse_config
 from hearth.compiler.frontend.decoder import build
 from hearth.compiler.frontend.families import FAMILIES
 from hearth.compiler.frontend.json_files import parse_object, read_bytes
+from hearth.compiler.frontend.source import SourceModel
 from hearth.compiler.frontend.tensor_names import check_tensors
-from hearth.compiler.ir.ops import Graph
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.errors import CheckpointError
-
-
-@dataclass(frozen=True)
-class SourceModel:
-    """A model as the compiler takes it in. `fingerprint` (hex) tells sources apart, see `_fingerprint`."""
-
-    config: ModelConfig
-    graph: Graph
-    assets: Assets
-    fingerprint: str
+from hearth.schemas.manifest import Dims, ModelKind
 
 
 def load(path: Path, *, context: int | None, kv: KVScheme) -> SourceModel:
@@ -41,7 +31,29 @@ def load(path: Path, *, context: int | None, kv: KVScheme) -> SourceModel:
     assets = read_assets(path, values, config.vocab)
     check_assets(assets, path)
     graph = build(config, names, kv, checkpoint.source)
-    return SourceModel(config, graph, assets, _fingerprint(content, checkpoint, assets))
+    return SourceModel(
+        kind=ModelKind.DECODER,
+        family=config.family,
+        dims=dims_of(config),
+        context=config.context,
+        graph=graph,
+        assets=assets,
+        fingerprint=_fingerprint(content, checkpoint, assets),
+        files=tuple(shard.path for shard in checkpoint.shards),
+        notes=assets.notes,
+    )
+
+
+def dims_of(config: ModelConfig) -> Dims:
+    return Dims(
+        config.layers,
+        config.hidden,
+        config.heads,
+        config.kv_heads,
+        config.head_dim,
+        config.ffn,
+        config.vocab,
+    )
 
 
 def _config_json(directory: Path) -> tuple[bytes, Path]:

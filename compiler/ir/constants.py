@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.ir.ops import Constant
-from hearth.compiler.ir.tensors import QuantisedRows, QuantisedSource, Source, read
+from hearth.compiler.ir.tensors import GroupedSource, QuantisedRows, QuantisedSource, Source, read
 
 F32 = NDArray[np.float32]
 
@@ -20,7 +20,7 @@ BLOCK_ELEMENTS = 1 << 24  # what one block of a weight may hold at a time
 class Block:
     """Rows start...stop of a weight: the numbers to multiply with, a scale for each row (None: 1).
 
-    Quantised weights: the effective int8 values held as f32. Float weights: the values.
+    Weights of integer scales: the effective int8 values held as f32. Others: the (dequantised) values.
     """
 
     start: int
@@ -30,11 +30,14 @@ class Block:
 
 
 def _block(weight: Constant, start: int, stop: int) -> Block:
-    value = weight.value
-    if isinstance(value, QuantisedSource):
-        rows: QuantisedRows = value.quantised(start, stop)
-        return Block(start, stop, rows.effective().astype(np.float32), rows.scale)
-    return Block(start, stop, np.asarray(value.rows(start, stop), np.float32), None)
+    match weight.value:
+        case QuantisedSource() as value:
+            rows: QuantisedRows = value.quantised(start, stop)
+            return Block(start, stop, rows.effective().astype(np.float32), rows.scale)
+        case GroupedSource() as value:
+            return Block(start, stop, value.grouped(start, stop).dequantise(), None)
+        case value:
+            return Block(start, stop, np.asarray(value.rows(start, stop), np.float32), None)
 
 
 @dataclass(eq=False)

@@ -1,9 +1,9 @@
-"""Runs an entry in numpy: `evaluate(graph, entry, tokens, state)` gives the logits and the next state."""
+"""Runs an entry in numpy: `evaluate` gives a decoder's logits, `run_entry` the named results of any entry."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from hearth.compiler.ir.state import State, Stored
 from hearth.compiler.ir.types import CacheType
 from hearth.schemas.commands import KVKind
 
-__all__ = ["Constants", "State", "evaluate"]
+__all__ = ["Constants", "State", "evaluate", "run_entry"]
 
 F32 = NDArray[np.float32]
 
@@ -38,10 +38,10 @@ def _run(outputs: Sequence[ops.Op], run: Run) -> None:
 
 def _check_context(outputs: Sequence[ops.Op], run: Run) -> None:
     """The caches must hold the positions of this call."""
-    end = run.state.position + len(run.tokens)
+    end = run.state.position + run.rows
     for op in outputs:
         if isinstance(op.type, CacheType) and end > op.type.context:
-            raise ValueError(f"{len(run.tokens)} tokens at {run.state.position} exceed {op.type}")
+            raise ValueError(f"{run.rows} tokens at {run.state.position} exceed {op.type}")
 
 
 def evaluate(
@@ -53,18 +53,40 @@ def evaluate(
     logit_rows: int = 1,
     constants: Constants | None = None,
 ) -> tuple[F32, State]:
-    """Logits f32[rows, V] and the state after the tokens.
+    """The first result (a decoder's logits f32[rows, V]) and the state after the tokens.
 
     `logit_rows` is R, for entries that give the last R rows. Pass one `Constants(keep=True)` to
     many calls so that weights are read and quantised once.
     """
-    outputs = graph.entries[entry]
-    ids = np.asarray(tokens, np.int64).reshape(-1)
-    run = Run(ids, state, constants or Constants(), logit_rows)
+    inputs = {"tokens": np.asarray(tokens, np.int64).reshape(-1)}
+    results, after = run_entry(
+        graph, entry, inputs, state, logit_rows=logit_rows, constants=constants
+    )
+    return next(iter(results.values())), after
+
+
+def run_entry(
+    graph: ops.Graph,
+    entry: str,
+    inputs: Mapping[str, NDArray[Any]],
+    state: State | None = None,
+    *,
+    logit_rows: int = 1,
+    constants: Constants | None = None,
+) -> tuple[dict[str, F32], State]:
+    """The named results of an entry (matrices f32) for inputs by port, and the state after them.
+
+    Ports of ids take whole numbers [T], others f32[T, columns]. Without a state the call starts at
+    position 0, as every call of an encoder does.
+    """
+    outputs, names = graph.entries[entry], graph.names(entry)
+    before = state or State.empty()
+    run = Run(inputs, before, constants or Constants(), logit_rows)
     _check_context(outputs, run)
     _run(outputs, run)
-    caches: dict[tuple[int, KVKind], Stored] = dict(state.caches)
-    for op in outputs[1:]:
+    caches: dict[tuple[int, KVKind], Stored] = dict(before.caches)
+    for op in outputs[len(names) :]:
         if isinstance(op.type, CacheType):
             caches[op.type.layer, op.type.kind] = run.stored(op)
-    return run.matrix(outputs[0]), State(state.position + len(ids), caches)
+    results = {name: run.matrix(op) for name, op in zip(names, outputs, strict=False)}
+    return results, State(before.position + run.rows, caches)

@@ -1,4 +1,4 @@
-"""Causal attention over stored keys and values, each sum in the order of docs/arithmetic.md."""
+"""Attention over stored keys and values, each sum in the order of docs/arithmetic.md."""
 
 from __future__ import annotations
 
@@ -13,37 +13,49 @@ F32 = NDArray[np.float32]
 BLOCK_ELEMENTS = 1 << 22  # products [P, rows, H, D] held at a time
 
 
-def attend(q: F32, k: Stored, v: Stored, position: int, scale: float, window: int) -> F32:
-    """y[T, H, Dv] of q[T, H, D] at position, position + 1, ...; window 0: all earlier positions."""
+def attend(
+    q: F32,
+    k: Stored,
+    v: Stored,
+    position: int,
+    scale: float,
+    window: int,
+    causal: bool = True,
+) -> F32:
+    """y[T, H, Dv] of q[T, H, D] at position, position + 1, ...; window 0: all earlier positions.
+
+    Not causal: every row sees all positions up to the last row's.
+    """
     rows, heads, _ = q.shape
     kv_heads = k.values.shape[1]
     grouped = q.reshape(rows, kv_heads, heads // kv_heads, -1)
     step = max(1, BLOCK_ELEMENTS // max(1, k.length * heads * q.shape[2]))
     factor = np.float32(scale)
     reach = window or position + rows  # how many positions back a row sees, itself included
+    end = position + rows
+    last = np.arange(position, end) if causal else np.full(rows, end - 1)  # that each row sees
     pieces = [
-        _attend_block(grouped[start : start + step], k, v, position + start, factor, reach)
-        for start in range(0, rows, step)
+        _attend_block(grouped[part], k, v, last[part], reach, factor)
+        for part in (slice(start, start + step) for start in range(0, rows, step))
     ]
     return np.concatenate(pieces).reshape(rows, heads, -1)
 
 
 def _attend_block(
-    q: F32, k: Stored, v: Stored, position: int, scale: np.float32, reach: int
+    q: F32, k: Stored, v: Stored, last: NDArray[np.int64], reach: int, scale: np.float32
 ) -> F32:
     """q[T, Hkv, G, D]; only the positions that some row sees are touched."""
-    rows = len(q)
-    low = max(0, position - reach + 1)
+    low = max(0, int(last[0]) - reach + 1)
     low -= low % arithmetic.LANES  # lanes are by absolute position
-    t = np.arange(low, position + rows)
-    at = position + np.arange(rows)[:, None, None, None]
+    part = slice(low, int(last[-1]) + 1)
+    t = np.arange(low, part.stop)
+    at = last[:, None, None, None]
     seen = (t <= at) & (t > at - reach)  # [T, 1, 1, P]
-    part = slice(low, position + rows)
     s = _scores(q, k, part, scale)  # [T, Hkv, G, P]
     m = np.max(np.where(seen, s, np.float32(-np.inf)), axis=-1, keepdims=True)
     e = np.where(seen, arithmetic.exp(s - m), np.float32(0.0))
     inverse = np.float32(1.0) / arithmetic.sum16(e)
-    o = _weighted(e, v, part, position - low, reach)
+    o = _weighted(e, v, part, seen[:, 0, 0])
     return np.asarray(o * inverse[..., None], np.float32)
 
 
@@ -62,12 +74,13 @@ def _scores(q: F32, k: Stored, part: slice, scale: np.float32) -> F32:
     return np.asarray(acc * ((qs * scale)[..., None] * ks), np.float32)
 
 
-def _weighted(e: F32, v: Stored, part: slice, first: int, reach: int) -> F32:
-    """o[T, Hkv, G, D] = sum over t, in order, of w[t] * v[t]; row i sees t <= first + i."""
+def _weighted(e: F32, v: Stored, part: slice, seen: NDArray[np.bool_]) -> F32:
+    """o[T, Hkv, G, D] = sum over the t each row sees, in order, of w[t] * v[t]; seen[T, P]."""
     values = v.values[part].astype(np.float32)  # [P, Hkv, D]
     w = e if v.scales is None else e * v.scales[part].T[None, :, None, :]
     o = np.zeros((*e.shape[:3], values.shape[2]), np.float32)
     for t in range(len(values)):
-        rows = slice(max(0, t - first), max(0, t - first + reach))
+        see = np.flatnonzero(seen[:, t])  # a range of rows, or none
+        rows = slice(see[0], see[-1] + 1) if len(see) else slice(0)
         o[rows] += w[rows, ..., t, None] * values[t][None, :, None, :]
     return o

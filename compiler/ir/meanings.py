@@ -39,13 +39,18 @@ Value = F32 | NDArray[np.int64] | Codes | Stored | int
 
 @dataclass(eq=False)
 class Run:
-    """One call of one entry: its inputs and the values made so far."""
+    """One call of one entry: its inputs by port, their T rows, and the values made so far."""
 
-    tokens: NDArray[np.int64]
+    inputs: Mapping[str, NDArray[Any]]
     state: State
     constants: Constants
     logit_rows: int = 1
     values: dict[ops.Op, Value] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """T: the rows of the first input."""
+        return len(next(iter(self.inputs.values())))
 
     def matrix(self, op: ops.Op) -> F32:
         """The value of an op that makes floats; a constant is read."""
@@ -62,6 +67,10 @@ class Run:
         if not isinstance(value, Stored):
             raise TypeError(f"{type(op).__name__} made no cache")
         return value
+
+    def vector(self, op: ops.Op | None) -> F32 | None:
+        """The value of an optional constant."""
+        return None if op is None else self.matrix(op)
 
     def positions(self, rows: int) -> NDArray[np.int64]:
         """Absolute positions of the rows of this call."""
@@ -90,10 +99,30 @@ def _weight(op: ops.Op) -> ops.Constant:
     return op
 
 
+def _given(op: ops.Tokens | ops.Input, run: Run) -> NDArray[Any]:
+    """What the caller gave for a port."""
+    if op.port not in run.inputs:
+        raise ValueError(f"the entry reads {op.port!r}, given are {', '.join(run.inputs)}")
+    given = run.inputs[op.port]
+    expected = run.rows if op.rows is Dim.T else op.rows
+    if len(given) != expected:
+        raise ValueError(f"the entry takes {expected} rows of {op.port}, found {len(given)}")
+    return given
+
+
+def _token_ids(op: ops.Tokens, run: Run) -> NDArray[np.int64]:
+    return np.asarray(_given(op, run), np.int64)
+
+
 def _tokens(op: ops.Tokens, run: Run) -> Value:
-    if op.rows != Dim.T and len(run.tokens) != op.rows:
-        raise ValueError(f"the entry takes {op.rows} tokens a call, found {len(run.tokens)}")
-    return run.tokens
+    return _token_ids(op, run)
+
+
+def _input(op: ops.Input, run: Run) -> Value:
+    given = np.asarray(_given(op, run), np.float32)
+    if given.ndim != 2 or given.shape[1] != op.columns:
+        raise ValueError(f"{op.port} has shape {given.shape}, expected {op.columns} columns")
+    return given
 
 
 def _position(op: ops.Position, run: Run) -> Value:
@@ -106,19 +135,35 @@ def _cache(op: ops.Cache, run: Run) -> Value:
 
 def _embedding(op: ops.Embedding, run: Run) -> Value:
     table = _weight(op.table)
+    if not isinstance(op.tokens, ops.Tokens):
+        raise TypeError(f"{type(op.tokens).__name__} stands where Tokens must")
+    ids = _token_ids(op.tokens, run)
     vocab = table.value.shape[0]
-    if run.tokens.size and not 0 <= int(run.tokens.min()) <= int(run.tokens.max()) < vocab:
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < vocab:
         raise ValueError(f"token ids must be in 0..{vocab - 1}")
-    return run.constants.rows(table, run.tokens)
+    return run.constants.rows(table, ids)
+
+
+def _position_embedding(op: ops.PositionEmbedding, run: Run) -> Value:
+    rows = run.rows if isinstance(op.rows, Dim) else op.rows
+    return run.constants.rows(_weight(op.table), run.positions(rows))
 
 
 def _rms_norm(op: ops.RMSNorm | ops.RMSNormQuantize, run: Run) -> F32:
-    gain = None if op.gain is None else run.matrix(op.gain)
-    return arithmetic.rms_norm(run.matrix(op.x), gain, op.eps)
+    return arithmetic.rms_norm(run.matrix(op.x), run.vector(op.gain), op.eps)
 
 
 def _rms_norm_quantize(op: ops.RMSNormQuantize, run: Run) -> Value:
     return Codes(*arithmetic.quantize(_rms_norm(op, run)))
+
+
+def _layer_norm(op: ops.LayerNorm | ops.LayerNormQuantize, run: Run) -> F32:
+    gain, bias = run.vector(op.gain), run.vector(op.bias)
+    return arithmetic.layer_norm(run.matrix(op.x), gain, bias, op.eps)
+
+
+def _layer_norm_quantize(op: ops.LayerNormQuantize, run: Run) -> Value:
+    return Codes(*arithmetic.quantize(_layer_norm(op, run)))
 
 
 def _quantize(op: ops.Quantize, run: Run) -> Value:
@@ -136,15 +181,15 @@ def _product(x: F32 | Codes, block: Block) -> F32:
     return y if block.scale is None else np.asarray(y * block.scale, np.float32)
 
 
-def _activate(y: F32, activation: Activation) -> F32:
+def _epilogue(y: F32, activation: Activation) -> F32:
     match activation:
         case Activation.NONE:
             return y
-        case Activation.SILU:
-            return arithmetic.silu(y)
         case Activation.SWIGLU:
             half = y.shape[1] // 2
             return arithmetic.swiglu(y[:, :half], y[:, half:])
+        case function:
+            return arithmetic.activate(y, function)
 
 
 def _linear(op: ops.Linear, run: Run) -> Value:
@@ -154,7 +199,7 @@ def _linear(op: ops.Linear, run: Run) -> Value:
     y = np.concatenate([_product(x, block) for block in blocks], axis=1)
     if op.bias is not None:
         y = y + run.matrix(op.bias)
-    y = _activate(y, op.activation)
+    y = _epilogue(y, op.activation)
     return y if op.residual is None else np.asarray(y + run.matrix(op.residual), np.float32)
 
 
@@ -166,8 +211,8 @@ def _mul(op: ops.Mul, run: Run) -> Value:
     return np.asarray(run.matrix(op.a) * run.matrix(op.b), np.float32)
 
 
-def _silu(op: ops.Silu, run: Run) -> Value:
-    return arithmetic.silu(run.matrix(op.x))
+def _activate(op: ops.Activate, run: Run) -> Value:
+    return arithmetic.activate(run.matrix(op.x), op.activation)
 
 
 def _swiglu(op: ops.SwiGLU, run: Run) -> Value:
@@ -197,7 +242,8 @@ def _kv_write(op: ops.KVWrite, run: Run) -> Value:
 def _attention(op: ops.Attention, run: Run) -> Value:
     q = run.rotated(_split_heads(run.matrix(op.q), op.heads), op.cos, op.sin)
     k, v = run.stored(op.k), run.stored(op.v)
-    return _merge_heads(attend(q, k, v, run.state.position, op.scale, op.window))
+    y = attend(q, k, v, run.state.position, op.scale, op.window, op.causal)
+    return _merge_heads(y)
 
 
 def _last_rows(op: ops.LastRows, run: Run) -> Value:
@@ -208,29 +254,43 @@ def _last_rows(op: ops.LastRows, run: Run) -> Value:
     return x[len(x) - rows :]
 
 
+def _pool(op: ops.Pool, run: Run) -> Value:
+    return arithmetic.pool(run.matrix(op.x), op.kind)
+
+
+def _l2_normalize(op: ops.L2Normalize, run: Run) -> Value:
+    return arithmetic.l2_normalize(run.matrix(op.x), op.eps)
+
+
 def _constant(op: ops.Constant, run: Run) -> Value:
     return 0  # read where it is used, block by block
 
 
 MEANINGS: Mapping[type[ops.Op], Callable[[Any, Run], Value]] = {
     ops.Tokens: _tokens,
+    ops.Input: _input,
     ops.Position: _position,
     ops.Constant: _constant,
     ops.Cache: _cache,
     ops.Embedding: _embedding,
+    ops.PositionEmbedding: _position_embedding,
     ops.RMSNorm: _rms_norm,
     ops.RMSNormQuantize: _rms_norm_quantize,
+    ops.LayerNorm: _layer_norm,
+    ops.LayerNormQuantize: _layer_norm_quantize,
     ops.Quantize: _quantize,
     ops.Linear: _linear,
     ops.Add: _add,
     ops.Mul: _mul,
-    ops.Silu: _silu,
+    ops.Activate: _activate,
     ops.SwiGLU: _swiglu,
     ops.Slice: _slice,
     ops.RoPE: _rope,
     ops.KVWrite: _kv_write,
     ops.Attention: _attention,
     ops.LastRows: _last_rows,
+    ops.Pool: _pool,
+    ops.L2Normalize: _l2_normalize,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import networkx as nx
 
@@ -94,7 +95,7 @@ def _replaced(graph: Graph, new: dict[Op, Op]) -> Graph:
         for name, outputs in graph.entries.items()
         for after, before in zip(entries[name], outputs, strict=True)
     )
-    return graph if same else Graph(entries)
+    return graph if same else replace(graph, entries=entries)
 
 
 def to_fixpoint(graph: Graph, step: Callable[[Graph], Graph]) -> Graph:

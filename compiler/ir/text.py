@@ -21,7 +21,7 @@ def dump(graph: Graph) -> str:
     constants = {f'"{op.name}"': op for op in order(all_outputs(graph)) if isinstance(op, Constant)}
     lines = [f"{name} : {_constant(op)}" for name, op in sorted(constants.items())]
     for name, outputs in graph.entries.items():
-        lines += ["", f"{name}:", *_entry(outputs)]
+        lines += ["", f"{name}:", *_entry(outputs, graph.results.get(name, ()))]
     return "\n".join(lines).strip("\n") + "\n"
 
 
@@ -30,11 +30,13 @@ def _constant(op: Constant) -> str:
     return f"{op.type}, groups of {group}" if group else str(op.type)
 
 
-def _entry(outputs: tuple[Op, ...]) -> Iterator[str]:
+def _entry(outputs: tuple[Op, ...], names: tuple[str, ...]) -> Iterator[str]:
     numbers = number(outputs)
     for op, index in numbers.items():
         yield f"  %{index} = {type(op).__name__}({', '.join(_fields(op, numbers))}) : {op.type}"
-    yield f"  return {', '.join(_reference(op, numbers) for op in outputs)}"
+    results = [_reference(op, numbers) for op in outputs]
+    named = [f"{name}={result}" for name, result in zip(names, results, strict=False)]
+    yield f"  return {', '.join([*named, *results[len(named) :]])}"
 
 
 def _reference(op: Op, numbers: dict[Op, int]) -> str:

@@ -10,12 +10,16 @@ from hearth.compiler.ir.ops import (
     Constant,
     Embedding,
     Graph,
+    Input,
     IRError,
     KVWrite,
     LastRows,
+    LayerNorm,
+    LayerNormQuantize,
     Linear,
     Op,
     Position,
+    PositionEmbedding,
     RMSNorm,
     RMSNormQuantize,
     RoPE,
@@ -38,7 +42,7 @@ def verify(graph: Graph) -> None:
     for name, outputs in graph.entries.items():
         sequence = order(outputs)
         try:
-            _check_outputs(outputs)
+            _check_outputs(graph.names(name), outputs)
             for check in _CHECKS:
                 check(sequence)
             _check_caches(outputs, sequence, caches)
@@ -66,20 +70,22 @@ def _check_constants(sequence: tuple[Op, ...]) -> None:
             _require(0 not in op.value.shape, op, "the constant is empty")
 
 
-def _check_outputs(outputs: tuple[Op, ...]) -> None:
-    """The logits f32[rows, V], then the caches as written."""
-    if not outputs:
-        raise IRError("no outputs")
-    logits, *caches = outputs
-    kind = logits.type
-    _require(
-        isinstance(kind, TensorType) and kind.dtype is DType.F32 and len(kind.shape) == 2,
-        logits,
-        "the first output must be the logits f32[rows, V]",
-    )
-    for cache in caches:
+def _check_outputs(names: tuple[str, ...], outputs: tuple[Op, ...]) -> None:
+    """The named matrices f32[rows, columns], then the caches as written."""
+    if len(set(names)) != len(names) or not names:
+        raise IRError(f"the results have the names {names}")
+    if len(outputs) < len(names):
+        raise IRError(f"no outputs for {', '.join(names[len(outputs) :])}")
+    for name, result in zip(names, outputs, strict=False):
+        kind = result.type
         _require(
-            isinstance(cache, KVWrite), cache, "outputs after the first must be written caches"
+            isinstance(kind, TensorType) and kind.dtype is DType.F32 and len(kind.shape) == 2,
+            result,
+            f"the output {name!r} must be a matrix f32[rows, columns]",
+        )
+    for cache in outputs[len(names) :]:
+        _require(
+            isinstance(cache, KVWrite), cache, "outputs after the results must be written caches"
         )
 
 
@@ -91,12 +97,16 @@ def _check_types(sequence: tuple[Op, ...]) -> None:
 
 
 def _check_sources(sequence: tuple[Op, ...]) -> None:
-    """One Tokens, at most one Position per entry; weights, gains and tables are constants."""
-    for kind in (Tokens, Position):
-        for second in [op for op in sequence if isinstance(op, kind)][1:]:
-            _require(False, second, f"a second {kind.__name__}")
-    if not any(isinstance(op, Tokens) for op in sequence):
-        raise IRError("the entry reads no Tokens")
+    """An op per port, at most one Position; weights, gains and tables are constants."""
+    for second in [op for op in sequence if isinstance(op, Position)][1:]:
+        _require(False, second, "a second Position")
+    ports: set[str] = set()
+    for op in sequence:
+        if isinstance(op, Tokens | Input):
+            _require(op.port not in ports, op, f"a second input {op.port!r}")
+            ports.add(op.port)
+    if not ports:
+        raise IRError("the entry reads no Tokens and no Input")
     for op in sequence:
         for what, operand in _fixed_operands(op):
             _require(operand is None or isinstance(operand, Constant), op, f"{what} is no constant")
@@ -107,11 +117,17 @@ def _fixed_operands(op: Op) -> Iterator[tuple[str, Op | None]]:
         case Embedding():
             yield "the table", op.table
             _require(isinstance(op.tokens, Tokens), op, "the indices are not Tokens")
+        case PositionEmbedding():
+            yield "the table", op.table
+            _require(isinstance(op.position, Position), op, "the position is no Position")
         case Linear():
             yield "the weight", op.weight
             yield "the bias", op.bias
         case RMSNorm() | RMSNormQuantize():
             yield "the gain", op.gain
+        case LayerNorm() | LayerNormQuantize():
+            yield "the gain", op.gain
+            yield "the bias", op.bias
         case RoPE() | KVWrite() | Attention():
             yield "cos", op.cos
             yield "sin", op.sin
@@ -120,12 +136,18 @@ def _fixed_operands(op: Op) -> Iterator[tuple[str, Op | None]]:
 
 def _check_rows(sequence: tuple[Op, ...]) -> None:
     """T and R never mix: R comes from LastRows of T alone, and an op reads rows of one kind."""
-    tokens = next(op for op in sequence if isinstance(op, Tokens))
+    call = {op.rows for op in sequence if isinstance(op, Tokens | Input)}
+    if len(call) > 1:
+        raise IRError(
+            f"the inputs have {', '.join(sorted(map(str, call)))} rows, expected one kind"
+        )
     for op in sequence:
         rows = {row for operand in op.operands if (row := _rows(operand)) is not None}
         match op:
+            case PositionEmbedding():
+                _require({op.rows} == call, op, f"must give {call} rows")
             case LastRows() | KVWrite() | Attention() | RoPE():
-                _require(rows == {tokens.rows}, op, f"must take {tokens.rows} rows, found {rows}")
+                _require(rows == call, op, f"must take {call} rows, found {rows}")
             case _:
                 _require(len(rows) <= 1, op, f"mixes rows {sorted(str(row) for row in rows)}")
 
@@ -139,16 +161,17 @@ def _rows(op: Op) -> int | Dim | None:
 
 
 def _check_tables(sequence: tuple[Op, ...]) -> None:
-    """RoPE tables cover every position that the cache holds."""
+    """Tables by position cover every position that the cache holds."""
     contexts = [op.cache.context for op in sequence if isinstance(op, Cache)]
     for op in sequence:
         match op:
             case (
-                RoPE(cos=Constant() as cos)
-                | KVWrite(cos=Constant() as cos)
-                | Attention(cos=Constant() as cos)
+                RoPE(cos=Constant() as table)
+                | KVWrite(cos=Constant() as table)
+                | Attention(cos=Constant() as table)
+                | PositionEmbedding(table=Constant() as table)
             ):
-                positions = cos.value.shape[0]
+                positions = table.value.shape[0]
                 enough = all(positions >= context for context in contexts)
                 _require(enough, op, f"tables end at {positions}, before the context {contexts}")
 

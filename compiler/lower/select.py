@@ -7,20 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from hearth.compiler.ir.ops import (
+    Activate,
     Add,
     Attention,
     Constant,
     Embedding,
     KVWrite,
+    L2Normalize,
     LastRows,
+    LayerNorm,
+    LayerNormQuantize,
     Linear,
     Mul,
     Op,
+    Pool,
+    PositionEmbedding,
     Quantize,
     RMSNorm,
     RMSNormQuantize,
     RoPE,
-    Silu,
     SwiGLU,
     tensor,
 )
@@ -128,6 +133,11 @@ def _embedding(op: Embedding, layouts: Layouts) -> Selection:
     return Selection("embed", parts, _weight_ints(op.table, layouts))
 
 
+def _position_embedding(op: PositionEmbedding, layouts: Layouts) -> Selection:
+    parts = (Packed(op.table), RESULT)
+    return Selection("embed_positions", parts, _weight_ints(op.table, layouts))
+
+
 def _rms_norm(op: RMSNorm, layouts: Layouts) -> Selection:
     parts = (Read(op.x), _plain(op.gain), RESULT)
     return Selection("rms_norm", parts, (_columns(op.x),), (op.eps,))
@@ -136,6 +146,16 @@ def _rms_norm(op: RMSNorm, layouts: Layouts) -> Selection:
 def _rms_norm_quantize(op: RMSNormQuantize, layouts: Layouts) -> Selection:
     parts = (Read(op.x), _plain(op.gain), RESULT)
     return Selection("rms_norm_quantize", parts, (_columns(op.x),), (op.eps,))
+
+
+def _layer_norm(op: LayerNorm, layouts: Layouts) -> Selection:
+    parts = (Read(op.x), _plain(op.gain), _plain(op.bias), RESULT)
+    return Selection("layer_norm", parts, (_columns(op.x),), (op.eps,))
+
+
+def _layer_norm_quantize(op: LayerNormQuantize, layouts: Layouts) -> Selection:
+    parts = (Read(op.x), _plain(op.gain), _plain(op.bias), RESULT)
+    return Selection("layer_norm_quantize", parts, (_columns(op.x),), (op.eps,))
 
 
 def _quantize(op: Quantize, layouts: Layouts) -> Selection:
@@ -159,8 +179,8 @@ def _mul(op: Mul, layouts: Layouts) -> Selection:
     return Selection("mul", (Read(op.a), Read(op.b), RESULT), (_columns(op),))
 
 
-def _silu(op: Silu, layouts: Layouts) -> Selection:
-    return Selection("silu", (Read(op.x), RESULT), (_columns(op),))
+def _activate(op: Activate, layouts: Layouts) -> Selection:
+    return Selection("activate", (Read(op.x), RESULT), (_columns(op), int(op.activation)))
 
 
 def _swiglu(op: SwiGLU, layouts: Layouts) -> Selection:
@@ -183,26 +203,40 @@ def _attention(op: Attention, layouts: Layouts) -> Selection:
     cache = _cache(op.k)
     state = (Codes(op.k), Scales(op.k), Codes(op.v), Scales(op.v))
     parts = (Read(op.q), _plain(op.cos), _plain(op.sin), *state, RESULT)
-    ints = (op.heads, cache.heads, cache.head_dim, _rotary(op.cos), cache.context)
-    return Selection("attention", parts, (*ints, int(cache.scheme), op.window), (op.scale,))
+    sizes = (op.heads, cache.heads, cache.head_dim, _rotary(op.cos), cache.context)
+    ints = (*sizes, int(cache.scheme), op.window, int(op.causal))
+    return Selection("attention", parts, ints, (op.scale,))
 
 
 def _last_rows(op: LastRows, layouts: Layouts) -> Selection:
     return Selection("last_rows", (Read(op.x), RESULT), (_columns(op),))
 
 
+def _pool(op: Pool, layouts: Layouts) -> Selection:
+    return Selection("pool", (Read(op.x), RESULT), (_columns(op), int(op.kind)))
+
+
+def _l2_normalize(op: L2Normalize, layouts: Layouts) -> Selection:
+    return Selection("l2_normalize", (Read(op.x), RESULT), (_columns(op),), (op.eps,))
+
+
 RULES: Mapping[type[Op], Callable[[Any, Layouts], Selection]] = {
     Embedding: _embedding,
+    PositionEmbedding: _position_embedding,
     RMSNorm: _rms_norm,
     RMSNormQuantize: _rms_norm_quantize,
+    LayerNorm: _layer_norm,
+    LayerNormQuantize: _layer_norm_quantize,
     Quantize: _quantize,
     Linear: _linear,
     Add: _add,
     Mul: _mul,
-    Silu: _silu,
+    Activate: _activate,
     SwiGLU: _swiglu,
     RoPE: _rope,
     KVWrite: _kv_write,
     Attention: _attention,
     LastRows: _last_rows,
+    Pool: _pool,
+    L2Normalize: _l2_normalize,
 }

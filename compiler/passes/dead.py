@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hearth.compiler.ir.ops import Attention, Graph, KVWrite, Op
 from hearth.compiler.ir.rewrite import all_outputs, order
 
@@ -26,4 +28,4 @@ def dead(graph: Graph) -> Graph:
         name: tuple(output for output in outputs if observed(output))
         for name, outputs in graph.entries.items()
     }
-    return graph if entries == dict(graph.entries) else Graph(entries)
+    return graph if entries == dict(graph.entries) else replace(graph, entries=entries)

@@ -1,4 +1,4 @@
-"""x + 0 -> x, norm with gain 1 -> norm without, a slice of all columns -> x, a slice of a slice -> one slice."""
+"""x + 0 -> x, norm with gain 1 or bias 0 -> norm without, a slice of all columns -> x, a slice of a slice -> one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hearth.compiler.ir.ops import Add, Constant, Graph, Op, RMSNorm, Slice, tensor
+from hearth.compiler.ir.ops import Add, Constant, Graph, LayerNorm, Op, RMSNorm, Slice, tensor
 from hearth.compiler.ir.rewrite import rewrite
 from hearth.compiler.ir.tensors import Source, read
 
@@ -19,12 +19,20 @@ def _is_all(op: Op, value: float) -> bool:
     return False
 
 
+def _plain_layer_norm(op: LayerNorm, gain: Op | None, bias: Op | None) -> Op:
+    if gain is not None and _is_all(gain, 1.0):
+        op = replace(op, gain=None)
+    return replace(op, bias=None) if bias is not None and _is_all(bias, 0.0) else op
+
+
 def _rule(op: Op) -> Op | None:
     match op:
         case Add(a=x, b=vector) if _is_all(vector, 0.0):
             return x
         case RMSNorm(gain=Constant() as gain) if _is_all(gain, 1.0):
             return replace(op, gain=None)
+        case LayerNorm(gain=gain, bias=bias):
+            return _plain_layer_norm(op, gain, bias)
         case Slice(x=x, start=0, stop=stop) if stop == tensor(x).shape[1]:
             return x
         case Slice(x=Slice(x=x, start=base), start=start, stop=stop):

@@ -1,21 +1,21 @@
-"""Silu(Linear) -> Linear(activation=SILU); SwiGLU over both halves of a Linear -> Linear(activation=SWIGLU)."""
+"""Activate(Linear, f) -> Linear(activation=f); SwiGLU over both halves of a Linear -> Linear(activation=SWIGLU)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from hearth.compiler.ir.ops import Graph, Linear, Op, Silu, Slice, SwiGLU, tensor
+from hearth.compiler.ir.ops import Activate, Graph, Linear, Op, Slice, SwiGLU, tensor
 from hearth.compiler.ir.rewrite import rewrite_counted
 from hearth.schemas.commands import Activation
 
 
 def _rule(op: Op, count: Callable[[Op], int]) -> Op | None:
     match op:
-        case Silu(x=Linear(residual=None, activation=Activation.NONE) as linear) if (
-            count(linear) == 1
-        ):
-            return replace(linear, activation=Activation.SILU)
+        case Activate(
+            x=Linear(residual=None, activation=Activation.NONE) as linear, activation=function
+        ) if count(linear) == 1:
+            return replace(linear, activation=function)
         case SwiGLU(
             gate=Slice(
                 x=Linear(residual=None, activation=Activation.NONE) as linear, start=0, stop=half

@@ -1,10 +1,18 @@
-"""Quantize(RMSNorm(x, gain)) -> RMSNormQuantize(x, gain)."""
+"""Quantize(RMSNorm(...)) -> RMSNormQuantize(...); Quantize(LayerNorm(...)) -> LayerNormQuantize(...)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from hearth.compiler.ir.ops import Graph, Op, Quantize, RMSNorm, RMSNormQuantize
+from hearth.compiler.ir.ops import (
+    Graph,
+    LayerNorm,
+    LayerNormQuantize,
+    Op,
+    Quantize,
+    RMSNorm,
+    RMSNormQuantize,
+)
 from hearth.compiler.ir.rewrite import rewrite_counted
 
 
@@ -12,6 +20,8 @@ def _rule(op: Op, count: Callable[[Op], int]) -> Op | None:
     match op:
         case Quantize(x=RMSNorm(x=x, gain=gain, eps=eps) as norm) if count(norm) == 1:
             return RMSNormQuantize(x, gain, eps)
+        case Quantize(x=LayerNorm(x=x, gain=gain, bias=bias, eps=eps) as norm) if count(norm) == 1:
+            return LayerNormQuantize(x, gain, bias, eps)
     return None
 
 

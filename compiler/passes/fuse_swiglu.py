@@ -1,14 +1,18 @@
-"""Mul(Silu(gate), up) -> SwiGLU(gate, up)."""
+"""Mul(Activate(gate, SILU), up) -> SwiGLU(gate, up)."""
 
 from __future__ import annotations
 
-from hearth.compiler.ir.ops import Graph, Mul, Op, Silu, SwiGLU
+from hearth.compiler.ir.ops import Activate, Graph, Mul, Op, SwiGLU
 from hearth.compiler.ir.rewrite import rewrite
+from hearth.schemas.commands import Activation
 
 
 def _rule(op: Op) -> Op | None:
     match op:
-        case Mul(a=Silu(x=gate), b=up) | Mul(a=up, b=Silu(x=gate)):
+        case (
+            Mul(a=Activate(x=gate, activation=Activation.SILU), b=up)
+            | Mul(a=up, b=Activate(x=gate, activation=Activation.SILU))
+        ):
             return SwiGLU(gate, up)
     return None
 

@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hearth.compiler.ir.ops import (
+    Activate,
     Add,
     Graph,
+    L2Normalize,
     LastRows,
+    LayerNorm,
+    LayerNormQuantize,
     Linear,
     Mul,
     Op,
     Quantize,
     RMSNorm,
     RMSNormQuantize,
-    Silu,
     Slice,
     SwiGLU,
     tensor,
@@ -23,7 +26,8 @@ from hearth.compiler.ir.ops import (
 from hearth.compiler.ir.rewrite import rewrite_counted, to_fixpoint
 from hearth.compiler.passes.cse import cse
 
-ROW_WISE = (Add, Linear, Mul, Quantize, RMSNorm, RMSNormQuantize, Silu, Slice, SwiGLU)
+NORMS = (RMSNorm, RMSNormQuantize, LayerNorm, LayerNormQuantize, L2Normalize)
+ROW_WISE = (Activate, Add, Linear, Mul, Quantize, Slice, SwiGLU, *NORMS)
 
 
 def _hoist(op: Op, count: Callable[[Op], int]) -> Op | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hearth.compiler.ir.evaluate import Constants, State
 from hearth.compiler.ir.meanings import Codes, Run, meaning
-from hearth.compiler.ir.ops import Cache, Constant, Graph, KVWrite, Op, Position, Tokens
+from hearth.compiler.ir.ops import Cache, Constant, Graph, Input, KVWrite, Op, Position, Tokens
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.state import Stored
 from hearth.compiler.ir.to_onnx import export, to_onnx
@@ -23,7 +23,7 @@ from hearth.compiler.ir.verify import describe
 from support.bounds import BOUNDS, CodedBound
 from support.onnx_run import OnnxState, run_onnx, session
 
-SOURCES = (Tokens, Position, Cache, Constant)
+SOURCES = (Tokens, Input, Position, Cache, Constant)
 
 
 @dataclass
@@ -56,7 +56,8 @@ class Agreement:
         results, _ = run_onnx(self.watched, ids, before)
         plain, _ = run_onnx(self.plain, ids, before)
         np.testing.assert_array_equal(plain["logits"], results["logits"])
-        run = Run(ids.astype(np.int64), state, self.constants, self.logit_rows)
+        inputs = {"tokens": ids.astype(np.int64)}
+        run = Run(inputs, state, self.constants, self.logit_rows)
         for op in self.sequence:
             expected = meaning(op, run)
             if isinstance(op, SOURCES):
@@ -71,7 +72,7 @@ class Agreement:
         for op in self.graph.entries[self.entry][1:]:
             assert isinstance(op.type, CacheType)
             caches[op.type.layer, op.type.kind] = run.stored(op)
-        return State(run.state.position + len(run.tokens), caches)
+        return State(run.state.position + run.rows, caches)
 
     def _past(self, state: State) -> dict[str, NDArray[np.float32]]:
         return {

@@ -18,13 +18,29 @@ from numpy.typing import NDArray
 from hearth.compiler.ir import arithmetic, ops
 from hearth.compiler.ir.meanings import Codes, Run
 from hearth.compiler.ir.tensors import QuantisedSource
-from hearth.schemas.commands import Activation, KVScheme
+from hearth.schemas.commands import Activation, KVScheme, Pooling
 
 F64 = NDArray[np.float64]
 U = 2.0**-24
 EXP = 4  # roundings that exp may cost
 SLOPE = 1.1  # |silu'| is below 1.0999
 FLUSH = 2.0**-120  # what clamping exp at -87 can leave of a product
+SLOPES = {
+    Activation.SILU: SLOPE,
+    Activation.GELU: 1.13,  # the derivatives' largest values
+    Activation.GELU_TANH: 1.13,
+    Activation.RELU: 1.0,
+    Activation.TANH: 1.0,
+    Activation.SIGMOID: 0.25,
+}
+FUNCTION_ERROR: Mapping[Activation, Callable[[F64], F64]] = {
+    # of |x|; what either side may be off (test_to_onnx_ops.py checks both against float64)
+    Activation.GELU: lambda x: x * 2.0**-21,
+    Activation.GELU_TANH: lambda x: x * 2.0**-20,
+    Activation.RELU: lambda x: x * 0,
+    Activation.TANH: lambda x: np.minimum(x, 1) * 2.0**-20,
+    Activation.SIGMOID: lambda x: np.full_like(x, 2.0**-21),
+}
 
 
 def gamma(n: float) -> float:
@@ -76,6 +92,49 @@ def _rms_norm_quantize(op: ops.RMSNormQuantize, run: Run, y: Codes) -> Bound:
     return coded(normed, _norm_error(op, normed))
 
 
+def _layer_norm_error(op: ops.LayerNorm | ops.LayerNormQuantize, run: Run) -> F64:
+    """The mean is off by gamma(E) of the mean size; that and the square root's error are scaled by r and the gain."""
+    x = run.matrix(op.x).astype(np.float64)
+    columns = x.shape[1]
+    centred = x - x.mean(axis=-1, keepdims=True)
+    slip = gamma(columns + 1) * np.abs(x).mean(axis=-1, keepdims=True) + U * np.abs(centred)
+    variance = (centred**2).mean(axis=-1, keepdims=True)
+    # the variance's error: of its sum, and of centred values that are off by slip
+    spread = gamma(columns + 3) * variance + 2 * np.sqrt(variance) * slip.max(-1, keepdims=True)
+    spread = spread + slip.max(-1, keepdims=True) ** 2
+    r = 1 / np.sqrt(variance + op.eps)
+    y, error = centred * r, slip * r + np.abs(centred) * r * (spread * r**2 + gamma(6))
+    if op.gain is not None:
+        gain = run.matrix(op.gain).astype(np.float64)
+        y, error = y * gain, error * np.abs(gain)
+    if op.bias is not None:
+        y = y + run.matrix(op.bias).astype(np.float64)
+    return 2 * (error * (1 + gamma(4)) + gamma(2) * np.abs(y))
+
+
+def _layer_norm(op: ops.LayerNorm, run: Run, y: Any) -> Bound:
+    return _layer_norm_error(op, run)
+
+
+def _layer_norm_quantize(op: ops.LayerNormQuantize, run: Run, y: Codes) -> Bound:
+    gain, bias = run.vector(op.gain), run.vector(op.bias)
+    normed = arithmetic.layer_norm(run.matrix(op.x), gain, bias, op.eps).astype(np.float64)
+    return coded(normed, _layer_norm_error(op, run))
+
+
+def _pool(op: ops.Pool, run: Run, y: Any) -> Bound:
+    """Only the mean rounds: its sum and its quotient."""
+    if op.kind is not Pooling.MEAN:
+        return np.zeros(())
+    x = run.matrix(op.x).astype(np.float64)
+    return 2 * gamma(len(x) + 1) * np.abs(x).mean(axis=0, keepdims=True)
+
+
+def _l2_normalize(op: ops.L2Normalize, run: Run, y: Any) -> Bound:
+    """As a norm: the square root halves the error of the sum of squares."""
+    return 2 * gamma(ops.tensor(op.x).shape[1] / 2 + 8) * np.abs(y.astype(np.float64))
+
+
 def _silu64(x: F64) -> F64:
     return x / (1 + np.exp(-np.maximum(x, -700)))
 
@@ -85,8 +144,15 @@ def _silu_error(x: F64) -> F64:
     return 2 * gamma(EXP + 2) * np.abs(_silu64(x)) + np.abs(x) * FLUSH
 
 
-def _silu(op: ops.Silu, run: Run, y: Any) -> Bound:
-    return _silu_error(run.matrix(op.x).astype(np.float64))
+def _apart(x: F64, activation: Activation) -> F64:
+    """How far two evaluations of f(x) can lie apart."""
+    if activation is Activation.SILU:
+        return _silu_error(x)
+    return 2 * FUNCTION_ERROR[activation](np.abs(x))
+
+
+def _activate(op: ops.Activate, run: Run, y: Any) -> Bound:
+    return _apart(run.matrix(op.x).astype(np.float64), op.activation)
 
 
 def _gated(gate: F64, up: F64, gate_error: F64, up_error: F64) -> F64:
@@ -130,11 +196,13 @@ def _product(op: ops.Linear, run: Run) -> tuple[F64, F64]:
 def _linear(op: ops.Linear, run: Run, result: Any) -> Bound:
     y, error = _product(op, run)
     match op.activation:
-        case Activation.SILU:
-            error = SLOPE * error + _silu_error(y)
+        case Activation.NONE:
+            pass
         case Activation.SWIGLU:
             half = y.shape[1] // 2
             error = _gated(y[:, :half], y[:, half:], error[:, :half], error[:, half:])
+        case function:
+            error = SLOPES[function] * error + _apart(y, function)
     if op.residual is None:
         return error
     return error + np.where(error > 0, 2 * U * (np.abs(result) + error), 0.0)
@@ -192,7 +260,7 @@ def _attention(op: ops.Attention, run: Run, y: Any) -> Bound:
     )
     t, at = np.arange(k.length), position + np.arange(rows)[:, None]
     seen = (t <= at) & (t > at - (op.window or k.length))
-    seen = seen[:, None, :]
+    seen = (seen if op.causal else np.ones_like(seen))[:, None, :]
     slip = np.where(seen, s_slip + 2 * gamma(terms) * s_size, 0).max(axis=-1)
     s = np.where(seen, s * np.sign(op.scale), -np.inf)
     fall = s.max(axis=-1, keepdims=True) - s
@@ -220,17 +288,22 @@ def _coded_values(x: F64, error: F64) -> tuple[F64, F64]:
 
 BOUNDS: Mapping[type[ops.Op], Callable[[Any, Run, Any], Bound]] = {
     ops.Embedding: _zero,
+    ops.PositionEmbedding: _zero,
     ops.RMSNorm: _rms_norm,
     ops.RMSNormQuantize: _rms_norm_quantize,
+    ops.LayerNorm: _layer_norm,
+    ops.LayerNormQuantize: _layer_norm_quantize,
     ops.Quantize: _coded_exactly,
     ops.Linear: _linear,
     ops.Add: _zero,
     ops.Mul: _zero,
-    ops.Silu: _silu,
+    ops.Activate: _activate,
     ops.SwiGLU: _swiglu,
     ops.Slice: _zero,
     ops.RoPE: _rope,
     ops.KVWrite: _kv_write,
     ops.Attention: _attention,
     ops.LastRows: _zero,
+    ops.Pool: _pool,
+    ops.L2Normalize: _l2_normalize,
 }

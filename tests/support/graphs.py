@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.ir.ops import (
+    Activate,
     Add,
     Attention,
     Cache,
@@ -21,12 +22,11 @@ from hearth.compiler.ir.ops import (
     Position,
     RMSNorm,
     RoPE,
-    Silu,
     Tokens,
 )
-from hearth.compiler.ir.tensors import ArraySource, QuantisedRows
+from hearth.compiler.ir.tensors import ArraySource, GroupedRows, QuantisedRows
 from hearth.compiler.ir.types import CacheType
-from hearth.schemas.commands import KVKind, KVScheme
+from hearth.schemas.commands import Activation, KVKind, KVScheme
 
 F32 = NDArray[np.float32]
 
@@ -75,6 +75,26 @@ class CodedSource:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class GivenGroups:
+    """A GroupedSource over given codes."""
+
+    all_rows: GroupedRows
+    bits: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.all_rows.codes.shape)
+
+    @property
+    def group(self) -> int:
+        return self.all_rows.group
+
+    def grouped(self, start: int, stop: int) -> GroupedRows:
+        rows, part = self.all_rows, slice(start, stop)
+        return GroupedRows(rows.codes[part], rows.scales[part], rows.zeros[part], rows.group)
+
+
 class Draw:
     """Named random constants from one seed."""
 
@@ -102,6 +122,14 @@ class Draw:
             multipliers = self.rng.integers(-15, 16, (n, -(-k // group)), dtype=np.int8)
         scale = (self.rng.uniform(0.5, 2.0, n) * k**-0.5 / 60).astype(np.float32)
         return Constant(name, CodedSource(QuantisedRows(codes, multipliers, scale, group), bits))
+
+    def grouped(self, name: str, n: int, k: int, bits: int, group: int) -> Constant:
+        """A weight with float scales and zero points per group."""
+        top, groups = 1 << bits, -(-k // group)
+        codes = self.rng.integers(0, top, (n, k), dtype=np.uint8)
+        zeros = self.rng.integers(0, top, (n, groups), dtype=np.uint8)
+        scales = (self.rng.uniform(0.5, 2.0, (n, groups)) * k**-0.5 / top).astype(np.float32)
+        return Constant(name, GivenGroups(GroupedRows(codes, scales, zeros, group), bits))
 
 
 def tables(context: int, rotary: int, theta: float = 10000.0) -> tuple[Constant, Constant]:
@@ -160,5 +188,6 @@ def _layer(
     h = _norm(tiny, draw, f"{at}post_attention_layernorm.weight", x)
     gate = linear(h, "mlp.gate_proj", tiny.ffn, tiny.hidden)
     up = linear(h, "mlp.up_proj", tiny.ffn, tiny.hidden)
-    x = Add(x, linear(Mul(Silu(gate), up), "mlp.down_proj", tiny.hidden, tiny.ffn))
+    gated = Mul(Activate(gate, Activation.SILU), up)
+    x = Add(x, linear(gated, "mlp.down_proj", tiny.hidden, tiny.ffn))
     return x, k_cache, v_cache

@@ -1,11 +1,13 @@
 """Any stage before lowering as a standard ONNX model (opset 23): run it elsewhere, or open it in Netron.
 
-Inputs: `tokens` i32[T] (or [1]), `position` i64[], and per cache `past.k.<layer>`, `past.v.<layer>`
-f32[1, Hkv, P, D] with P = position. Outputs: `logits`, and `present.k.<layer>`, ... [1, Hkv, P + T, D].
+Inputs: the ports (`tokens` i32[T], or [1]; f32[T, columns]), `position` i64[], and per cache `past.k.<layer>`,
+`past.v.<layer>` f32[1, Hkv, P, D] with P = position. Outputs: the entry's results by name (a decoder's `logits`), and
+`present.k.<layer>`, ... [1, Hkv, P + T, D].
 
 Quantised weights stay integers: DequantizeLinear makes the effective int8 value (of int4 codes by blocks,
 the group multipliers being the scales), and the scales of row and channel are applied after the product,
 as docs/arithmetic.md defines. An engine that sums integers below 2^24 in float32 then gives our very bits.
+Weights with float scales per group are blocked DequantizeLinear with their zero points.
 """
 
 from __future__ import annotations
@@ -68,14 +70,14 @@ def export(
     watch: Collection[Op] = (),
 ) -> Exported:
     """One entry, weights put into `sink`; the values of watched (float) ops become outputs too."""
-    outputs = graph.entries[entry]
+    outputs, names = graph.entries[entry], graph.names(entry)
     builder = Builder(sink, outputs, logit_rows)
     numbers = number(outputs)
     for op in order(outputs):
         with builder.within(f"op{numbers[op]}" if op in numbers else ""):
             builder.values[op] = RULES[type(op)](op, builder)
-    results = [_logits(builder, outputs[0])]
-    results += [_present(builder, op) for op in outputs[1:]]
+    results = [_result(builder, op, name) for name, op in zip(names, outputs, strict=False)]
+    results += [_present(builder, op) for op in outputs[len(names) :]]
     watched = {op: _names(builder, builder.values[op]) for op in watch}
     results += [helper.make_tensor_value_info(name, FLOAT, None) for name in _flat(watched)]
     body = helper.make_graph(
@@ -87,10 +89,10 @@ def export(
     return Exported(model, watched)
 
 
-def _logits(builder: Builder, op: Op) -> onnx.ValueInfoProto:
-    builder.name_output(builder.plain(op), "logits")
+def _result(builder: Builder, op: Op, name: str) -> onnx.ValueInfoProto:
+    builder.name_output(builder.plain(op), name)
     shape: list[int | str | None] = [builder.dim(size) for size in tensor(op).shape]
-    return helper.make_tensor_value_info("logits", FLOAT, shape)
+    return helper.make_tensor_value_info(name, FLOAT, shape)
 
 
 def _present(builder: Builder, op: Op) -> onnx.ValueInfoProto:

@@ -12,14 +12,17 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from hearth.compiler.ir.ops import Constant, Embedding, Op, tensor
+from hearth.compiler.ir.ops import Constant, Embedding, Input, Op, PositionEmbedding, Tokens, tensor
 from hearth.compiler.ir.rewrite import order
-from hearth.compiler.ir.tensors import QuantisedSource
+from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource
 from hearth.compiler.ir.to_onnx.initializers import (
+    Dequantised,
     Sink,
+    fits_blocks,
     fits_int4,
     put_array,
     put_float,
+    put_grouped,
     put_int4,
     put_int8,
 )
@@ -41,7 +44,11 @@ class Builder:
         self._prefix = ""
         self._names: Counter[str] = Counter()
         self._made: dict[object, str] = {}
-        self._tables = {op.table for op in order(outputs) if isinstance(op, Embedding)}
+        sequence = order(outputs)
+        self._tables = {
+            op.table for op in sequence if isinstance(op, Embedding | PositionEmbedding)
+        }
+        self._ports = [op.port for op in sequence if isinstance(op, Tokens | Input)]
         self._presents: dict[Cached, str] = {}
 
     @contextmanager
@@ -140,14 +147,37 @@ class Builder:
         return op
 
     def floats(self, constant: Constant) -> str:
-        """A float constant as f32, whatever its initializer holds."""
+        """A float (or grouped) constant as f32, whatever its initializer holds."""
         name = self.weight(constant)
-        if tensor(constant).dtype is DType.F32:
+        if tensor(constant).dtype is DType.F32 or self.is_spread(constant):
             return name
         made = self.once(("floats", constant))
         if made is None:
-            made = self.node("Cast", name, to=onnx.TensorProto.FLOAT)
+            made = self._widened(constant, name)
             self.once(("floats", constant), made)
+        return made
+
+    def _widened(self, constant: Constant, name: str) -> str:
+        match constant.value:
+            case GroupedSource(group=group):
+                parts = (name, f"{name}.scales", f"{name}.zeros")
+                return self.node("DequantizeLinear", *parts, axis=1, block_size=group)
+        return self.node("Cast", name, to=onnx.TensorProto.FLOAT)
+
+    def is_spread(self, constant: Constant) -> bool:
+        """A grouped weight that is stored as floats: a table that is looked up, or one with a broken group."""
+        value = constant.value
+        if not isinstance(value, GroupedSource):
+            return False
+        return constant in self._tables or not fits_blocks(value)
+
+    def call_rows(self) -> str:
+        """T as i64[]: the rows of the entry's first port."""
+        made = self.once("rows")
+        if made is None:
+            shape = self.node("Shape", self._ports[0], start=0, end=1)
+            made = self.node("Squeeze", shape)
+            self.once("rows", made)
         return made
 
     def weight(self, constant: Constant) -> str:
@@ -166,10 +196,16 @@ class Builder:
 
     def _put(self, constant: Constant) -> list[onnx.TensorProto]:
         value = constant.value
-        if not isinstance(value, QuantisedSource):
-            return put_float(self._sink, constant.name, value)
-        put = put_int4 if self.is_int4(constant) else put_int8
-        return put(self._sink, constant.name, value)
+        match value:
+            case QuantisedSource():
+                put = put_int4 if self.is_int4(constant) else put_int8
+                return put(self._sink, constant.name, value)
+            case GroupedSource() if self.is_spread(constant):
+                return put_float(self._sink, constant.name, Dequantised(value))
+            case GroupedSource():
+                return put_grouped(self._sink, constant.name, value)
+            case _:
+                return put_float(self._sink, constant.name, value)
 
     def attended(self, cache: Cached, present: str) -> None:
         """An Attention node made the present of this cache."""

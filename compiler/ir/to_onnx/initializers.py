@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.tensors import QuantisedRows, QuantisedSource, Source
+from hearth.compiler.ir.tensors import GroupedSource, QuantisedRows, QuantisedSource, Source
 
 F32 = NDArray[np.float32]
 
@@ -129,6 +129,57 @@ def put_int4(sink: Sink, name: str, source: QuantisedSource) -> list[onnx.Tensor
         put_array(sink, f"{name}.multipliers", groups),
         put_array(sink, f"{name}.scale", np.concatenate(scales)),
     ]
+
+
+@dataclass(frozen=True, eq=False)
+class Dequantised:
+    """A grouped weight as the floats it stands for."""
+
+    source: GroupedSource
+    stored: str = "f32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    def rows(self, start: int, stop: int) -> F32:
+        return self.source.grouped(start, stop).dequantise()
+
+
+def put_grouped(sink: Sink, name: str, source: GroupedSource) -> list[onnx.TensorProto]:
+    """`name` the codes (uint4 or uint8), `name.scales` f32[N, K / group], `name.zeros` of the codes' type."""
+    scales: list[F32] = []
+    zeros: list[NDArray[np.uint8]] = []
+
+    def chunks() -> Iterator[bytes]:
+        for start, stop in _row_blocks(source.shape):
+            rows = source.grouped(start, stop)
+            scales.append(rows.scales)
+            zeros.append(rows.zeros)
+            yield _unsigned(rows.codes, source.bits)
+
+    dtype = onnx.TensorProto.UINT4 if source.bits == 4 else onnx.TensorProto.UINT8
+    codes = sink.put(name, dtype, source.shape, chunks())
+    points = np.concatenate(zeros)
+    return [
+        codes,
+        put_array(sink, f"{name}.scales", np.concatenate(scales)),
+        sink.put(f"{name}.zeros", dtype, points.shape, [_unsigned(points, source.bits)]),
+    ]
+
+
+def _unsigned(codes: NDArray[np.uint8], bits: int) -> bytes:
+    """ONNX's form of uint8, or of uint4: two values a byte, the first in its low half."""
+    if bits == 8:
+        return np.ascontiguousarray(codes).tobytes()
+    flat = np.append(codes.reshape(-1), np.zeros(codes.size % 2, np.uint8)).reshape(-1, 2)
+    return (flat[:, 0] | flat[:, 1] << 4).tobytes()
+
+
+def fits_blocks(source: GroupedSource) -> bool:
+    """Whether the blocked form can hold it: whole groups, and rows of whole bytes."""
+    k = source.shape[1]
+    return k % source.group == 0 and (source.bits == 8 or k % 2 == 0)
 
 
 def fits_int4(source: QuantisedSource) -> bool:

@@ -14,12 +14,16 @@ from hearth.compiler.ir.to_onnx import rules_state
 from hearth.compiler.ir.to_onnx.builder import Builder
 from hearth.compiler.ir.to_onnx.values import Coded, Value
 from hearth.compiler.ir.types import Dim
-from hearth.schemas.commands import Activation
+from hearth.schemas.commands import Activation, Pooling
 from hearth.schemas.dtypes import DType
 
 
 def _tokens(op: ops.Tokens, b: Builder) -> Value:
-    return b.input("tokens", onnx.TensorProto.INT32, [b.dim(op.rows)])
+    return b.input(op.port, onnx.TensorProto.INT32, [b.dim(op.rows)])
+
+
+def _input(op: ops.Input, b: Builder) -> Value:
+    return b.input(op.port, onnx.TensorProto.FLOAT, [b.dim(op.rows), op.columns])
 
 
 def _position(op: ops.Position, b: Builder) -> Value:
@@ -30,22 +34,35 @@ def _constant(op: ops.Constant, b: Builder) -> Value:
     return op
 
 
-def _embedding(op: ops.Embedding, b: Builder) -> Value:
-    table, tokens = b.constant(op.table), b.plain(op.tokens)
-    rows = b.node("Gather", b.weight(table), tokens, axis=0)
+def _looked_up(table: ops.Constant, indices: str, b: Builder) -> str:
+    """Rows of a table as f32."""
+    rows = b.node("Gather", b.weight(table), indices, axis=0)
     if not isinstance(table.value, QuantisedSource):
-        stored = ops.tensor(table).dtype
-        return rows if stored is DType.F32 else b.node("Cast", rows, to=onnx.TensorProto.FLOAT)
-    scale = b.node("Gather", f"{table.name}.scale", tokens, axis=0)
+        is_f32 = ops.tensor(table).dtype is DType.F32 or b.is_spread(table)
+        return rows if is_f32 else b.node("Cast", rows, to=onnx.TensorProto.FLOAT)
+    scale = b.node("Gather", f"{table.name}.scale", indices, axis=0)
     return b.node("DequantizeLinear", rows, scale, axis=0)
+
+
+def _embedding(op: ops.Embedding, b: Builder) -> Value:
+    return _looked_up(b.constant(op.table), b.plain(op.tokens), b)
+
+
+def _position_embedding(op: ops.PositionEmbedding, b: Builder) -> Value:
+    return _looked_up(b.constant(op.table), rules_state.positions(op.position, b), b)
+
+
+def _ones(x: ops.Op, b: Builder) -> str:
+    """A gain that does nothing, where ONNX wants one."""
+    columns = ops.tensor(x).shape[1]
+    if not isinstance(columns, int):
+        raise TypeError("columns must be known")
+    return b.array(np.ones(columns, np.float32))
 
 
 def _normalised(op: ops.RMSNorm | ops.RMSNormQuantize, b: Builder) -> str:
     x = b.plain(op.x)
-    columns = ops.tensor(op.x).shape[1]
-    if not isinstance(columns, int):
-        raise TypeError("columns must be known")
-    gain = b.array(np.ones(columns, np.float32)) if op.gain is None else b.plain(op.gain)
+    gain = _ones(op.x, b) if op.gain is None else b.plain(op.gain)
     return b.node("RMSNormalization", x, gain, axis=-1, epsilon=op.eps)
 
 
@@ -55,6 +72,21 @@ def _rms_norm(op: ops.RMSNorm, b: Builder) -> Value:
 
 def _rms_norm_quantize(op: ops.RMSNormQuantize, b: Builder) -> Value:
     return rules_state.quantised(_normalised(op, b), b)
+
+
+def _layer_normalised(op: ops.LayerNorm | ops.LayerNormQuantize, b: Builder) -> str:
+    gain = _ones(op.x, b) if op.gain is None else b.plain(op.gain)
+    bias = () if op.bias is None else (b.plain(op.bias),)
+    x = b.plain(op.x)
+    return b.node("LayerNormalization", x, gain, *bias, axis=-1, epsilon=op.eps)
+
+
+def _layer_norm(op: ops.LayerNorm, b: Builder) -> Value:
+    return _layer_normalised(op, b)
+
+
+def _layer_norm_quantize(op: ops.LayerNormQuantize, b: Builder) -> Value:
+    return rules_state.quantised(_layer_normalised(op, b), b)
 
 
 def _quantize(op: ops.Quantize, b: Builder) -> Value:
@@ -99,20 +131,30 @@ def _columns(x: str, start: int, stop: int, b: Builder) -> str:
     return b.node("Slice", x, b.i64(start), b.i64(stop), b.i64(1))
 
 
-def _activate(y: str, op: ops.Linear, b: Builder) -> str:
+FUNCTIONS: Mapping[Activation, Callable[[str, Builder], str]] = {
+    Activation.SILU: _sigmoid_product,
+    Activation.GELU: lambda x, b: b.node("Gelu", x, approximate="none"),
+    Activation.GELU_TANH: lambda x, b: b.node("Gelu", x, approximate="tanh"),
+    Activation.RELU: lambda x, b: b.node("Relu", x),
+    Activation.TANH: lambda x, b: b.node("Tanh", x),
+    Activation.SIGMOID: lambda x, b: b.node("Sigmoid", x),
+}
+
+
+def _epilogue(y: str, op: ops.Linear, b: Builder) -> str:
     match op.activation:
         case Activation.NONE:
             return y
-        case Activation.SILU:
-            return _sigmoid_product(y, b)
         case Activation.SWIGLU:
             half = b.constant(op.weight).value.shape[0] // 2
             gate, up = _columns(y, 0, half, b), _columns(y, half, 2 * half, b)
             return b.node("Mul", _sigmoid_product(gate, b), up)
+        case function:
+            return FUNCTIONS[function](y, b)
 
 
 def _linear(op: ops.Linear, b: Builder) -> Value:
-    y = _activate(_product(op, b), op, b)
+    y = _epilogue(_product(op, b), op, b)
     return y if op.residual is None else b.node("Add", y, b.plain(op.residual))
 
 
@@ -124,8 +166,8 @@ def _mul(op: ops.Mul, b: Builder) -> Value:
     return b.node("Mul", b.plain(op.a), b.plain(op.b))
 
 
-def _silu(op: ops.Silu, b: Builder) -> Value:
-    return _sigmoid_product(b.plain(op.x), b)
+def _activate(op: ops.Activate, b: Builder) -> Value:
+    return FUNCTIONS[op.activation](b.plain(op.x), b)
 
 
 def _swiglu(op: ops.SwiGLU, b: Builder) -> Value:
@@ -136,29 +178,58 @@ def _slice(op: ops.Slice, b: Builder) -> Value:
     return _columns(b.plain(op.x), op.start, op.stop, b)
 
 
+def _last(x: str, rows: int, b: Builder) -> str:
+    end = int(np.iinfo(np.int64).max)
+    return b.node("Slice", x, b.i64(-rows), b.i64(end), b.i64(0))
+
+
 def _last_rows(op: ops.LastRows, b: Builder) -> Value:
     rows = b.logit_rows if isinstance(op.rows, Dim) else op.rows
-    end = int(np.iinfo(np.int64).max)
-    return b.node("Slice", b.plain(op.x), b.i64(-rows), b.i64(end), b.i64(0))
+    return _last(b.plain(op.x), rows, b)
+
+
+def _pool(op: ops.Pool, b: Builder) -> Value:
+    x = b.plain(op.x)
+    match op.kind:
+        case Pooling.MEAN:
+            return b.node("ReduceMean", x, b.i64(0), keepdims=1)
+        case Pooling.FIRST:
+            return b.node("Slice", x, b.i64(0), b.i64(1), b.i64(0))
+        case Pooling.LAST:
+            return _last(x, 1, b)
+        case Pooling.MAX:
+            return b.node("ReduceMax", x, b.i64(0), keepdims=1)
+
+
+def _l2_normalize(op: ops.L2Normalize, b: Builder) -> Value:
+    x = b.plain(op.x)
+    length = b.node("ReduceL2", x, b.i64(-1), keepdims=1)
+    return b.node("Div", x, b.node("Max", length, b.f32(op.eps)))
 
 
 RULES: Mapping[type[ops.Op], Callable[[Any, Builder], Value]] = {
     ops.Tokens: _tokens,
+    ops.Input: _input,
     ops.Position: _position,
     ops.Constant: _constant,
     ops.Cache: rules_state.cache,
     ops.Embedding: _embedding,
+    ops.PositionEmbedding: _position_embedding,
     ops.RMSNorm: _rms_norm,
     ops.RMSNormQuantize: _rms_norm_quantize,
+    ops.LayerNorm: _layer_norm,
+    ops.LayerNormQuantize: _layer_norm_quantize,
     ops.Quantize: _quantize,
     ops.Linear: _linear,
     ops.Add: _add,
     ops.Mul: _mul,
-    ops.Silu: _silu,
+    ops.Activate: _activate,
     ops.SwiGLU: _swiglu,
     ops.Slice: _slice,
     ops.RoPE: rules_state.rope,
     ops.KVWrite: rules_state.kv_write,
     ops.Attention: rules_state.attention,
     ops.LastRows: _last_rows,
+    ops.Pool: _pool,
+    ops.L2Normalize: _l2_normalize,
 }

@@ -32,7 +32,7 @@ def cache(op: ops.Cache, b: Builder) -> Value:
     return Cached(b.input(name, FLOAT, [1, kind.heads, "P", kind.head_dim]))
 
 
-def _positions(position: ops.Op, b: Builder) -> str:
+def positions(position: ops.Op, b: Builder) -> str:
     """Absolute positions i64[T] of this call's rows."""
     made = b.once("positions")
     if made is None:
@@ -44,8 +44,7 @@ def _positions(position: ops.Op, b: Builder) -> str:
 
 def _stop(position: ops.Op, b: Builder) -> str:
     """The position after this call's last row."""
-    count = b.node("Squeeze", b.node("Shape", "tokens"))
-    return b.node("Add", b.plain(position), count)
+    return b.node("Add", b.plain(position), b.call_rows())
 
 
 def _mask(position: ops.Op, window: int, b: Builder) -> str:
@@ -53,7 +52,7 @@ def _mask(position: ops.Op, window: int, b: Builder) -> str:
     key = ("mask", window)
     made = b.once(key)
     if made is None:
-        rows = b.node("Unsqueeze", _positions(position, b), b.i64(1))
+        rows = b.node("Unsqueeze", positions(position, b), b.i64(1))
         with b.within("mask"):
             columns = b.node("Range", b.scalar(0), _stop(position, b), b.scalar(1))
             made = b.node("LessOrEqual", columns, rows)
@@ -71,7 +70,7 @@ def _rotate(x: str, op: ops.RoPE | ops.KVWrite | ops.Attention, heads: int, b: B
     half = ops.tensor(op.cos).shape[1]
     ids = b.once("position_ids")
     if ids is None:
-        ids = b.node("Unsqueeze", _positions(op.position, b), b.i64(0))
+        ids = b.node("Unsqueeze", positions(op.position, b), b.i64(0))
         b.once("position_ids", ids)
     return b.node(
         "RotaryEmbedding",
@@ -127,7 +126,7 @@ def attention(op: ops.Attention, b: Builder) -> Value:
     q = _rotate(_batched(b.plain(op.q), b), op, op.heads, b)
     if kind.scheme is KVScheme.INT8:
         q, _ = _per_head(q, op.heads, kind.head_dim, b)
-    mask = _mask(op.position, op.window, b)
+    mask = _mask(op.position, op.window, b) if op.causal else ""
     inputs = (q, k.rows, v.rows, mask, k.past, v.past)
     sizes = {"q_num_heads": op.heads, "kv_num_heads": kind.heads}
     y, present_k, present_v = b.nodes_out("Attention", inputs, 3, scale=op.scale, **sizes)

@@ -96,7 +96,7 @@ def test_the_unfused_form(tmp_path: Path) -> None:
         "RoPE": 2 * 2,
         "KVWrite": 2 * 2,
         "Attention": 2,
-        "Silu": 2,
+        "Activate": 2,
         "Mul": 2,
         "Add": 2 * 2,
     }

@@ -81,7 +81,7 @@ def test_misuse_is_refused() -> None:
     _, state = evaluate(graph, "prefill", IDS, State.empty())
     with pytest.raises(ValueError, match="exceed"):
         evaluate(graph, "prefill", IDS[:3], state)
-    with pytest.raises(ValueError, match="takes 1 tokens"):
+    with pytest.raises(ValueError, match="takes 1 rows of tokens"):
         evaluate(graph, "decode", IDS[:2], state)
     with pytest.raises(ValueError, match="rows of logits"):
         evaluate(graph, "prefill", IDS[:2], State.empty(), logit_rows=3)

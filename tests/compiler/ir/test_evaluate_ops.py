@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from support.agreement import SOURCES
@@ -13,7 +16,7 @@ from hearth.compiler.ir.constants import Constants
 from hearth.compiler.ir.meanings import MEANINGS, Codes, Run, meaning
 from hearth.compiler.ir.state import State
 from hearth.compiler.ir.tensors import QuantisedSource
-from hearth.schemas.commands import Activation
+from hearth.schemas.commands import Activation, Pooling
 
 ROWS, VOCAB = 5, 11
 IDS = np.array([3, 0, 10, 3, 7])
@@ -24,7 +27,7 @@ def f64(x: np.ndarray) -> np.ndarray:
 
 
 def start(position: int = 0) -> Run:
-    return Run(IDS, State(position), Constants())
+    return Run({"tokens": IDS}, State(position), Constants())
 
 
 def given(run: Run, *columns: int, seed: int = 0) -> list[ops.Op]:
@@ -39,6 +42,20 @@ def given(run: Run, *columns: int, seed: int = 0) -> list[ops.Op]:
 
 def silu(x: np.ndarray) -> np.ndarray:
     return x / (1 + np.exp(-x))
+
+
+EXACT: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {
+    Activation.NONE: lambda x: x,
+    Activation.SILU: silu,
+    Activation.GELU: lambda x: x * np.vectorize(lambda v: 0.5 * math.erfc(-v / math.sqrt(2)))(x),
+    Activation.GELU_TANH: lambda x: (
+        0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    ),
+    Activation.RELU: lambda x: np.maximum(x, 0),
+    Activation.TANH: np.tanh,
+    Activation.SIGMOID: lambda x: 1 / (1 + np.exp(-x)),
+}
+FUNCTIONS = [each for each in EXACT if each is not Activation.NONE]
 
 
 def check(op: ops.Op, run: Run, exact: np.ndarray) -> None:
@@ -70,7 +87,7 @@ def test_quantised_embedding_scales_the_effective_weight(bits: int, group: int) 
 def test_embedding_refuses_ids_out_of_range(ids: list[int]) -> None:
     op = ops.Embedding(Draw().constant("table", VOCAB, 6), ops.Tokens())
     with pytest.raises(ValueError, match="token ids"):
-        meaning(op, Run(np.array(ids), State.empty(), Constants()))
+        meaning(op, Run({"tokens": np.array(ids)}, State.empty(), Constants()))
 
 
 def test_rms_norm() -> None:
@@ -94,6 +111,88 @@ def test_quantised_norm_is_the_norm_quantised() -> None:
     np.testing.assert_array_equal(fused.scale, apart.scale)
 
 
+def test_layer_norm() -> None:
+    run = start()
+    (x,), draw = given(run, 20), Draw(1)
+    gain, bias = draw.constant("gain", 20), draw.constant("bias", 20)
+    exact = f64(run.matrix(x))
+    exact = exact - exact.mean(axis=1, keepdims=True)
+    exact = exact / np.sqrt((exact**2).mean(axis=1, keepdims=True) + 0.5)
+    check(ops.LayerNorm(x, None, None, 0.5), run, exact)
+    exact = exact * f64(gain.value.values)
+    check(ops.LayerNorm(x, gain, None, 0.5), run, exact)
+    check(ops.LayerNorm(x, gain, bias, 0.5), run, exact + f64(bias.value.values))
+
+
+def test_quantised_layer_norm_is_the_norm_quantised() -> None:
+    run, draw = start(), Draw(1)
+    (x,), affine = given(run, 20), (draw.constant("gain", 20), draw.constant("bias", 20))
+    fused = meaning(ops.LayerNormQuantize(x, *affine, 1e-5), run)
+    norm = ops.LayerNorm(x, *affine, 1e-5)
+    run.values[norm] = meaning(norm, run)
+    apart = meaning(ops.Quantize(norm), run)
+    assert isinstance(fused, Codes)
+    assert isinstance(apart, Codes)
+    np.testing.assert_array_equal(fused.codes, apart.codes)
+    np.testing.assert_array_equal(fused.scale, apart.scale)
+
+
+@pytest.mark.parametrize("kind", list(Pooling))
+def test_pool(kind: Pooling) -> None:
+    run = start()
+    (x,) = given(run, 6)
+    rows = f64(run.matrix(x))
+    exact = {
+        Pooling.MEAN: rows.mean(axis=0),
+        Pooling.FIRST: rows[0],
+        Pooling.LAST: rows[-1],
+        Pooling.MAX: rows.max(axis=0),
+    }
+    check(ops.Pool(x, kind), run, exact[kind][None])
+
+
+def test_l2_normalize() -> None:
+    run = start()
+    (x,) = given(run, 20)
+    rows = f64(run.matrix(x))
+    rows[1] = run.values[x][1] = 0  # a row of zeros stays one
+    length = np.maximum(np.sqrt((rows**2).sum(axis=1, keepdims=True)), 1e-12)
+    check(ops.L2Normalize(x, 1e-12), run, rows / length)
+
+
+def test_position_embedding_starts_at_the_position() -> None:
+    table = Draw().constant("table", 16, 6)
+    op = ops.PositionEmbedding(table, ops.Position())
+    np.testing.assert_array_equal(meaning(op, start(position=7)), table.value.values[7 : 7 + ROWS])
+
+
+def test_ports_are_read_by_name() -> None:
+    types, rows = np.array([0, 1, 1, 0, 1]), Draw().array(ROWS, 4)
+    run = Run({"tokens": IDS, "types": types, "rows": rows}, State.empty(), Constants())
+    table = Draw().constant("types", 2, 6)
+    looked_up = meaning(ops.Embedding(table, ops.Tokens(port="types")), run)
+    np.testing.assert_array_equal(looked_up, table.value.values[types])
+    np.testing.assert_array_equal(meaning(ops.Input("rows", 4), run), rows)
+    for wrong in (ops.Input("other", 4), ops.Input("rows", 5), ops.Tokens(rows=1)):
+        with pytest.raises(ValueError, match=r"reads 'other'|5 columns|1 rows"):
+            meaning(wrong, run)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("k", [32, 40])  # 40: the last group is half full
+def test_grouped_weights_mean_their_dequantised_values(bits: int, k: int) -> None:
+    run, weight = start(), Draw(3).grouped("w", 7, k, bits, 16)
+    (x,) = given(run, k)
+    rows = weight.value.grouped(0, 7)
+    scales, zeros = (np.repeat(each, 16, 1)[:, :k] for each in (rows.scales, rows.zeros))
+    exact = (f64(rows.codes) - f64(zeros)) * f64(scales)
+    check(ops.Linear(x, weight), run, f64(run.matrix(x)) @ exact.T)
+    looked_up = meaning(
+        ops.Embedding(weight, ops.Tokens()), Run({"tokens": IDS % 7}, State(), Constants())
+    )
+    np.testing.assert_array_equal(looked_up, exact.astype(np.float32)[IDS % 7])
+
+
 @pytest.mark.parametrize("activation", list(Activation))
 @pytest.mark.parametrize("epilogue", [False, True])
 @pytest.mark.parametrize("weights", ["f32", "int8", "int4"])
@@ -115,12 +214,12 @@ def test_linear(activation: Activation, epilogue: bool, weights: str, dynamic: b
     else:
         rows = f64(run.matrix(x))
     y = rows @ _dequantised(weight).T + (f64(bias.value.values) if epilogue else 0)
-    if activation is not Activation.NONE:
-        y = silu(y) if activation is Activation.SILU else silu(y[:, :7]) * y[:, 7:]
+    gated = activation is Activation.SWIGLU
+    y = silu(y[:, :7]) * y[:, 7:] if gated else EXACT[activation](y)
     exact = y + (f64(run.matrix(residual)) if epilogue else 0)
     got = meaning(op, run)
     bound = BOUNDS[ops.Linear](op, run, got)
-    if dynamic and activation is Activation.NONE:
+    if dynamic and activation in (Activation.NONE, Activation.RELU):
         assert not bound.any()  # the same bits on every engine; rounded, so not the real value
         size = np.abs(rows) @ np.abs(_dequantised(weight)).T + np.abs(exact) + 10
         bound = 8 * 2.0**-24 * size
@@ -166,10 +265,16 @@ def test_elementwise_ops_round_once() -> None:
         np.testing.assert_array_equal(meaning(op, run), exact)
 
 
-def test_silu_and_swiglu() -> None:
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_activations(function: Activation) -> None:
+    run = start()
+    (a,) = given(run, 60)
+    check(ops.Activate(a, function), run, EXACT[function](f64(run.matrix(a))))
+
+
+def test_swiglu() -> None:
     run = start()
     a, b = given(run, 6, 6)
-    check(ops.Silu(a), run, silu(f64(run.matrix(a))))
     check(ops.SwiGLU(a, b), run, silu(f64(run.matrix(a))) * f64(run.matrix(b)))
 
 

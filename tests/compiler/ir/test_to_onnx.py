@@ -168,8 +168,10 @@ def wrong_codes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(codes == 3, 4, codes).astype(np.int8), scale
 
 
-def wrong_window(q: Any, k: Any, v: Any, position: int, scale: float, window: int) -> Any:
-    return arithmetic_attend(q, k, v, position, scale, window + 1)
+def wrong_window(
+    q: Any, k: Any, v: Any, position: int, scale: float, window: int, *rest: Any
+) -> Any:
+    return arithmetic_attend(q, k, v, position, scale, window + 1, *rest)
 
 
 arithmetic_rope, arithmetic_norm = arithmetic.rope, arithmetic.rms_norm

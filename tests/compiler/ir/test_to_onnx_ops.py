@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import onnx
@@ -13,10 +14,11 @@ from support.graphs import CodedSource, Draw, tables
 from support.onnx_run import session
 
 from hearth.compiler.ir import arithmetic, ops
-from hearth.compiler.ir.evaluate import State
+from hearth.compiler.ir.evaluate import State, run_entry
 from hearth.compiler.ir.tensors import ArraySource, QuantisedRows
+from hearth.compiler.ir.to_onnx import to_onnx
 from hearth.compiler.ir.types import CacheType
-from hearth.schemas.commands import Activation, KVKind, KVScheme
+from hearth.schemas.commands import Activation, KVKind, KVScheme, Pooling
 
 VOCAB, ROWS = 12, 7
 IDS = np.array([3, 0, 11, 3, 7, 1, 2])
@@ -62,13 +64,18 @@ def weight(kind: str, n: int, k: int) -> ops.Constant:
             return draw.coded("w", n, k, 4, 9)
         case "int4 per channel":
             return draw.coded("w", n, k, 4)
+        case "g4" | "g8":
+            return draw.grouped("w", n, k, int(kind[1]), 8)
+        case "g4 ragged":  # the last group is short: written as floats
+            return draw.grouped("w", n, k, 4, 16)
     return rounded(draw.weight("w", n, k), kind)
 
 
 KINDS = ("f32", "f16", "bf16", "int8", "int4", "int4 ragged", "int4 per channel")
+GROUPED = ("g4", "g8", "g4 ragged")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + GROUPED)
 @pytest.mark.parametrize("activation", list(Activation))
 @pytest.mark.parametrize("epilogue", [False, True])
 def test_linear(kind: str, activation: Activation, epilogue: bool) -> None:
@@ -100,7 +107,7 @@ def test_quantised_linear_over_long_rows() -> None:
     agree(ops.Linear(ops.Quantize(given(k)), weight("int8", 5, k)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + GROUPED)
 def test_a_table_looked_up_and_multiplied_is_written_once(kind: str) -> None:
     table = weight(kind, VOCAB, 24)
     checked = agree(ops.Linear(ops.Embedding(table, TOKENS), table))
@@ -118,17 +125,35 @@ def test_norms(gain: bool, columns: int) -> None:
     agree(ops.Linear(coded, weight("int8", 4, columns)))
 
 
+@pytest.mark.parametrize("affine", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("columns", [8, 192])
+def test_layer_norms(affine: tuple[bool, bool], columns: int) -> None:
+    constants = (
+        Draw(3).constant(name, columns) if wanted else None
+        for name, wanted in zip(("gain", "bias"), affine, strict=True)
+    )
+    gain, bias = constants
+    agree(ops.LayerNorm(given(columns), gain, bias, 1e-5))
+    coded = ops.LayerNormQuantize(given(columns), gain, bias, 1e-5)
+    agree(ops.Linear(coded, weight("int8", 4, columns)))
+
+
 ELEMENTWISE: tuple[Callable[[], ops.Op], ...] = (
     lambda: ops.Add(given(6), given(6, 1)),
     lambda: ops.Add(given(6), Draw(4).constant("bias", 6)),
     lambda: ops.Mul(given(6), given(6, 1)),
-    lambda: ops.Silu(given(6)),
-    lambda: ops.Silu(given(6, spread=60)),
+    lambda: ops.Activate(given(6), Activation.SILU),
+    lambda: ops.Activate(given(6, spread=60), Activation.SILU),
     lambda: ops.SwiGLU(given(6), given(6, 1)),
     lambda: ops.SwiGLU(given(6, spread=60), given(6, 1, spread=60)),
     lambda: ops.Slice(given(6), 2, 5),
     lambda: ops.LastRows(given(6)),
     lambda: ops.LastRows(given(6), 1),
+    *(partial(ops.Pool, given(6), kind) for kind in Pooling),
+    lambda: ops.L2Normalize(given(6), 1e-12),
+    lambda: ops.Add(
+        given(6), ops.PositionEmbedding(Draw(4).constant("positions", 16, 6), POSITION)
+    ),
 )
 
 
@@ -150,6 +175,36 @@ def test_attention(scheme: KVScheme, rotary: int, window: int) -> None:
     v = ops.KVWrite(cache(KVKind.V, scheme), given(16, 2), POSITION)
     y = ops.Attention(given(48, 3), k, v, POSITION, 6, 0.3, window, *cos_sin)
     agree(y, k, v, calls=(4, 1, 2))
+
+
+@pytest.mark.parametrize("scheme", list(KVScheme))
+def test_attention_that_is_not_causal(scheme: KVScheme) -> None:
+    k = ops.KVWrite(cache(KVKind.K, scheme), given(16, 1), POSITION)
+    v = ops.KVWrite(cache(KVKind.V, scheme), given(16, 2), POSITION)
+    y = ops.Attention(given(48, 3), k, v, POSITION, 6, 0.3, causal=False)
+    agree(y, k, v, calls=(4, 1, 2))
+
+
+FUNCTIONS = [each for each in Activation if each not in (Activation.NONE, Activation.SWIGLU)]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_activations(function: Activation) -> None:
+    """Everywhere it matters: near 0, around the bend, and where the function is flat."""
+    for spread in (0.01, 3.0, 30.0):
+        agree(ops.Activate(given(600, spread=spread), function))
+
+
+def test_named_results_and_float_ports() -> None:
+    x = ops.Input("rows", 6)
+    graph = ops.Graph({"main": (ops.L2Normalize(x, 1e-12), x)}, {"main": ("unit", "same")})
+    rows = Draw().array(5, 6)
+    engine = session(to_onnx(graph, "main"))
+    found = engine.run(["unit", "same"], {"rows": rows})
+    results, state = run_entry(graph, "main", {"rows": rows})
+    assert list(results) == ["unit", "same"] and state.position == 5
+    np.testing.assert_array_equal(found[1], rows)
+    np.testing.assert_allclose(found[0], results["unit"], rtol=2 * gamma(11))
 
 
 def test_rope_alone() -> None:

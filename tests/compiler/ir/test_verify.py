@@ -130,7 +130,7 @@ REFUSED: tuple[tuple[str, Callable[[], Graph], str], ...] = (
         "'none'|the constant is empty",
     ),
     ("a wrong type", lambda: one(retyped(x(), (Dim.T, 9))), r"Embedding\('table'\).*f32\[T, 8\]"),
-    ("two token inputs", lambda: one(Add(x(), x())), "a second Tokens"),
+    ("two token inputs", lambda: one(Add(x(), x())), "a second input 'tokens'"),
     ("two positions", two_positions, "a second Position"),
     ("no tokens", lambda: one(TABLE), "no Tokens"),
     ("a computed gain", lambda: one(RMSNorm(x(), Row(), 1e-5)), "the gain is no constant"),

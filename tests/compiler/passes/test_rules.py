@@ -7,14 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from hearth.compiler.ir.ops import (
+    Activate,
     Add,
     Constant,
     Graph,
+    LayerNorm,
     Linear,
     Mul,
     Op,
     RMSNorm,
-    Silu,
     Slice,
     SwiGLU,
     Tokens,
@@ -30,6 +31,7 @@ from hearth.compiler.passes.fuse_bias import fuse_bias
 from hearth.compiler.passes.fuse_residual import fuse_residual
 from hearth.compiler.passes.merge_linears import merge_linears, merged_name
 from hearth.compiler.passes.tie import tie
+from hearth.schemas.commands import Activation
 
 N = 8
 
@@ -65,7 +67,7 @@ def test_a_linear_read_twice_keeps_its_result() -> None:
     for fuse, reader in (
         (fuse_residual, Add(x, y)),
         (fuse_bias, Add(y, const("b", N))),
-        (fuse_activation, Silu(y)),
+        (fuse_activation, Activate(y, Activation.SILU)),
     ):
         before = graph(reader, y)
         assert fuse(before) is before
@@ -89,6 +91,37 @@ def test_a_tied_table_keeps_its_gain() -> None:
 def test_a_norm_with_another_reader_keeps_its_gain() -> None:
     norm = RMSNorm(row(), const("gain", N), 1e-5)
     before = graph(Mul(norm, Linear(norm, const("w", N, N))))
+    assert fold_norm_gain(before) is before
+
+
+def test_a_layer_norm_folds_its_gain_and_its_bias_into_the_linear() -> None:
+    affine = const("gain", N), const("bias", N)
+    weight, before = const("w", 5, N), const("b", 5)
+    norm = LayerNorm(row(), *affine, 1e-5)
+    for bias in (None, before):
+        (folded,) = fold_norm_gain(graph(Linear(norm, weight, bias))).entries["main"]
+        assert isinstance(folded, Linear) and isinstance(folded.x, LayerNorm)
+        assert folded.x.gain is None and folded.x.bias is None
+        w, _, b = (each.value.values.astype(np.float64) for each in (weight, *affine))
+        assert np.array_equal(
+            read(folded.weight.value), weight.value.values * affine[0].value.values
+        )
+        exact = w @ b + (0 if bias is None else bias.value.values)
+        size = np.abs(w) @ np.abs(b) + 2
+        assert np.all(np.abs(read(folded.bias.value) - exact) <= 2.0**-24 * size)
+        pieces = [folded.bias.value.rows(at, at + 1) for at in range(5)]
+        assert np.array_equal(np.concatenate(pieces), read(folded.bias.value))
+
+
+def test_a_layer_norm_that_the_residual_reads_keeps_its_bias() -> None:
+    norm = LayerNorm(row(), const("gain", N), const("bias", N), 1e-5)
+    before = graph(Add(norm, Linear(norm, const("w", N, N))))
+    assert fold_norm_gain(before) is before
+
+
+def test_a_norm_that_an_entry_gives_keeps_its_gain() -> None:
+    norm = LayerNorm(row(), const("gain", N), const("bias", N), 1e-5)
+    before = Graph({"main": (Linear(norm, const("w", N, N)),), "hidden": (norm,)})
     assert fold_norm_gain(before) is before
 
 
@@ -116,7 +149,9 @@ def test_merged_names_join_what_differs() -> None:
 
 def test_linears_with_a_shared_weight_are_not_merged() -> None:
     x, shared = row(), const("w", N, N)
-    before = graph(Linear(x, shared), Linear(x, const("v", N, N)), Linear(Silu(x), shared))
+    before = graph(
+        Linear(x, shared), Linear(x, const("v", N, N)), Linear(Activate(x, Activation.SILU), shared)
+    )
     assert merge_linears(before) is before
 
 
@@ -131,7 +166,13 @@ def test_tie_compares_values_not_names() -> None:
 
 def test_cse_shares_equal_ops_and_only_those() -> None:
     x = row()
-    shared = cse(graph(Mul(Silu(x), Silu(x)), Slice(x, 0, 2), Slice(x, 0, 3)))
+    shared = cse(
+        graph(
+            Mul(Activate(x, Activation.SILU), Activate(x, Activation.SILU)),
+            Slice(x, 0, 2),
+            Slice(x, 0, 3),
+        )
+    )
     product, two, three = shared.entries["main"]
     assert product.operands[0] is product.operands[1]
     assert two is not three
