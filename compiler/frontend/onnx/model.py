@@ -40,7 +40,10 @@ class Initializer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operation. `domain` is "" for the standard; absent optional inputs and outputs are ""."""
+    """One operation. `domain` is "" for the standard; absent optional inputs and outputs are "".
+
+    `captures` are values of the graph that the node's subgraphs read.
+    """
 
     name: str
     domain: str
@@ -48,6 +51,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute]
+    captures: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -92,7 +96,7 @@ class OnnxModel:
         """The nodes that read each value, in order."""
         found: dict[str, list[Node]] = {}
         for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
+            for name in dict.fromkeys((*node.inputs, *node.captures)):
                 if name:
                     found.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
