@@ -1,27 +1,37 @@
 """How much memory a compile will take, by formula, and whether this machine has it.
 
-Weights are read, quantised and packed batch by batch (lower/blocks.py), so the peak is what the process
-holds already, plus the buffers of the largest batch.
+Weights are read, quantised and packed batch by batch (lower/blocks.py), so packing holds what the process
+holds already, plus the buffers of the largest batch. Then the golden vectors run: the archive is mapped, and the
+engine has its arena and a short KV cache.
 """
 
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hearth.compiler.lower import PackedTensor
+from hearth.compiler.check.golden import BEYOND, FOLLOWING
+from hearth.compiler.frontend import Assets
+from hearth.compiler.lower import Lowered, PackedTensor
 from hearth.compiler.lower.blocks import CHANNELS, batches
-from hearth.schemas.commands import Layout
+from hearth.schemas.commands import KVScheme, Layout
 from hearth.schemas.errors import ResourceError
+from hearth.schemas.kv_layout import KVLayer, KVLayout
+from hearth.schemas.program import Program, Region, Rows
 
 # Bytes alive per weight of a batch at the worst moment. Floats: rows, rows in packed order, packed bytes, and the
 # chunk before them. Quantised: the stored rows, as f32, scaled; or the rows, codes and the packed bytes.
 FLOAT_BATCH_NBYTES = 16
 QUANTISED_BATCH_NBYTES = 12
 # Buffers of hashing and writing, and what the allocator keeps.
-SLACK_NBYTES = 1 << 20
+SLACK_NBYTES = 2 << 20
+# Bytes of a parsed tokenizer per byte of its file, as measured.
+TOKENIZER_FACTOR = 6
+KV_NBYTES: Mapping[KVScheme, int] = {KVScheme.F32: 4, KVScheme.F16: 2, KVScheme.INT8: 1}
+PAGE_NBYTES = 4096
+LOOKUPS = frozenset({"embed", "embed_positions"})
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -29,20 +39,65 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Prediction:
-    """Bytes: resident now, the largest streaming buffers, and the peak that follows."""
+    """Bytes: resident now; what packing adds; what running the golden vectors adds once packing is done.
+
+    `mapped` of these are pages of the archive's own file, which the system may take back at any time.
+    """
 
     now: int
-    streaming: int
+    packing: int
+    running: int = 0
+    mapped: int = 0
 
     @property
     def peak(self) -> int:
-        return self.now + self.streaming
+        """Resident bytes at the worst moment."""
+        return self.now + max(self.packing, self.running + self.mapped)
+
+    @property
+    def held(self) -> int:
+        """What is needed on top of now and cannot be taken back."""
+        return max(self.packing, self.running)
 
 
-def predict(weights: Iterable[PackedTensor]) -> Prediction:
-    """The peak of packing these weights, from what is resident now."""
-    streaming = max((streaming_nbytes(tensor) for tensor in weights), default=0)
-    return Prediction(status_nbytes("VmRSS"), streaming + SLACK_NBYTES)
+def predict(lowered: Lowered, assets: Assets) -> Prediction:
+    """The peak of packing this model and running its golden vectors, from what is resident now."""
+    packing = max((streaming_nbytes(tensor) for tensor in lowered.weights), default=0)
+    return Prediction(
+        status_nbytes("VmRSS"),
+        packing + SLACK_NBYTES,
+        running_nbytes(lowered.program, lowered.kv_layout, assets) + SLACK_NBYTES,
+        mapped_nbytes(lowered),
+    )
+
+
+def running_nbytes(program: Program, kv: KVLayout, assets: Assets) -> int:
+    """What the engine holds while golden vectors run, and the tokenizer before it."""
+    longest = max((entry.max_rows[Rows.T] for entry in program.entries.values()), default=0)
+    positions = longest + BEYOND + FOLLOWING
+    written = sum(_written(layer, min(positions, layer.context)) for layer in kv.layers)
+    tokenizer = TOKENIZER_FACTOR * len(assets.tokenizer_json or b"")
+    return program.arena_nbytes + program.io_nbytes + written + tokenizer
+
+
+def _written(layer: KVLayer, positions: int) -> int:
+    """Pages of one layer's cache that hold its first positions: each head's rows lie apart."""
+    heads = 2 * layer.heads
+    nbytes = positions * layer.head_dim * KV_NBYTES[layer.scheme]
+    return min(heads * (nbytes + PAGE_NBYTES), layer.k.codes.nbytes + layer.v.codes.nbytes)
+
+
+def mapped_nbytes(lowered: Lowered) -> int:
+    """Weights that a run reads: all but the tables of which only some rows are looked up."""
+    read = {
+        operand.offset
+        for entry in lowered.program.entries.values()
+        for command in entry.commands
+        if command.op not in LOOKUPS
+        for operand in command.operands
+        if operand is not None and operand.region is Region.WEIGHTS
+    }
+    return sum(tensor.nbytes for tensor in lowered.weights if tensor.offset in read)
 
 
 def streaming_nbytes(tensor: PackedTensor) -> int:
@@ -60,7 +115,7 @@ def streaming_nbytes(tensor: PackedTensor) -> int:
 
 def require(prediction: Prediction) -> None:
     """Refuses at once what the machine cannot hold: ResourceError resource.memory."""
-    more = prediction.streaming
+    more = prediction.held
     for limit, free in free_nbytes().items():
         if more > free:
             raise ResourceError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hearth.compiler import frontend
+from hearth.compiler.check.golden import make_golden
 from hearth.compiler.dump import Dump, DumpOptions
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.ops import Graph
@@ -15,11 +16,30 @@ from hearth.compiler.ir.verify import verify
 from hearth.compiler.lower import Lowered, check, lower
 from hearth.compiler.lower.targets import Target
 from hearth.compiler.memory import Prediction, predict, require, status_nbytes
-from hearth.compiler.package import Package, Packed, require_disk, require_output, write_archive
+from hearth.compiler.package import (
+    Native,
+    Package,
+    native_package,
+    require_disk,
+    require_output,
+    write_parts,
+)
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, run_passes
+from hearth.compiler.provenance import (
+    SourceHashes,
+    arena_facts,
+    is_onnx,
+    packages,
+    recorded_recipe,
+)
 from hearth.compiler.quantize import quantize
 from hearth.compiler.quantize.schemes import Scheme
-from hearth.runtime.progress import Progress, Silent
+from hearth.runtime.archive import ArchiveWriter
+from hearth.runtime.progress import Progress, Silent, step
+from hearth.schemas import __version__, sections
+from hearth.schemas.codec import dumps
+from hearth.schemas.provenance import Provenance, SourceFile, write_provenance
+from hearth.schemas.sections import Kind
 
 
 @dataclass(frozen=True)
@@ -30,6 +50,16 @@ class Options:
     target: Target
     context: int | None = None
     skip: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What the archive holds, in bytes and parameters; bits with their scales, without RoPE tables."""
+
+    archive_nbytes: int
+    weights_nbytes: int
+    parameters: int
+    bits_per_weight: float
 
 
 @dataclass(frozen=True)
@@ -44,6 +74,7 @@ class CompileReport:
     commands: dict[str, int]
     predicted_peak: int
     measured_peak: int
+    notes: tuple[str, ...]
 
 
 def compile_model(
@@ -77,15 +108,27 @@ def compile_model(
     dumped.program("lower", lowered)
     check(lowered.program)
 
-    name = os.fsencode(source.resolve().name).decode("utf-8", "replace")
-    package = Package(name, model, options.scheme, options.target, lowered, sorted(skip))
-    prediction = predict(lowered.weights)
+    native = Native(_name(source), model, options.scheme, options.target, lowered)
+    package = native_package(native)
+    prediction = predict(lowered, model.assets)
     if announce is not None:
         announce(model, prediction)
     require(prediction)
     require_disk(output, package)
-    packed = write_archive(output, package, progress or Silent())
-    return _report(output, packed, lowered, prediction)
+
+    progress = progress or Silent()
+    with (
+        ArchiveWriter(output, expected_nbytes=package.expected_nbytes) as writer,
+        SourceHashes(source, model.files) as hashes,
+    ):
+        write_parts(writer, package, progress)
+        with step(progress, "golden vectors", 1) as advance:
+            made = make_golden(writer.so_far(), threads)
+            writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(made.golden))
+            advance(1)
+        record = provenance(native, hashes.result(), sorted(skip))
+        writer.add(sections.PROVENANCE, Kind.PROVENANCE, write_provenance(record))
+    return _report(output, package, lowered, prediction, made.notes)
 
 
 def _quantised(graph: Graph, scheme: Scheme, threads: int, dumped: Dump) -> Graph:
@@ -95,18 +138,45 @@ def _quantised(graph: Graph, scheme: Scheme, threads: int, dumped: Dump) -> Grap
     return graph
 
 
+def _name(source: Path) -> str:
+    """What the source is called, never where it lies."""
+    return os.fsencode(source.resolve().name).decode("utf-8", "replace")
+
+
+def provenance(native: Native, files: tuple[SourceFile, ...], skipped: list[str]) -> Provenance:
+    """What made the archive: equal inputs give equal records."""
+    model = native.model
+    return Provenance(
+        hearth=__version__,
+        packages=packages(is_onnx(model.files)),
+        source=native.source,
+        fingerprint=model.fingerprint,
+        files=files,
+        recipe=recorded_recipe(native.scheme, native.target, model.context),
+        skipped_passes=tuple(skipped),
+        calibration=None,
+        arena=arena_facts(native.lowered.plans),
+    )
+
+
 def _report(
-    output: Path, packed: Packed, lowered: Lowered, prediction: Prediction
+    output: Path,
+    package: Package,
+    lowered: Lowered,
+    prediction: Prediction,
+    notes: tuple[str, ...],
 ) -> CompileReport:
     program = lowered.program
     largest = max(lowered.plans.values(), key=lambda plan: plan.nbytes)
+    sizes = output.stat().st_size, package.weights_nbytes
     return CompileReport(
         output=output,
-        packed=packed,
+        packed=Packed(*sizes, package.parameters, package.bits_per_weight),
         arena_nbytes=largest.nbytes,
         arena_lower_bound=largest.lower_bound,
         kv_nbytes=program.kv_nbytes,
         commands={name: len(entry.commands) for name, entry in program.entries.items()},
         predicted_peak=prediction.peak,
         measured_peak=status_nbytes("VmHWM"),
+        notes=notes,
     )

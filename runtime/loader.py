@@ -37,8 +37,12 @@ def load(
     """
     threads = _checked_threads(threads)
     isa = _checked_isa(isa)
-    archive = open_archive(path, check)
-    engine, entries = _bind(archive, threads, isa)
+    return model_of(open_archive(path, check), threads, isa)
+
+
+def model_of(archive: Archive, threads: int | None = None, isa: str | None = None) -> Model:
+    """The model of an archive that is open already."""
+    engine, entries = _bind(archive, _checked_threads(threads), _checked_isa(isa))
     return Model(archive, engine, entries)
 
 

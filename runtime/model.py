@@ -69,6 +69,11 @@ class Model:
         """The highest instruction set in use."""
         return self.engine.isa
 
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether texts can be read; else token ids alone."""
+        return sections.TOKENIZER in self.archive.entries
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """Parsed on first use: 0.4 s for a vocabulary of 150,000."""

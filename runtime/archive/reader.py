@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,6 +151,15 @@ def _check_hash(section: Section, data: memoryview, where: str) -> None:
     if found != section.sha256:
         what = f"section {section.name!r} has the SHA-256 {found.hex()}"
         raise format.refusal("section_hash", what, section.sha256.hex(), where)
+
+
+def unfinished(
+    descriptor: int, path: Path, sections: Iterable[Section], nbytes: int
+) -> Archive:
+    """The sections a writer has put into the first `nbytes` of an open file, which has no header yet."""
+    mapped = mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_READ)
+    header = format.Header(0, nbytes, nbytes, 0, bytes(16))
+    return Archive(path, header, Directory({}, tuple(sections)), memoryview(mapped))
 
 
 def unreadable(path: Path, error: OSError) -> ArchiveError | ResourceError:

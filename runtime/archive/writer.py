@@ -11,6 +11,7 @@ from typing import Self
 from hearth.runtime.archive import format
 from hearth.runtime.archive.files import SYSTEM_FILES, Files, disk_full, free_nbytes, unwritable
 from hearth.runtime.archive.output import Output
+from hearth.runtime.archive.reader import Archive, unfinished
 from hearth.runtime.archive.sections import Chunk, SectionStream
 from hearth.schemas.sections import Section
 
@@ -55,6 +56,12 @@ class ArchiveWriter:
     def nbytes(self) -> int:
         """Bytes written so far."""
         return self._stream.end
+
+    def so_far(self) -> Archive:
+        """What is written as an archive to read from, its bytes mapped; unchecked, for it was just made."""
+        return unfinished(
+            self._output.descriptor, self.path, self._stream.sections, self._stream.end
+        )
 
     def __exit__(
         self,
