@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.schemas.commands import Activation, Pooling
+
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
 
@@ -28,7 +30,39 @@ _EXP = tuple(
         5.0000001201e-1,
     )
 )
-_ONE = np.float32(1.0)
+# Fitted for this page (least relative error of erf and tanh; docs/arithmetic.md gives the errors).
+_ERF_SMALL = tuple(
+    np.float32(c)
+    for c in (
+        7.806903e-5,
+        -7.997853e-4,
+        5.187162e-3,
+        -2.6853347e-2,
+        1.1283579e-1,
+        -3.7612626e-1,
+        1.2837917e-1,
+    )
+)
+_ERF_LARGE = tuple(
+    np.float32(c)
+    for c in (
+        1.8558027e-4,
+        -2.9396585e-3,
+        2.1805484e-2,
+        -1.0303764e-1,
+        -6.3822544e-1,
+        -1.1270401,
+        -3.536976e-4,
+    )
+)
+_TANH_SMALL = tuple(
+    np.float32(c) for c in (-5.692296e-3, 2.0628167e-2, -5.3736515e-2, 1.3331406e-1, -3.333328e-1)
+)
+_TANH_SPLIT, _ERF_END = np.float32(0.625), np.float32(4.0)
+_ROOT_HALF = np.float32(0.70710678)
+_GELU_CUBE, _GELU_SLOPE = np.float32(0.071354816), np.float32(1.5957691)
+_QUIET = np.errstate(over="ignore", invalid="ignore")  # infinities and NaNs go through
+_ZERO, _HALF, _ONE, _TWO = (np.float32(c) for c in (0.0, 0.5, 1.0, 2.0))
 
 
 def sum16(v: F32) -> F32:
@@ -49,25 +83,95 @@ def sum16(v: F32) -> F32:
     return np.asarray(partial[..., 0], np.float32)
 
 
+def _polynomial(coefficients: tuple[np.float32, ...], x: F32) -> F32:
+    """By Horner, from the highest power down."""
+    p = np.full_like(x, coefficients[0])
+    for c in coefficients[1:]:
+        p = p * x + c
+    return p
+
+
 def exp(x: F32) -> F32:
-    """After Cephes `expf`; the argument is clamped to [-87, 88]."""
+    """After Cephes `expf`; the argument is clamped to [-87, 88], a NaN stays one."""
     low, high = np.float32(-87.0), np.float32(88.0)
-    x = np.where(x > low, x, low)
-    x = np.where(x < high, x, high)
+    x = np.where(x < low, low, x)
+    x = np.where(x > high, high, x)
     n = np.rint(x * _LOG2_E)
     r = x - n * _LN2_HIGH
     r = r - n * _LN2_LOW
-    p = np.full_like(r, _EXP[0])
-    for c in _EXP[1:]:
-        p = p * r + c
+    p = _polynomial(_EXP, r)
     p = (p * (r * r) + r) + _ONE
-    power = ((n.astype(np.int32) + 127) << 23).view(np.float32)
+    with np.errstate(invalid="ignore"):  # of a NaN, which p carries on
+        whole = n.astype(np.int32)
+    power = ((whole + 127) << 23).view(np.float32)
     return np.asarray(p * power, np.float32)
+
+
+@_QUIET
+def erf(x: F32) -> F32:
+    """The error function: a polynomial below 1, from there 1 less exp of one."""
+    t = np.abs(x)
+    small = t + t * _polynomial(_ERF_SMALL, t * t)
+    large = _ONE - exp(_polynomial(_ERF_LARGE, np.where(t > _ERF_END, _ERF_END, t)))
+    return np.asarray(np.copysign(np.where(t >= _ONE, large, small), x), np.float32)
+
+
+@_QUIET
+def tanh(x: F32) -> F32:
+    """A polynomial below 0.625, from there 1 - 2 / (exp(2 x) + 1)."""
+    t, z = np.abs(x), x * x
+    small = t + t * (z * _polynomial(_TANH_SMALL, z))
+    large = _ONE - _TWO / (exp(t + t) + _ONE)
+    return np.asarray(np.copysign(np.where(t >= _TANH_SPLIT, large, small), x), np.float32)
+
+
+def sigmoid(x: F32) -> F32:
+    """1 / (1 + exp(-x))."""
+    return np.asarray(_ONE / (exp(-x) + _ONE), np.float32)
 
 
 def silu(x: F32) -> F32:
     """x / (1 + exp(-x))."""
     return np.asarray(x / (exp(-x) + _ONE), np.float32)
+
+
+def gelu(x: F32) -> F32:
+    """x * Phi(x), by erf."""
+    return np.asarray((x * _HALF) * (erf(x * _ROOT_HALF) + _ONE), np.float32)
+
+
+@_QUIET
+def gelu_tanh(x: F32) -> F32:
+    """x * (1 + tanh(u)) / 2, which is x / (1 + exp(-2 u)); 2 u = 1.5957691 x + 0.071354816 x^3."""
+    u = x * ((x * x) * _GELU_CUBE + _GELU_SLOPE)
+    return np.asarray(x / (exp(-u) + _ONE), np.float32)
+
+
+def relu(x: F32) -> F32:
+    """+0 where x is negative, else x."""
+    return np.asarray(np.where(x < _ZERO, _ZERO, x), np.float32)
+
+
+def activate(x: F32, activation: Activation) -> F32:
+    """The activation of a row; x as it is for NONE. SWIGLU takes two rows: `swiglu`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        match activation:
+            case Activation.NONE:
+                return x
+            case Activation.SILU:
+                return silu(x)
+            case Activation.GELU:
+                return gelu(x)
+            case Activation.GELU_TANH:
+                return gelu_tanh(x)
+            case Activation.RELU:
+                return relu(x)
+            case Activation.TANH:
+                return tanh(x)
+            case Activation.SIGMOID:
+                return sigmoid(x)
+            case Activation.SWIGLU:
+                raise ValueError("swiglu is of two rows, not of one")
 
 
 def swiglu(gate: F32, up: F32) -> F32:
@@ -81,6 +185,43 @@ def rms_norm(x: F32, gain: F32 | None, eps: float) -> F32:
     r = _ONE / np.sqrt(mean + np.float32(eps))
     y = np.asarray(x * r[..., None], np.float32)
     return y if gain is None else np.asarray(y * gain, np.float32)
+
+
+def layer_norm(x: F32, gain: F32 | None, bias: F32 | None, eps: float) -> F32:
+    """(x - mean) / sqrt(variance + eps) over the last axis, times the gain, plus the bias, where given."""
+    width = np.float32(x.shape[-1])
+    centred = x - (sum16(x) / width)[..., None]
+    variance = sum16(centred * centred) / width
+    r = _ONE / np.sqrt(variance + np.float32(eps))
+    y = centred * r[..., None]
+    y = y if gain is None else y * gain
+    return np.asarray(y if bias is None else y + bias, np.float32)
+
+
+def l2_normalize(x: F32, eps: float) -> F32:
+    """x / max(|x|, eps) over the last axis."""
+    length, least = np.sqrt(sum16(x * x)), np.float32(eps)
+    length = np.where(length < least, least, length)
+    return np.asarray(x / length[..., None], np.float32)
+
+
+def pool(x: F32, kind: Pooling) -> F32:
+    """The rows of x[T, N] as one row [1, N]; the mean adds them in order, the first one to +0."""
+    match kind:
+        case Pooling.FIRST:
+            return x[:1]
+        case Pooling.LAST:
+            return x[-1:]
+        case Pooling.MEAN:
+            total = np.zeros(x.shape[1:], np.float32)
+            for each in x:
+                total = total + each
+            return np.asarray(total / np.float32(len(x)), np.float32)[None]
+        case Pooling.MAX:
+            most = x[0]
+            for each in x[1:]:
+                most = np.where((each > most) | (each != each), each, most)
+            return np.asarray(most, np.float32)[None]
 
 
 def quantize(x: F32) -> tuple[I8, F32]:
