@@ -10,6 +10,12 @@ from typing import Any
 from hearth.compiler.frontend.json_files import parse_object, read_bytes
 from hearth.schemas.errors import CheckpointError
 
+ASSET_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+)
 NO_TOKENIZER = "no tokenizer.json: the archive runs on token ids only"
 ONLY_SENTENCEPIECE = (
     "tokenizer.model alone is not read, so the archive runs on token ids only; to have text, write a "

@@ -27,6 +27,13 @@ class Checkpoint:
     shards: tuple[Shard, ...]
     owner: Mapping[str, Shard]
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The index, where there is one, and the shards."""
+        index = self.directory / INDEX
+        sharded = len(self.shards) > 1 or self.shards[0].path.name != SINGLE
+        return (*((index,) if sharded else ()), *(shard.path for shard in self.shards))
+
     def source(self, name: str) -> TensorSource:
         """The tensor called `name`, which must exist."""
         shard = self.owner[name]

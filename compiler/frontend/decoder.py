@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from hearth.compiler.frontend.blueprint import Sources
 from hearth.compiler.frontend.config import ModelConfig
-from hearth.compiler.frontend.families import Names, Part
 from hearth.compiler.frontend.rope import rope_tables
+from hearth.compiler.frontend.rotary_names import Names, Part
 from hearth.compiler.ir.ops import (
     Activate,
     Add,
@@ -27,11 +27,8 @@ from hearth.compiler.ir.ops import (
     RoPE,
     Tokens,
 )
-from hearth.compiler.ir.tensors import Source
 from hearth.compiler.ir.types import CacheType
 from hearth.schemas.commands import Activation, KVKind, KVScheme
-
-Sources = Callable[[str], Source]
 
 
 @dataclass(frozen=True)

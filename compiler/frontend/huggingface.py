@@ -7,53 +7,71 @@ import os
 from pathlib import Path
 
 from hearth.compiler.frontend.asset_checks import check_assets
-from hearth.compiler.frontend.assets import Assets, read_assets
+from hearth.compiler.frontend.assets import ASSET_FILES, Assets, read_assets
+from hearth.compiler.frontend.blueprint import Request
 from hearth.compiler.frontend.checkpoint import Checkpoint, open_checkpoint
-from hearth.compiler.frontend.config import ModelConfig, parse_config
-from hearth.compiler.frontend.decoder import build
-from hearth.compiler.frontend.families import FAMILIES
+from hearth.compiler.frontend.config_keys import check_unread
+from hearth.compiler.frontend.families import find_family
+from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.json_files import parse_object, read_bytes
+from hearth.compiler.frontend.sentence import PoolingName, Sentence, read_sentence
 from hearth.compiler.frontend.source import SourceModel
 from hearth.compiler.frontend.tensor_names import check_tensors
 from hearth.schemas.commands import KVScheme
-from hearth.schemas.errors import CheckpointError
-from hearth.schemas.manifest import Dims, ModelKind
+from hearth.schemas.errors import CheckpointError, UsageError
+from hearth.schemas.manifest import ModelKind
 
 
-def load(path: Path, *, context: int | None, kv: KVScheme) -> SourceModel:
-    """Read and check everything but the weights' values, which are checked as they are read."""
+def load(
+    path: Path, *, context: int | None, kv: KVScheme, pooling: PoolingName | None = None
+) -> SourceModel:
+    """Read and check everything but the weights' values, which are checked as they are read.
+
+    `pooling` is for encoders; without it the files of sentence-transformers decide, else the mean.
+    """
     content, where = _config_json(path)
     values = parse_object(content, where)
-    config = parse_config(values, context=context, where=str(where))
-    names = FAMILIES[config.family].names
+    fields = Fields(values, str(where))
+    family = find_family(fields)
+    sentence = read_sentence(path, pooling)
+    blueprint = family.blueprint(fields, Request(context, kv, sentence))
+    check_unread(fields)
+    if blueprint.kind is not ModelKind.ENCODER:
+        _require_no_pooling(pooling, family.model_type, str(where))
     checkpoint = open_checkpoint(path)
-    check_tensors(checkpoint, config, names)
-    assets = read_assets(path, values, config.vocab)
+    tensors = check_tensors(checkpoint, blueprint, family.model_type)
+    assets = read_assets(path, values, blueprint.dims.vocab)
     check_assets(assets, path)
-    graph = build(config, names, kv, checkpoint.source)
     return SourceModel(
-        kind=ModelKind.DECODER,
-        family=config.family,
-        dims=dims_of(config),
-        context=config.context,
-        graph=graph,
+        kind=blueprint.kind,
+        family=family.model_type,
+        dims=blueprint.dims,
+        context=blueprint.context,
+        graph=blueprint.build(tensors.source),
         assets=assets,
-        fingerprint=_fingerprint(content, checkpoint, assets),
-        files=tuple(shard.path for shard in checkpoint.shards),
+        fingerprint=_fingerprint(content, checkpoint, assets, sentence),
+        files=_files(path, checkpoint, sentence),
+        embedding=blueprint.embedding,
         notes=assets.notes,
     )
 
 
-def dims_of(config: ModelConfig) -> Dims:
-    return Dims(
-        config.layers,
-        config.hidden,
-        config.heads,
-        config.kv_heads,
-        config.head_dim,
-        config.ffn,
-        config.vocab,
-    )
+def _require_no_pooling(pooling: PoolingName | None, family: str, where: str) -> None:
+    if pooling is not None:
+        raise UsageError(
+            "usage.pooling",
+            f"pooling {pooling!r} for a {family}, which continues text",
+            expected="an encoder",
+            where=where,
+            remedy="leave --pooling away",
+        )
+
+
+def _files(directory: Path, checkpoint: Checkpoint, sentence: Sentence) -> tuple[Path, ...]:
+    """Every file that was read."""
+    beside = ("config.json", *ASSET_FILES)
+    small = tuple(directory / name for name in beside if (directory / name).exists())
+    return (*small, *sentence.files, *checkpoint.files)
 
 
 def _config_json(directory: Path) -> tuple[bytes, Path]:
@@ -77,7 +95,9 @@ def _config_json(directory: Path) -> tuple[bytes, Path]:
     return content, where
 
 
-def _fingerprint(config_json: bytes, checkpoint: Checkpoint, assets: Assets) -> str:
+def _fingerprint(
+    config_json: bytes, checkpoint: Checkpoint, assets: Assets, sentence: Sentence
+) -> str:
     """sha256 over config.json, the assets, and the weights as `Checkpoint.sample_hash` covers them."""
     template = None if assets.chat_template is None else assets.chat_template.encode()
     digest = hashlib.sha256(checkpoint.sample_hash())
@@ -90,4 +110,6 @@ def _fingerprint(config_json: bytes, checkpoint: Checkpoint, assets: Assets) -> 
     )
     for part in parts:
         digest.update(hashlib.sha256(part).digest() if part is not None else b"absent")
+    for path in sentence.files:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

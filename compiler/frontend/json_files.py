@@ -35,10 +35,10 @@ def unreadable(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError("checkpoint.unreadable", reason, where=str(path), remedy=remedy)
 
 
-def parse_object(content: bytes, path: Path) -> dict[str, Any]:
-    """The JSON object in `content`."""
+def parse_json(content: bytes, path: Path) -> Any:
+    """The JSON value in `content`."""
     try:
-        values = json.loads(content.decode("utf-8"))
+        return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             "checkpoint.json_invalid",
@@ -46,6 +46,11 @@ def parse_object(content: bytes, path: Path) -> dict[str, Any]:
             where=str(path),
             remedy="fetch the file again, or correct what was edited",
         ) from None
+
+
+def parse_object(content: bytes, path: Path) -> dict[str, Any]:
+    """The JSON object in `content`."""
+    values = parse_json(content, path)
     if not isinstance(values, dict):
         raise CheckpointError(
             "checkpoint.json_invalid",

@@ -1,103 +1,102 @@
-"""Which tensors a config asks for, and the check that a checkpoint holds these and no others."""
+"""The check that a checkpoint holds the tensors of a blueprint and no others; it gives them by canonical name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
+from hearth.compiler.frontend.blueprint import Blueprint
 from hearth.compiler.frontend.checkpoint import Checkpoint
-from hearth.compiler.frontend.config import ModelConfig
-from hearth.compiler.frontend.families import Names, Part
+from hearth.compiler.frontend.safetensors import TensorSource
 from hearth.schemas.errors import CheckpointError
 
 
-def linear_shapes(config: ModelConfig) -> dict[Part, tuple[int, int]]:
-    """[N, K] of each linear of a layer."""
-    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    return {
-        Part.Q: (queries, config.hidden),
-        Part.K: (keys, config.hidden),
-        Part.V: (keys, config.hidden),
-        Part.O: (config.hidden, queries),
-        Part.GATE: (config.ffn, config.hidden),
-        Part.UP: (config.ffn, config.hidden),
-        Part.DOWN: (config.hidden, config.ffn),
-    }
+@dataclass(frozen=True)
+class Tensors:
+    """Tensors by canonical name."""
+
+    checkpoint: Checkpoint
+    stored: Mapping[str, str]  # canonical name -> name in the checkpoint
+
+    def source(self, name: str) -> TensorSource:
+        """The tensor of a canonical name, which must exist."""
+        return self.checkpoint.source(self.stored[name])
+
+    def where(self, name: str) -> str:
+        """The file that holds it."""
+        return str(self.checkpoint.owner[self.stored[name]].path)
 
 
-def expected_shapes(config: ModelConfig, names: Names) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every tensor with its shape; of tied embeddings only the one table."""
-    table = (config.vocab, config.hidden)
-    yield names.embedding, table
-    for layer in range(config.layers):
-        yield names.attention_norm.format(layer=layer), (config.hidden,)
-        yield names.ffn_norm.format(layer=layer), (config.hidden,)
-        for part, shape in linear_shapes(config).items():
-            yield f"{names.linear(part, layer)}.weight", shape
-            if part in config.biased:
-                yield f"{names.linear(part, layer)}.bias", shape[:1]
-    yield names.final_norm, (config.hidden,)
-    if not config.tied:
-        yield names.head, table
-
-
-def check_tensors(checkpoint: Checkpoint, config: ModelConfig, names: Names) -> None:
+def check_tensors(checkpoint: Checkpoint, blueprint: Blueprint, family: str) -> Tensors:
     """Missing, misshapen or left over: refused by name."""
-    left = set(checkpoint.owner)
-    for name, shape in expected_shapes(config, names):
-        if name not in checkpoint.owner:
-            raise _missing(checkpoint, name, shape, name == names.head)
-        found = checkpoint.source(name).shape
+    tensors = Tensors(checkpoint, _canonical(checkpoint, blueprint))
+    left = set(tensors.stored)
+    for name, shape in blueprint.shapes():
+        if name not in tensors.stored:
+            raise CheckpointError(
+                "checkpoint.tensor_missing",
+                f"tensor {name!r} is missing",
+                expected=f"shape {list(shape)} by config.json",
+                where=str(checkpoint.directory),
+                remedy=blueprint.hints.get(name, ""),
+            )
+        found = tensors.source(name).shape
         if found != shape:
             raise CheckpointError(
                 "checkpoint.tensor_shape",
                 f"tensor {name!r} has shape {list(found)}",
                 expected=f"{list(shape)} by config.json",
-                where=str(checkpoint.owner[name].path),
+                where=tensors.where(name),
             )
         left.remove(name)
-    _check_left_over(checkpoint, config, names, left)
+    _check_left_over(tensors, blueprint, family, left)
+    return tensors
 
 
-def _missing(
-    checkpoint: Checkpoint, name: str, shape: tuple[int, ...], is_head: bool
-) -> CheckpointError:
-    tied = "if the model shares its embeddings, set tie_word_embeddings to true in config.json"
-    return CheckpointError(
-        "checkpoint.tensor_missing",
-        f"tensor {name!r} is missing",
-        expected=f"shape {list(shape)} by config.json",
-        where=str(checkpoint.directory),
-        remedy=tied if is_head else "",
-    )
+def _canonical(checkpoint: Checkpoint, blueprint: Blueprint) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in checkpoint.owner:
+        canonical = name.removeprefix(blueprint.prefix)
+        for ending, wanted in blueprint.endings.items():
+            if canonical.endswith(ending):
+                canonical = canonical.removesuffix(ending) + wanted
+        if canonical in found:
+            raise CheckpointError(
+                "checkpoint.tensor_twice",
+                f"tensors {found[canonical]!r} and {name!r} are one to this model",
+                expected=f"one of them, as {canonical!r}",
+                where=str(checkpoint.owner[name].path),
+            )
+        found[canonical] = name
+    return found
 
 
-def _check_left_over(
-    checkpoint: Checkpoint, config: ModelConfig, names: Names, left: set[str]
-) -> None:
-    """Rotary buffers are ignored, as is a head that repeats the tied table."""
-    layers = range(config.layers)
-    left -= {buffer.format(layer=layer) for buffer in names.buffers for layer in layers}
-    if config.tied and names.head in left:
-        _check_tied_head(checkpoint, names)
-        left.remove(names.head)
+def _check_left_over(tensors: Tensors, blueprint: Blueprint, family: str, left: set[str]) -> None:
+    """Buffers and unused parts are ignored, as is a head that repeats the tied table."""
+    left = {name for name in left if not any(fnmatchcase(name, p) for p in blueprint.ignored)}
+    for name, original in blueprint.repeats.items():
+        if name in left:
+            _check_repeat(tensors, name, original)
+            left.remove(name)
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         name = min(left)
         raise CheckpointError(
             "checkpoint.tensor_left_over",
-            f"tensor {name!r}{more} has no place in this model",
-            expected=f"only what a {config.family} of {config.layers} layers has",
-            where=str(checkpoint.owner[name].path),
+            f"tensor {tensors.stored[name]!r}{more} has no place in this model",
+            expected=f"only what a {family} of {blueprint.dims.layers} layers has",
+            where=tensors.where(name),
             remedy="an adapter must be merged first; other parts must be removed",
         )
 
 
-def _check_tied_head(checkpoint: Checkpoint, names: Names) -> None:
-    if not checkpoint.source(names.head).same_bytes(checkpoint.source(names.embedding)):
+def _check_repeat(tensors: Tensors, name: str, original: str) -> None:
+    if not tensors.source(name).same_bytes(tensors.source(original)):
         raise CheckpointError(
             "checkpoint.tied_head_differs",
-            f"tensor {names.head!r} differs from {names.embedding!r}",
+            f"tensor {name!r} differs from {original!r}",
             expected="the same values, as tie_word_embeddings says",
-            where=str(checkpoint.owner[names.head].path),
+            where=tensors.where(name),
             remedy="set tie_word_embeddings to false in config.json, or remove the tensor",
         )

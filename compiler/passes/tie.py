@@ -20,10 +20,9 @@ def _equal(a: Source, b: Source) -> bool:
     """Compare row range by row range; stops at the first difference."""
     if a is b:
         return True
-    return all(
-        np.array_equal(a.rows(start, start + _ROWS), b.rows(start, start + _ROWS))
-        for start in range(0, a.shape[0], _ROWS)
-    )
+    count = a.shape[0]
+    ranges = ((start, min(start + _ROWS, count)) for start in range(0, count, _ROWS))
+    return all(np.array_equal(a.rows(*part), b.rows(*part)) for part in ranges)
 
 
 def tie(graph: Graph) -> Graph:

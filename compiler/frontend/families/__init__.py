@@ -1,33 +1,58 @@
 """The known families, one short file each.
 
-To add one whose block is Llama's (norm, attention, norm, gated MLP): a file with its `Family` here and its line in
-FAMILIES; a new window or bias rule goes to windows.py or `bias_keys`; then a case in tests/parity.
+To add one whose block is Llama's (norm, attention, norm, gated MLP): a file with its `RotaryFamily` here and its line
+in the table; a new window or bias rule goes to windows.py or `bias_keys`. An encoder like BERT is an `EncoderFamily`.
+One with a block of its own brings a class with a `blueprint` (gpt2.py). Then a case in tests/parity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hearth.compiler.frontend.families.family import Family, Names, Part
+from hearth.compiler.frontend.blueprint import Family
+from hearth.compiler.frontend.families.bert import BERT, DISTILBERT, ROBERTA, XLM_ROBERTA
+from hearth.compiler.frontend.families.gpt2 import GPT2
 from hearth.compiler.frontend.families.llama import LLAMA
 from hearth.compiler.frontend.families.mistral import MISTRAL
 from hearth.compiler.frontend.families.qwen2 import QWEN2
+from hearth.compiler.frontend.fields import Fields, shorten
 from hearth.schemas.errors import CheckpointError
 
-__all__ = ["FAMILIES", "Family", "Names", "Part", "find_family"]
+__all__ = ["FAMILIES", "find_family"]
 
-FAMILIES: Mapping[str, Family] = {family.model_type: family for family in (LLAMA, MISTRAL, QWEN2)}
+_ALL: tuple[Family, ...] = (
+    LLAMA,
+    MISTRAL,
+    QWEN2,
+    GPT2,
+    BERT,
+    ROBERTA,
+    XLM_ROBERTA,
+    DISTILBERT,
+)
+FAMILIES: Mapping[str, Family] = {family.model_type: family for family in _ALL}
 
 
-def find_family(model_type: str, where: str) -> Family:
-    """The family of a `model_type`."""
+def find_family(fields: Fields) -> Family:
+    """The family of a config's `model_type`, if it is of an architecture that the family serves."""
+    model_type = fields.text("model_type")
     if model_type not in FAMILIES:
         raise CheckpointError(
             "family.unknown",
             f"model_type {model_type!r} is not known",
             expected=" or ".join(FAMILIES),
-            where=where,
+            where=fields.where,
             remedy="a family is one file of data: to add one, see compiler/frontend/families/llama.py "
             "and name it in families/__init__.py",
         )
-    return FAMILIES[model_type]
+    family = FAMILIES[model_type]
+    names = fields.strings("architectures")
+    if names is not None and not set(names) & set(family.architectures):
+        raise CheckpointError(
+            "family.architecture",
+            f"architectures = {shorten(list(names))} of model_type {model_type!r}",
+            expected=" or ".join(family.architectures),
+            where=fields.where,
+            remedy="only causal language models and text encoders are compiled",
+        )
+    return family

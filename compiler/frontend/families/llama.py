@@ -1,9 +1,10 @@
 """Llama 2 and 3, TinyLlama, SmolLM and their kin (Touvron et al. 2023, arXiv:2307.09288)."""
 
-from hearth.compiler.frontend.families.family import Family, Part
+from hearth.compiler.frontend.families.rotary import RotaryFamily
 from hearth.compiler.frontend.families.windows import no_window
+from hearth.compiler.frontend.rotary_names import Part
 
-LLAMA = Family(
+LLAMA = RotaryFamily(
     model_type="llama",
     architectures=("LlamaForCausalLM",),
     window=no_window,

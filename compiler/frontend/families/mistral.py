@@ -1,9 +1,9 @@
 """Mistral, with and without sliding window (Jiang et al. 2023, arXiv:2310.06825)."""
 
-from hearth.compiler.frontend.families.family import Family
+from hearth.compiler.frontend.families.rotary import RotaryFamily
 from hearth.compiler.frontend.families.windows import every_layer
 
-MISTRAL = Family(
+MISTRAL = RotaryFamily(
     model_type="mistral",
     architectures=("MistralForCausalLM",),
     window=every_layer,

@@ -49,7 +49,7 @@ def test_real_weights_are_read_as_safetensors_reads_them(name: str) -> None:
             rows = constant.value.rows(0, constant.value.shape[0])
             assert np.array_equal(rows, expected.pop(constant.name))
     assert not expected
-    assert model.config.context == 512
+    assert model.context == 512
     assert (model.assets.bos_id, model.assets.eos_ids) == (1, (2,))
     assert model.assets.notes == ()
 

@@ -1,12 +1,10 @@
-"""Family: what distinguishes one model family from the next, as data."""
+"""The parts of a rotary decoder layer, and what its tensors are called."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-
-from hearth.compiler.frontend.fields import Fields
 
 
 class Part(StrEnum):
@@ -42,7 +40,7 @@ class Names:
         }
     )
     buffers: tuple[str, ...] = (  # tables old checkpoints carry along; computed here instead
-        "model.layers.{layer}.self_attn.rotary_emb.inv_freq",
+        "model.layers.*.self_attn.rotary_emb.inv_freq",
         "model.rotary_emb.inv_freq",
     )
 
@@ -51,21 +49,4 @@ class Names:
         return self.linears[part].format(layer=layer)
 
 
-WindowRule = Callable[[Fields, int], int]
-"""(config, number of layers) -> the window of every layer, 0 for none."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """One family: `biased` linears always have a bias, those of `bias_keys` where the key is true.
-
-    `kv_heads_optional`: num_key_value_heads may be absent and is num_attention_heads then.
-    """
-
-    model_type: str
-    architectures: tuple[str, ...]
-    window: WindowRule
-    biased: frozenset[Part] = frozenset()
-    bias_keys: Mapping[str, frozenset[Part]] = field(default_factory=dict)
-    names: Names = Names()
-    kv_heads_optional: bool = False
+LLAMA_NAMES = Names()

@@ -1,0 +1,93 @@
+"""RotaryFamily: what distinguishes one family of rotary decoders (Llama's block) from the next, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from hearth.compiler.frontend.blueprint import Blueprint, Request
+from hearth.compiler.frontend.config import ModelConfig, read_config
+from hearth.compiler.frontend.decoder import build
+from hearth.compiler.frontend.fields import Fields
+from hearth.compiler.frontend.rotary_names import LLAMA_NAMES, Names, Part
+from hearth.schemas.manifest import Dims, ModelKind
+
+WindowRule = Callable[[Fields, int], int]
+"""(config, number of layers) -> the window of every layer, 0 for none."""
+
+
+@dataclass(frozen=True)
+class RotaryFamily:
+    """One family: `biased` linears always have a bias, those of `bias_keys` where the key is true.
+
+    `kv_heads_optional`: num_key_value_heads may be absent and is num_attention_heads then.
+    """
+
+    model_type: str
+    architectures: tuple[str, ...]
+    window: WindowRule
+    biased: frozenset[Part] = frozenset()
+    bias_keys: Mapping[str, frozenset[Part]] = field(default_factory=dict)
+    names: Names = LLAMA_NAMES
+    kv_heads_optional: bool = False
+
+    def blueprint(self, fields: Fields, request: Request) -> Blueprint:
+        """The config's tensors and graph."""
+        config = read_config(fields, self, request.context)
+        names = self.names
+        return Blueprint(
+            kind=ModelKind.DECODER,
+            dims=_dims(config),
+            context=config.context,
+            shapes=partial(_shapes, config, names),
+            build=partial(build, config, names, request.kv),
+            ignored=names.buffers,
+            repeats={names.head: names.embedding} if config.tied else {},
+            hints={names.head: TIED_HINT},
+        )
+
+
+TIED_HINT = "if the model shares its embeddings, set tie_word_embeddings to true in config.json"
+
+
+def _dims(config: ModelConfig) -> Dims:
+    return Dims(
+        config.layers,
+        config.hidden,
+        config.heads,
+        config.kv_heads,
+        config.head_dim,
+        config.ffn,
+        config.vocab,
+    )
+
+
+def linear_shapes(config: ModelConfig) -> dict[Part, tuple[int, int]]:
+    """[N, K] of each linear of a layer."""
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    return {
+        Part.Q: (queries, config.hidden),
+        Part.K: (keys, config.hidden),
+        Part.V: (keys, config.hidden),
+        Part.O: (config.hidden, queries),
+        Part.GATE: (config.ffn, config.hidden),
+        Part.UP: (config.ffn, config.hidden),
+        Part.DOWN: (config.hidden, config.ffn),
+    }
+
+
+def _shapes(config: ModelConfig, names: Names) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every tensor with its shape; of tied embeddings only the one table."""
+    table = (config.vocab, config.hidden)
+    yield names.embedding, table
+    for layer in range(config.layers):
+        yield names.attention_norm.format(layer=layer), (config.hidden,)
+        yield names.ffn_norm.format(layer=layer), (config.hidden,)
+        for part, shape in linear_shapes(config).items():
+            yield f"{names.linear(part, layer)}.weight", shape
+            if part in config.biased:
+                yield f"{names.linear(part, layer)}.bias", shape[:1]
+    yield names.final_norm, (config.hidden,)
+    if not config.tied:
+        yield names.head, table

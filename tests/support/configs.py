@@ -1,0 +1,24 @@
+"""A rotary decoder's config.json -> ModelConfig, by the steps that `load` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hearth.compiler.frontend.config import ModelConfig, read_config
+from hearth.compiler.frontend.config_keys import check_unread
+from hearth.compiler.frontend.families import find_family
+from hearth.compiler.frontend.families.rotary import RotaryFamily
+from hearth.compiler.frontend.fields import Fields
+
+
+def parse_config(
+    values: Mapping[str, Any], *, context: int | None = None, where: str = "config.json"
+) -> ModelConfig:
+    """The typed config, or the error that `load` would raise."""
+    fields = Fields(values, where)
+    family = find_family(fields)
+    assert isinstance(family, RotaryFamily)
+    config = read_config(fields, family, context)
+    check_unread(fields)
+    return config
