@@ -119,7 +119,8 @@ def run(recipe: Recipe, job: Job) -> None:
 
     def announce(model: SourceModel, prediction: Prediction) -> None:
         if job.as_json:
-            emit_json({"event": "predicted", "peak_nbytes": prediction.peak})
+            sizes = {"peak_nbytes": prediction.peak, "mapped_nbytes": prediction.mapped}
+            emit_json({"event": "predicted", **sizes})
         else:
             emit(prediction_text(model, prediction))
 
@@ -158,15 +159,17 @@ def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
 
 def prediction_text(model: SourceModel, prediction: Prediction) -> str:
     """What is printed before the long part starts."""
-    notes = "".join(f"note: {note}\n" for note in model.assets.notes)
-    return f"{notes}peak memory will be about {size(prediction.peak)}\n"
+    notes = "".join(f"note: {note}\n" for note in model.notes)
+    mapped = f", at most {size(prediction.mapped)} of it the archive mapped"
+    return f"{notes}peak memory will be about {size(prediction.peak)}{mapped}\n"
 
 
 def report_text(report: CompileReport, seconds: float) -> str:
     """Three lines for a person."""
     packed = report.packed
+    notes = "".join(f"note: {note}\n" for note in report.notes)
     return (
-        f"{report.output}: {size(packed.archive_nbytes)}, {packed.parameters / 1e6:,.1f} M parameters, "
+        f"{notes}{report.output}: {size(packed.archive_nbytes)}, {packed.parameters / 1e6:,.1f} M parameters, "
         f"{packed.bits_per_weight:.2f} bits per weight\n"
         f"at run time: arena {size(report.arena_nbytes)} (at least {size(report.arena_lower_bound)}), "
         f"KV cache {size(report.kv_nbytes)}\n"

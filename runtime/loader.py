@@ -35,18 +35,19 @@ def load(
 
     The tokenizer is parsed on first use of text, not here: a vocabulary of 150,000 takes about 0.4 s.
     """
-    threads = _checked_threads(threads)
-    isa = _checked_isa(isa)
+    threads = checked_threads(threads)
+    isa = checked_isa(isa)
     return model_of(open_archive(path, check), threads, isa)
 
 
 def model_of(archive: Archive, threads: int | None = None, isa: str | None = None) -> Model:
     """The model of an archive that is open already."""
-    engine, entries = _bind(archive, _checked_threads(threads), _checked_isa(isa))
+    engine, entries = _bind(archive, checked_threads(threads), checked_isa(isa))
     return Model(archive, engine, entries)
 
 
-def _checked_threads(threads: int | None) -> int:
+def checked_threads(threads: int | None) -> int:
+    """A number of threads this runtime takes; by default the cores this process may use."""
     if threads is None:
         return min(available_cores(), MAX_THREADS)
     if not 1 <= threads <= MAX_THREADS:
@@ -59,7 +60,8 @@ def _checked_threads(threads: int | None) -> int:
     return threads
 
 
-def _checked_isa(isa: str | None) -> str:
+def checked_isa(isa: str | None) -> str:
+    """An instruction set this CPU has; by default its best."""
     here = native.isas()
     if isa is None:
         return here[-1]

@@ -1,4 +1,7 @@
-"""Golden vectors: inputs with the results they gave when the archive was made, so that any machine can replay them."""
+"""Golden vectors: inputs with the results they gave when the archive was made, so that any machine can replay them.
+
+Hashes are SHA-256 in hex.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,10 @@ class TokensCase:
     """
 
     ids: tuple[int, ...]
-    logits: bytes
+    logits: str
     best: tuple[Ranked, ...]
     continuation: tuple[int, ...]
-    continued: bytes
+    continued: str
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Numbers:
     """An array of numbers, little-endian: its SHA-256 and its first values."""
 
     shape: tuple[int, ...]
-    sha256: bytes
+    sha256: str
     first: tuple[float, ...]
 
 
@@ -68,7 +71,7 @@ class Sampled:
 
     dtype: str
     shape: tuple[int, ...]
-    sha256: bytes
+    sha256: str
     values: tuple[float, ...]
     largest: float
 

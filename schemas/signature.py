@@ -15,11 +15,11 @@ UNSIGNED = (Kind.SIGNATURE, Kind.RETIRED)
 
 @dataclass(frozen=True)
 class Signature:
-    """The section `signature`: the public key (32 bytes) and the signature (64 bytes) of RFC 8032."""
+    """The section `signature`: the public key (32 bytes) and the signature (64 bytes) of RFC 8032, in hex."""
 
     algorithm: Literal["ed25519"]
-    key: bytes
-    signature: bytes
+    key: str
+    signature: str
 
 
 def signed_digest(version: int, features: Mapping[str, int], sections: Iterable[Section]) -> bytes:

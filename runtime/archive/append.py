@@ -1,7 +1,8 @@
 """Append sections to an archive: a crash at any moment leaves the old archive or the new one, whole.
 
 New sections and a new directory go behind the old end and are synced; then one write of the header makes
-them the archive. The directory replaced stays as a section of kind "retired", so there are no holes.
+them the archive. The directory replaced stays as a section of kind "retired", and so does a section that is
+replaced, so there are no holes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from itertools import count
 from pathlib import Path
 
 from hearth.runtime.archive.files import SYSTEM_FILES, Files, unwritable
@@ -23,9 +25,16 @@ NewSection = tuple[str, str, Chunk | Iterable[Chunk]]
 
 
 def append(
-    path: str | os.PathLike[str], sections: Iterable[NewSection], files: Files = SYSTEM_FILES
+    path: str | os.PathLike[str],
+    sections: Iterable[NewSection],
+    files: Files = SYSTEM_FILES,
+    *,
+    replace: Collection[str] = (),
 ) -> None:
-    """Adds (name, kind, data) sections to the archive at `path`; a failure leaves it as it was."""
+    """Adds (name, kind, data) sections to the archive at `path`; a failure leaves it as it was.
+
+    Sections named in `replace` are retired; a name that is there already is refused otherwise.
+    """
     place = Path(path)
     try:
         descriptor = os.open(place, os.O_RDWR | os.O_CLOEXEC)
@@ -35,16 +44,21 @@ def append(
         raise unwritable(place, error, 0) from None
     try:
         _lock(descriptor, place)
-        _append(descriptor, _read(descriptor, place), sections, files)
+        _append(descriptor, _read(descriptor, place), sections, files, replace)
     finally:
         _unlock(descriptor)  # the mapping, too, keeps the open file and with it the lock
         os.close(descriptor)
 
 
-def _append(descriptor: int, old: Container, sections: Iterable[NewSection], files: Files) -> None:
+def _append(
+    descriptor: int,
+    old: Container,
+    sections: Iterable[NewSection],
+    files: Files,
+    replace: Collection[str],
+) -> None:
     end = old.header.file_nbytes
-    kept = (*old.directory.sections, _retired(old))
-    stream = SectionStream(old.path, descriptor, files, end, kept)
+    stream = SectionStream(old.path, descriptor, files, end, _kept(old, replace))
     try:
         files.truncate(descriptor, end)  # what an unfinished append left
         for name, kind, data in sections:
@@ -64,12 +78,20 @@ def _read(descriptor: int, path: Path) -> Container:
         raise unreadable(path, error) from None
 
 
-def _retired(old: Container) -> Section:
-    """The old directory as a section of the new archive."""
+def _kept(old: Container, replace: Collection[str]) -> list[Section]:
+    """The old sections, those that are replaced retired, and the old directory as one more."""
+    numbers = count(1 + sum(section.kind == Kind.RETIRED for section in old.directory.sections))
+
+    def retired(offset: int, nbytes: int, sha256: bytes) -> Section:
+        return Section(f"retired/{next(numbers)}", Kind.RETIRED, offset, nbytes, sha256)
+
+    kept = [
+        retired(each.offset, each.nbytes, each.sha256) if each.name in replace else each
+        for each in old.directory.sections
+    ]
     start, nbytes = old.header.directory_offset, old.header.directory_nbytes
     digest = hashlib.sha256(old.data[start : start + nbytes]).digest()
-    count = sum(section.kind == Kind.RETIRED for section in old.directory.sections)
-    return Section(f"retired/{count + 1}", Kind.RETIRED, start, nbytes, digest)
+    return [*kept, retired(start, nbytes, digest)]
 
 
 def _unlock(descriptor: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +23,11 @@ from hearth.schemas.errors import ArchiveError, ResourceError
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.manifest import Manifest
 from hearth.schemas.program import Program
-from hearth.schemas.sections import Directory, Kind, Section
+from hearth.schemas.sections import Directory, Section
 from hearth.schemas.weights_index import WeightsIndex
 
 Check = Literal["structure", "full"]
+HASHED_NBYTES = 64 << 20  # at once
 T = TypeVar("T")
 
 
@@ -132,6 +133,15 @@ def open_container(path: str | os.PathLike[str], check: Check = "structure") -> 
 
 def read_container(descriptor: int, path: Path, check: Check) -> Container:
     """The container in an open file."""
+    container = map_container(descriptor, path)
+    for section in container.directory.sections:
+        if check == "full" or section.kind not in names.LARGE:
+            check_hash(container, section)
+    return container
+
+
+def map_container(descriptor: int, path: Path) -> Container:
+    """The container in an open file: its structure checked, no section hashed."""
     where = str(path)
     head = os.pread(descriptor, format.HEADER_NBYTES, 0)
     header = format.parse_header(head, where)
@@ -140,22 +150,26 @@ def read_container(descriptor: int, path: Path, check: Check) -> Container:
     data = memoryview(mapped)
     directory = format.parse_directory(header, data[header.directory_offset :], where)
     layout.check_layout(header, directory.sections, data, where)
-    for section in directory.sections:
-        if check == "full" or section.kind != Kind.WEIGHTS:
-            _check_hash(section, data, where)
     return Container(path, header, directory, data)
 
 
-def _check_hash(section: Section, data: memoryview, where: str) -> None:
-    found = hashlib.sha256(data[section.offset : section.end]).digest()
-    if found != section.sha256:
-        what = f"section {section.name!r} has the SHA-256 {found.hex()}"
+def check_hash(
+    container: Container, section: Section, advance: Callable[[int], None] | None = None
+) -> None:
+    """Refuses a section whose bytes are not those it was written with; `advance` hears of bytes hashed."""
+    digest = hashlib.sha256()
+    for start in range(section.offset, section.end, HASHED_NBYTES):
+        piece = container.data[start : min(start + HASHED_NBYTES, section.end)]
+        digest.update(piece)
+        if advance is not None:
+            advance(len(piece))
+    if digest.digest() != section.sha256:
+        what = f"section {section.name!r} has the SHA-256 {digest.hexdigest()}"
+        where = str(container.path)
         raise format.refusal("section_hash", what, section.sha256.hex(), where)
 
 
-def unfinished(
-    descriptor: int, path: Path, sections: Iterable[Section], nbytes: int
-) -> Archive:
+def unfinished(descriptor: int, path: Path, sections: Iterable[Section], nbytes: int) -> Archive:
     """The sections a writer has put into the first `nbytes` of an open file, which has no header yet."""
     mapped = mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_READ)
     header = format.Header(0, nbytes, nbytes, 0, bytes(16))

@@ -24,7 +24,7 @@ def tokens_case(model: Model, ids: Sequence[int], count: int) -> TokensCase | No
     logits = session.prefill(ids)
     if not np.isfinite(logits).all():
         return None
-    first, best = hashlib.sha256(logits).digest(), ranked(logits)
+    first, best = hashlib.sha256(logits).hexdigest(), ranked(logits)
     continuation: list[int] = []
     digest = hashlib.sha256()
     for _ in range(count):
@@ -33,7 +33,7 @@ def tokens_case(model: Model, ids: Sequence[int], count: int) -> TokensCase | No
         if not np.isfinite(logits).all():
             return None
         digest.update(logits)
-    return TokensCase(tuple(ids), first, best, tuple(continuation), digest.digest())
+    return TokensCase(tuple(ids), first, best, tuple(continuation), digest.hexdigest())
 
 
 def ranked(logits: F32) -> tuple[Ranked, ...]:

@@ -1,0 +1,184 @@
+"""The steps of `hearth verify`: each proves one thing of the subject, says what it saw, or raises the error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from hearth.runtime.archive.consistency import check_consistency
+from hearth.runtime.archive.reader import check_hash
+from hearth.runtime.chat_template import ChatTemplate
+from hearth.runtime.progress import step
+from hearth.runtime.signing import check_signature, read_signature
+from hearth.runtime.verify.again import compiled_again
+from hearth.runtime.verify.golden import count_cases, replay
+from hearth.runtime.verify.plan import PlanError, check
+from hearth.runtime.verify.schema import check_schemas
+from hearth.runtime.verify.subject import Skip, Subject, mismatch
+from hearth.runtime.verify.texts import (
+    chat_case,
+    chat_differences,
+    clock,
+    text_case,
+    text_differences,
+)
+from hearth.schemas import sections
+from hearth.schemas.errors import InputError
+
+
+@dataclass(frozen=True)
+class Step:
+    """`run` gives what to say of a success; it may raise Skip or a HearthError. `needs` must have passed before."""
+
+    name: str
+    run: Callable[[Subject], str]
+    needs: tuple[str, ...] = ()
+
+
+def structure(subject: Subject) -> str:
+    """Header, directory, places, padding."""
+    found = subject.container
+    version, nbytes = found.header.version, found.header.file_nbytes
+    return f"format {version}, {len(found.directory.sections)} sections, {nbytes:,} bytes"
+
+
+def hashes(subject: Subject) -> str:
+    """Every section's SHA-256."""
+    found = subject.container
+    total = sum(section.nbytes for section in found.directory.sections)
+    with step(subject.progress, "hash", total) as advance:
+        for section in found.directory.sections:
+            check_hash(found, section, advance)
+    return f"{len(found.directory.sections)} sections, content {subject.content_hash[:16]}"
+
+
+def schema(subject: Subject) -> str:
+    """Every part decodes strictly, and fits its JSON Schema where jsonschema is there."""
+    return check_schemas(subject)
+
+
+def consistency(subject: Subject) -> str:
+    """The parts agree with each other."""
+    check_consistency(subject.archive.parts())
+    manifest = subject.archive.manifest
+    return f"{manifest.kind} {manifest.source} ({manifest.family})"
+
+
+def plan(subject: Subject) -> str:
+    """The program replayed over the contracts: nothing is read that was not written, nothing overwritten."""
+    program = subject.archive.program
+    try:
+        check(program)
+    except PlanError as error:
+        raise mismatch("plan", f"the program must not run: {error}", subject) from None
+    count = sum(len(entry.commands) for entry in program.entries.values())
+    return f"{count} commands in {', '.join(program.entries)}"
+
+
+def provenance(subject: Subject) -> str:
+    """The record is whole and speaks of this archive."""
+    record, manifest = subject.provenance, subject.archive.manifest
+    pairs = {
+        "hearth": (record.hearth, manifest.hearth),
+        "source": (record.source, manifest.source),
+        "fingerprint": (record.fingerprint, manifest.fingerprint),
+        "target": ((record.recipe.get("target"),), manifest.targets),
+    }
+    for name, (found, wanted) in pairs.items():
+        if found != wanted:
+            what = f"the provenance record's {name} is {found}, the manifest's {wanted}"
+            raise mismatch("provenance", what, subject)
+    return f"hearth {record.hearth}, {len(record.files)} source files"
+
+
+def tokenizer(subject: Subject) -> str:
+    """Texts give the recorded ids, and those the recorded texts."""
+    cases, found = subject.golden.texts, subject.tokenizer
+    if found is None and cases:
+        raise mismatch("tokenizer", "there are tokenizer vectors, but no tokenizer", subject)
+    if found is None:
+        raise Skip("the archive has no tokenizer")
+    problems = [
+        problem for case in cases for problem in text_differences(text_case(found, case.text), case)
+    ]
+    if problems:
+        raise mismatch("tokenizer", f"the tokenizer: {_told(problems)}", subject)
+    return f"{len(cases)} texts"
+
+
+def chat_template(subject: Subject) -> str:
+    """Chats give the recorded texts and ids."""
+    cases, source = subject.golden.chats, subject.archive.text(sections.CHAT_TEMPLATE)
+    if source is None and not cases:
+        raise Skip("the archive has no chat template")
+    found = subject.tokenizer
+    template = ChatTemplate(source or "", found.special if found else {}, clock)
+    problems = [
+        problem
+        for case in cases
+        for problem in chat_differences(
+            chat_case(template, found, case.turns, case.add_generation_prompt), case
+        )
+    ]
+    if problems:
+        raise mismatch("chat_template", f"the chat template: {_told(problems)}", subject)
+    return f"{len(cases)} chats"
+
+
+def golden(subject: Subject) -> str:
+    """The model gives the recorded results: with every instruction set asked for, with one thread and with all."""
+    cases = count_cases(subject.golden)
+    if not cases:
+        raise Skip("no case was recorded")
+    isas, counts = subject.wanted.isas, tuple(dict.fromkeys((1, subject.wanted.threads)))
+    ways = list(product(isas, counts))
+    with step(subject.progress, "golden vectors", len(ways)) as advance:
+        for isa, threads in ways:
+            problems = list(_replayed(subject, threads, isa))
+            if problems:
+                what = f"{isa} with {threads} threads: {_told(problems)}"
+                raise mismatch("golden", what, subject)
+            advance(1)
+    return f"{cases} cases with {', '.join(isas)} and {' and '.join(map(str, counts))} threads"
+
+
+def _replayed(subject: Subject, threads: int, isa: str) -> Iterator[str]:
+    try:
+        yield from replay(subject.archive, subject.golden, threads, isa)
+    except InputError as error:
+        yield f"a case cannot be run: {error.found}"
+
+
+def _told(problems: Sequence[str]) -> str:
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return problems[0] + more
+
+
+def signature(subject: Subject) -> str:
+    """Signed by the key that was given; without a key, what there is."""
+    if subject.wanted.key is None:
+        found = read_signature(subject.archive)
+        whose = "it is not signed" if found is None else f"signed by {found.key[:16]}"
+        raise Skip(f"no --key was given; {whose}")
+    return f"signed by {check_signature(subject.archive, subject.wanted.key)[:16]}"
+
+
+def source(subject: Subject) -> str:
+    """The source compiled again with the recorded recipe gives the same bytes."""
+    return compiled_again(subject)
+
+
+STEPS: Sequence[Step] = (
+    Step("structure", structure),
+    Step("hashes", hashes, ("structure",)),
+    Step("schema", schema, ("hashes",)),
+    Step("consistency", consistency, ("schema",)),
+    Step("plan", plan, ("consistency",)),
+    Step("provenance", provenance, ("schema",)),
+    Step("tokenizer", tokenizer, ("schema",)),
+    Step("chat template", chat_template, ("schema",)),
+    Step("golden", golden, ("plan",)),
+    Step("signature", signature, ("hashes",)),
+    Step("source", source, ("provenance",)),
+)
