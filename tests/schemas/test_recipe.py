@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hearth.schemas.errors import UsageError
-from hearth.schemas.recipe import Recipe, make_recipe, parse_recipe, read_recipe
+from hearth.schemas.recipe import Gate, Recipe, make_recipe, parse_recipe, read_recipe
 from hearth.schemas.validation import schema
 
 WHOLE = """
@@ -21,17 +21,33 @@ kv = "f16"
 context = 2048
 target = "x86-64-amx"
 method = "rtn"
+pooling = "cls"
+
+[gate]
+max_error = 1
+max_kld = 0.5
+min_top1 = 0.25
 """
+
+
+BASE = 'source = "a"\noutput = "b"\n'
 
 
 def test_every_key() -> None:
     assert parse_recipe(WHOLE) == Recipe(
-        "checkpoint", "model.har", "int8", "f16", 64, "none", "f16", 2048, "x86-64-amx", "rtn",
+        "checkpoint", "model.har", "int8", "f16", 64, "none", "f16", 2048, "x86-64-amx", "rtn", "cls",
+        Gate(1.0, 0.5, 0.25),
     )  # fmt: skip
 
 
 def test_defaults() -> None:
     assert make_recipe({"source": "a", "output": "b"}) == Recipe("a", "b")
+
+
+def test_a_gate_of_one_bound() -> None:
+    gate = parse_recipe(BASE + "[gate]\nmax_kld = 0.5").gate
+    assert gate == Gate(max_kld=0.5) and gate.asks
+    assert not parse_recipe(BASE).gate.asks
 
 
 def test_the_command_line_wins() -> None:
@@ -47,7 +63,6 @@ def test_paths_start_from_the_recipes_folder(tmp_path: Path) -> None:
     assert recipe.output == "here.har"
 
 
-BASE = 'source = "a"\noutput = "b"\n'
 # TOML text: code, what the message must say
 WRONG = {
     'source = "a"': ("recipe.missing_key", "output is missing"),
@@ -69,6 +84,12 @@ WRONG = {
     BASE + f"context = {10**30}": ("recipe.value", "context = 10"),
     BASE + f"context = {2**24 + 1}": ("recipe.value", "context = 16777217.*at most 16777216"),
     BASE + "context = true": ("recipe.value", "context = True.*integer"),
+    BASE + 'pooling = "avg"': ("recipe.value", "pooling = 'avg'.*one of mean, cls, last, max, none"),
+    BASE + "gate = 1": ("recipe.value", "gate = 1.*object"),
+    BASE + "[gate]\nmax_kl = 1": ("recipe.unknown_key", "unknown key gate.max_kl.*max_kld"),
+    BASE + "[gate]\nmax_kld = nan": ("recipe.value", "gate.max_kld = nan"),
+    BASE + "[gate]\nmin_top1 = 1.5": ("recipe.value", "gate.min_top1 = 1.5.*at most 1"),
+    BASE + "[gate]\nmax_error = -1": ("recipe.value", "gate.max_error = -1.*at least 0"),
     "source = 1979-05-27\noutput = 'b'": ("recipe.value", "source = .*string"),
 }
 
