@@ -20,6 +20,7 @@ CHAT_TEMPLATE = "chat_template"
 GENERATION_CONFIG = "generation_config"
 PROVENANCE = "provenance"
 GRAPH = "graph"  # ports and steps of a general graph
+TENSORS = "tensors"  # the large tensors of a graph's ONNX segments
 GOLDEN = "golden"  # inputs with the results they must give
 SIGNATURE = "signature"
 
