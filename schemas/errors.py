@@ -69,3 +69,9 @@ class MissingError(HearthError):
     """An optional part is not installed."""
 
     exit_code = 7
+
+
+class LimitError(HearthError):
+    """A limit that was asked for is missed (accuracy, differences between archives, regressions)."""
+
+    exit_code = 8
