@@ -40,6 +40,9 @@ def compile_command(
     activations: Annotated[str | None, typer.Option(help="none or dynamic")] = None,
     kv: Annotated[str | None, typer.Option(help="f32, f16 or int8")] = None,
     context: Annotated[int | None, typer.Option(help="positions the KV cache holds")] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="an encoder's vector: mean, cls, last, max or none")
+    ] = None,
     target: Annotated[str | None, typer.Option(help="x86-64-v3, x86-64-avx512vnni, ...")] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with defaults for the rest")
@@ -61,7 +64,7 @@ def compile_command(
     given = {
         "source": source, "output": output, "weights": weights, "embeddings": embeddings,
         "group_size": group_size, "activations": activations, "kv": kv, "context": context,
-        "target": target,
+        "pooling": pooling, "target": target,
     }  # fmt: skip
     job = Job(
         skip=frozenset(skip_pass or ()),
@@ -154,7 +157,7 @@ def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
     kv = KVScheme[recipe.kv.upper()]
     scheme = make_scheme(weights, recipe.activations or default, kv, embeddings)
     target = find_target(recipe.target, native_target(tuple(native.isas())))
-    return Options(scheme, target, recipe.context, skip)
+    return Options(scheme, target, recipe.context, skip, recipe.pooling)
 
 
 def prediction_text(model: SourceModel, prediction: Prediction) -> str:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from hearth.compiler import frontend
 from hearth.compiler.check.golden import make_golden
 from hearth.compiler.dump import Dump, DumpOptions
-from hearth.compiler.frontend import SourceModel
+from hearth.compiler.frontend import PoolingName, SourceModel
 from hearth.compiler.ir.ops import Graph
 from hearth.compiler.ir.verify import verify
+from hearth.compiler.job import CompileReport, Options, Packed
 from hearth.compiler.lower import Lowered, check, lower
-from hearth.compiler.lower.targets import Target
 from hearth.compiler.memory import Prediction, predict, require, status_nbytes
 from hearth.compiler.package import (
     Native,
@@ -42,41 +41,6 @@ from hearth.schemas.provenance import Provenance, SourceFile, write_provenance
 from hearth.schemas.sections import Kind
 
 
-@dataclass(frozen=True)
-class Options:
-    """Everything that decides the bytes of the archive, but the source itself."""
-
-    scheme: Scheme
-    target: Target
-    context: int | None = None
-    skip: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Packed:
-    """What the archive holds, in bytes and parameters; bits with their scales, without RoPE tables."""
-
-    archive_nbytes: int
-    weights_nbytes: int
-    parameters: int
-    bits_per_weight: float
-
-
-@dataclass(frozen=True)
-class CompileReport:
-    """What was made, and what it took. Sizes in bytes."""
-
-    output: Path
-    packed: Packed
-    arena_nbytes: int
-    arena_lower_bound: int
-    kv_nbytes: int
-    commands: dict[str, int]
-    predicted_peak: int
-    measured_peak: int
-    notes: tuple[str, ...]
-
-
 def compile_model(
     source: Path,
     output: Path,
@@ -96,7 +60,9 @@ def compile_model(
     dumped = Dump(dump or DumpOptions())
     require_output(source, output)
 
-    model = frontend.load(source, context=options.context, kv=options.scheme.kv)
+    model = frontend.load(
+        source, context=options.context, kv=options.scheme.kv, pooling=options.pooling
+    )
     dumped.graph("frontend", model.graph)
     verify(model.graph)
 
@@ -152,7 +118,7 @@ def provenance(native: Native, files: tuple[SourceFile, ...], skipped: list[str]
         source=native.source,
         fingerprint=model.fingerprint,
         files=files,
-        recipe=recorded_recipe(native.scheme, native.target, model.context),
+        recipe=recorded_recipe(native.scheme, native.target, model),
         skipped_passes=tuple(skipped),
         calibration=None,
         arena=arena_facts(native.lowered.plans),

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from hearth.compiler.frontend import SourceModel
 from hearth.compiler.lower.plan import Plan
 from hearth.compiler.lower.targets import Target
 from hearth.compiler.quantize.schemes import Scheme
@@ -86,7 +87,7 @@ def packages(of_onnx: bool) -> Mapping[str, str]:
     return {name: metadata.version(name) for name in names}
 
 
-def recorded_recipe(scheme: Scheme, target: Target, context: int) -> Mapping[str, Setting]:
+def recorded_recipe(scheme: Scheme, target: Target, model: SourceModel) -> Mapping[str, Setting]:
     """The recipe that makes the same archive of the same source anywhere; all but the paths."""
     return {
         "weights": scheme.weights.name,
@@ -94,7 +95,8 @@ def recorded_recipe(scheme: Scheme, target: Target, context: int) -> Mapping[str
         "group_size": scheme.weights.group or None,
         "activations": scheme.activations,
         "kv": scheme.kv.name.lower(),
-        "context": context or None,
+        "context": model.context or None,
+        "pooling": None if model.embedding is None else model.embedding.pooling,
         "target": target.name,
         "method": "rtn",
     }

@@ -7,9 +7,10 @@ from pathlib import Path
 from hearth.compiler.frontend import huggingface
 from hearth.compiler.frontend.assets import Assets
 from hearth.compiler.frontend.checkpoint import INDEX, SINGLE
-from hearth.compiler.frontend.sentence import POOLINGS, PoolingName
+from hearth.compiler.frontend.sentence import POOLINGS
 from hearth.compiler.frontend.source import SourceModel
 from hearth.schemas.commands import KVScheme
+from hearth.schemas.recipe import PoolingName
 
 __all__ = ["POOLINGS", "Assets", "PoolingName", "SourceModel", "is_onnx", "load"]
 

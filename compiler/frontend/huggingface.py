@@ -14,12 +14,13 @@ from hearth.compiler.frontend.config_keys import check_unread
 from hearth.compiler.frontend.families import find_family
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.json_files import parse_object, read_bytes
-from hearth.compiler.frontend.sentence import PoolingName, Sentence, read_sentence
+from hearth.compiler.frontend.sentence import Sentence, read_sentence
 from hearth.compiler.frontend.source import SourceModel
 from hearth.compiler.frontend.tensor_names import check_tensors
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.errors import CheckpointError, UsageError
 from hearth.schemas.manifest import ModelKind
+from hearth.schemas.recipe import PoolingName
 
 
 def load(

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.json_files import parse_json, read_bytes
 from hearth.schemas.commands import Pooling
 from hearth.schemas.errors import CheckpointError
+from hearth.schemas.recipe import PoolingName
 
-PoolingName = Literal["mean", "cls", "last", "max", "none"]
 POOLINGS: Mapping[PoolingName, Pooling | None] = {
     "mean": Pooling.MEAN,
     "cls": Pooling.FIRST,
