@@ -9,7 +9,7 @@ from pathlib import Path
 from hearth.compiler import frontend
 from hearth.compiler.check.golden import make_golden
 from hearth.compiler.dump import Dump, DumpOptions
-from hearth.compiler.frontend import PoolingName, SourceModel
+from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.ops import Graph
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.job import CompileReport, Options, Packed

@@ -1,0 +1,46 @@
+"""What a compile is asked for, and what it reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hearth.compiler.lower.targets import Target
+from hearth.compiler.quantize.schemes import Scheme
+from hearth.schemas.recipe import PoolingName
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that decides the bytes of the archive, but the source itself."""
+
+    scheme: Scheme
+    target: Target
+    context: int | None = None
+    skip: frozenset[str] = frozenset()
+    pooling: PoolingName | None = None
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What the archive holds, in bytes and parameters; bits with their scales, without RoPE tables."""
+
+    archive_nbytes: int
+    weights_nbytes: int
+    parameters: int
+    bits_per_weight: float
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """What was made, and what it took. Sizes in bytes."""
+
+    output: Path
+    packed: Packed
+    arena_nbytes: int
+    arena_lower_bound: int
+    kv_nbytes: int
+    commands: dict[str, int]
+    predicted_peak: int
+    measured_peak: int
+    notes: tuple[str, ...]
