@@ -54,7 +54,9 @@ def build(source: GraphSource, spaces: Sequence[Space], nodes: Sequence[int]) ->
             name = sections.onnx_section(len(segments))
             proto = segment_model(model, part, types)
             segments[name] = proto.SerializeToString(deterministic=True)
-            numbers = sorted(tensors.numbers[each] for each in part.tensors if each in tensors.numbers)
+            numbers = sorted(
+                tensors.numbers[each] for each in part.tensors if each in tensors.numbers
+            )
             steps.append(Step(Engine.ONNX, name, part.inputs, part.outputs, tuple(numbers)))
     plan = Plan(
         tuple(map(_port, model.proto.graph.input)),
@@ -73,9 +75,7 @@ def wanted_nodes(model: OnnxModel) -> list[int]:
 
 def _needs(model: OnnxModel, nodes: Sequence[int]) -> list[set[int]]:
     place = {name: at for at, index in enumerate(nodes) for name in model.nodes[index].outputs}
-    return [
-        {place[name] for name in reads(model.nodes[index]) if name in place} for index in nodes
-    ]
+    return [{place[name] for name in reads(model.nodes[index]) if name in place} for index in nodes]
 
 
 def _types(model: OnnxModel, everything: bool) -> Types:

@@ -45,7 +45,7 @@ def partition(needs: Sequence[Collection[int]], spaces: Sequence[Space]) -> tupl
 def _levels(
     needs: Sequence[Collection[int]], spaces: Sequence[Space]
 ) -> tuple[list[int], list[int]]:
-    """The segment number of each node (a native one runs after that segment), and its turn among islands of one number."""
+    """Each node's segment number (a native one runs after that segment), and its turn among islands of one number."""
     levels: list[int] = []
     turns: list[int] = []
     for node, space in enumerate(spaces):
@@ -65,7 +65,5 @@ def _connected(nodes: Sequence[int], needs: Sequence[Collection[int]]) -> list[t
     inside = set(nodes)
     graph = nx.Graph()
     graph.add_nodes_from(nodes)
-    graph.add_edges_from(
-        (each, node) for node in nodes for each in needs[node] if each in inside
-    )
+    graph.add_edges_from((each, node) for node in nodes for each in needs[node] if each in inside)
     return sorted(tuple(sorted(part)) for part in nx.connected_components(graph))

@@ -1,0 +1,89 @@
+"""A general graph becomes an archive: cut, its native parts lowered, written, its golden vectors made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hearth.compiler.check.golden import make_golden
+from hearth.compiler.frontend.onnx.graph_source import GraphSource
+from hearth.compiler.job import CompileReport, Options, Packed
+from hearth.compiler.lower import Lowered
+from hearth.compiler.memory import status_nbytes
+from hearth.compiler.package import require_disk, write_parts
+from hearth.compiler.provenance import SourceHashes, arena_facts, packages, recorded_recipe
+from hearth.compiler.segments.build import Built, build, wanted_nodes
+from hearth.compiler.segments.package import GraphPackage, graph_package
+from hearth.runtime.archive import ArchiveWriter
+from hearth.runtime.progress import Progress, Silent, step
+from hearth.schemas import __version__, sections
+from hearth.schemas.codec import dumps
+from hearth.schemas.kv_layout import KVLayout
+from hearth.schemas.program import Program
+from hearth.schemas.provenance import Provenance, SourceFile, write_provenance
+from hearth.schemas.sections import Kind
+
+
+def compile_graph(
+    source: Path,
+    name: str,
+    graph: GraphSource,
+    output: Path,
+    options: Options,
+    *,
+    progress: Progress | None = None,
+    threads: int = 0,
+) -> CompileReport:
+    """The archive of a graph that was not raised whole. `source` is its path, `name` what it is called."""
+    progress = progress or Silent()
+    nodes = wanted_nodes(graph.model)
+    built = build(graph, [None] * len(nodes), nodes)
+    lowered = _lower(built)
+    made = GraphPackage(name, graph, options.scheme, options.target, built, lowered)
+    package = graph_package(made)
+    require_disk(output, package)
+    # onnxruntime maps large tensors by the name of their file, so the unfinished archive needs one.
+    unnamed = not built.tensors.tensors
+    with (
+        ArchiveWriter(output, expected_nbytes=package.expected_nbytes, unnamed=unnamed) as writer,
+        SourceHashes(source, graph.files) as hashes,
+    ):
+        write_parts(writer, package, progress)
+        with step(progress, "golden vectors", 1) as advance:
+            golden = make_golden(writer.so_far(), threads)
+            writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(golden.golden))
+            advance(1)
+        record = _provenance(made, hashes.result(), sorted(options.skip))
+        writer.add(sections.PROVENANCE, Kind.PROVENANCE, write_provenance(record))
+    sizes = output.stat().st_size, package.weights_nbytes
+    plans = lowered.plans.values()
+    return CompileReport(
+        output=output,
+        packed=Packed(*sizes, package.parameters, package.bits_per_weight),
+        arena_nbytes=max((plan.nbytes for plan in plans), default=0),
+        arena_lower_bound=max((plan.lower_bound for plan in plans), default=0),
+        kv_nbytes=0,
+        commands={key: len(entry.commands) for key, entry in lowered.program.entries.items()},
+        predicted_peak=0,
+        measured_peak=status_nbytes("VmHWM"),
+        notes=(*graph.notes, *golden.notes),
+    )
+
+
+def _lower(built: Built) -> Lowered:
+    return Lowered(Program({}, 0, 0, 0), (), KVLayout((), 0), {})
+
+
+def _provenance(
+    made: GraphPackage, files: tuple[SourceFile, ...], skipped: list[str]
+) -> Provenance:
+    return Provenance(
+        hearth=__version__,
+        packages=packages(True),
+        source=made.name,
+        fingerprint=made.source.fingerprint,
+        files=files,
+        recipe=recorded_recipe(made.scheme, made.target, 0),
+        skipped_passes=tuple(skipped),
+        calibration=None,
+        arena=arena_facts(made.lowered.plans),
+    )
