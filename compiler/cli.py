@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hearth.runtime.commands.terminal import duration, emit, emit_json, size
+from hearth.runtime.commands.terminal import duration, emit, emit_json, size, table
 from hearth.runtime.options import read_options
 from hearth.schemas.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
+    from hearth.compiler.check.accuracy import Accuracy, Figures
+    from hearth.compiler.check.inputs import CheckOptions
     from hearth.compiler.frontend import SourceModel
     from hearth.compiler.memory import Prediction
     from hearth.compiler.pipeline import CompileReport, Options
@@ -55,6 +58,22 @@ def compile_command(
         list[str] | None, typer.Option(help="a step whose ONNX is dumped at any size")
     ] = None,
     skip_pass: Annotated[list[str] | None, typer.Option(help="leave out a pass")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="run the source too, and say how far the archive is")
+    ] = False,
+    check_text: Annotated[
+        Path | None, typer.Option(help="a text to check with; else a few of hearth's own")
+    ] = None,
+    check_tokens: Annotated[int | None, typer.Option(help="tokens to check with; 256")] = None,
+    max_error: Annotated[
+        float | None, typer.Option(help="fail above this error, relative to the largest output")
+    ] = None,
+    max_kld: Annotated[
+        float | None, typer.Option(help="fail above this mean divergence (nats)")
+    ] = None,
+    min_top1: Annotated[
+        float | None, typer.Option(help="fail below this share of equal best tokens")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="HEARTH_THREADS, else the cores there are")
     ] = None,
@@ -66,15 +85,19 @@ def compile_command(
         "group_size": group_size, "activations": activations, "kv": kv, "context": context,
         "pooling": pooling, "target": target,
     }  # fmt: skip
+    gate = {"max_error": max_error, "max_kld": max_kld, "min_top1": min_top1}
     job = Job(
         skip=frozenset(skip_pass or ()),
         dump=dump,
         dump_onnx=frozenset(dump_onnx or ()),
+        check=check or check_text is not None or check_tokens is not None,
+        check_text=check_text,
+        check_tokens=check_tokens,
         threads=checked_threads(threads),
         as_json=as_json,
     )
     try:
-        run(read_wanted(recipe, given), job)
+        run(with_gate(read_wanted(recipe, given), gate), job)
     except MemoryError:
         raise ResourceError(
             "resource.memory",
@@ -90,6 +113,9 @@ class Job:
     skip: frozenset[str] = frozenset()
     dump: Path | None = None
     dump_onnx: frozenset[str] = frozenset()
+    check: bool = False
+    check_text: Path | None = None
+    check_tokens: int | None = None
     threads: int = 0
     as_json: bool = False
 
@@ -110,6 +136,29 @@ def read_wanted(recipe: Path | None, given: Mapping[str, Any]) -> Recipe:
     if recipe is None:
         return make_recipe(flags, "command line")
     return read_recipe(recipe, flags)
+
+
+def with_gate(recipe: Recipe, given: Mapping[str, float | None]) -> Recipe:
+    """The command line's limits over the recipe's."""
+    limits = {name: value for name, value in given.items() if value is not None}
+    for name, value in limits.items():
+        if not 0 <= value <= (1 if name == "min_top1" else math.inf):
+            raise UsageError(
+                "arguments.limit",
+                f"--{name.replace('_', '-')} {value}",
+                expected="0 to 1" if name == "min_top1" else "0 or more",
+            )
+    return replace(recipe, gate=replace(recipe.gate, **limits))
+
+
+def checks(recipe: Recipe, job: Job) -> CheckOptions | None:
+    """What to compare the archive with its source on; None where nothing asks for it."""
+    from hearth.compiler.check.inputs import TOKENS, CheckOptions
+
+    if not (job.check or recipe.gate.asks):
+        return None
+    tokens = TOKENS if job.check_tokens is None else job.check_tokens
+    return CheckOptions(job.check_text, tokens, recipe.gate)
 
 
 def run(recipe: Recipe, job: Job) -> None:
@@ -134,6 +183,7 @@ def run(recipe: Recipe, job: Job) -> None:
         progress=choose(json_lines=job.as_json),
         announce=announce,
         dump=DumpOptions(job.dump, job.dump_onnx),
+        checked=checks(recipe, job),
         threads=job.threads,
     )
     seconds = time.monotonic() - began
@@ -178,7 +228,30 @@ def report_text(report: CompileReport, seconds: float) -> str:
         f"KV cache {size(report.kv_nbytes)}\n"
         f"took {duration(seconds)}, peak memory {size(report.measured_peak)} "
         f"(predicted {size(report.predicted_peak)})\n"
+        + ("" if report.accuracy is None else accuracy_text(report.accuracy))
     )
+
+
+def accuracy_text(accuracy: Accuracy) -> str:
+    """One row for each input and one for all; columns that this kind of model has."""
+    rows = [*accuracy.inputs, accuracy.total]
+    columns: list[tuple[str, Callable[[Figures], str]]] = [
+        ("compared with the source", lambda each: each.name),
+        ("rows", lambda each: str(each.rows)),
+        ("max error", lambda each: f"{each.max_error:.3g}"),
+        ("relative", lambda each: f"{each.relative:.3g}"),
+        ("KL mean", lambda each: _number(each.kld_mean)),
+        ("KL max", lambda each: _number(each.kld_max)),
+        ("top-1", lambda each: "" if each.top1 is None else f"{100 * each.top1:.1f} %"),
+        ("cosine", lambda each: "" if each.cosine is None else f"{each.cosine:.6f}"),
+    ]
+    shown = [(title, cell) for title, cell in columns if any(cell(each) for each in rows)]
+    head = tuple(title for title, _ in shown)
+    return table([head, *(tuple(cell(each) for _, cell in shown) for each in rows)]) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
 
 
 def report_json(report: CompileReport, seconds: float) -> dict[str, Any]:

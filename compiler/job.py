@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hearth.compiler.check.accuracy import Accuracy
 from hearth.compiler.lower.targets import Target
 from hearth.compiler.quantize.schemes import Scheme
 from hearth.schemas.recipe import PoolingName
@@ -44,3 +45,4 @@ class CompileReport:
     predicted_peak: int
     measured_peak: int
     notes: tuple[str, ...]
+    accuracy: Accuracy | None = None

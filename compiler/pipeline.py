@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hearth.compiler import frontend
+from hearth.compiler.check.accuracy import Accuracy
+from hearth.compiler.check.accuracy import require as require_accuracy
+from hearth.compiler.check.compare import compare
 from hearth.compiler.check.golden import make_golden
+from hearth.compiler.check.inputs import CheckOptions
 from hearth.compiler.dump import Dump, DumpOptions
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.ops import Graph
@@ -33,7 +37,7 @@ from hearth.compiler.provenance import (
 )
 from hearth.compiler.quantize import quantize
 from hearth.compiler.quantize.schemes import Scheme
-from hearth.runtime.archive import ArchiveWriter
+from hearth.runtime.archive import Archive, ArchiveWriter
 from hearth.runtime.progress import Progress, Silent, step
 from hearth.schemas import __version__, sections
 from hearth.schemas.codec import dumps
@@ -49,12 +53,14 @@ def compile_model(
     progress: Progress | None = None,
     announce: Callable[[SourceModel, Prediction], None] | None = None,
     dump: DumpOptions | None = None,
+    checked: CheckOptions | None = None,
     threads: int = 0,
 ) -> CompileReport:
     """Compile a checkpoint directory into one archive: all of it, or nothing is left.
 
-    `announce` hears the predicted memory before the long part starts. The bytes do not depend on `threads`
-    (0: all cores).
+    `announce` hears the predicted memory before the long part starts. With `checked` the archive is compared with its
+    source before it gets its name; one that misses the gate is not kept. The bytes depend neither on that nor on
+    `threads` (0: all cores).
     """
     skip = check_skip(options.skip)
     dumped = Dump(dump or DumpOptions())
@@ -92,9 +98,10 @@ def compile_model(
             made = make_golden(writer.so_far(), threads)
             writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(made.golden))
             advance(1)
+        accuracy = _checked(source, options, checked, writer.so_far(), progress, threads)
         record = provenance(native, hashes.result(), sorted(skip))
         writer.add(sections.PROVENANCE, Kind.PROVENANCE, write_provenance(record))
-    return _report(output, package, lowered, prediction, made.notes)
+    return _report(output, package, lowered, prediction, made.notes, accuracy)
 
 
 def _quantised(graph: Graph, scheme: Scheme, threads: int, dumped: Dump) -> Graph:
@@ -102,6 +109,22 @@ def _quantised(graph: Graph, scheme: Scheme, threads: int, dumped: Dump) -> Grap
     verify(graph)
     dumped.graph("quantize", graph)
     return graph
+
+
+def _checked(
+    source: Path,
+    options: Options,
+    checked: CheckOptions | None,
+    archive: Archive,
+    progress: Progress,
+    threads: int,
+) -> Accuracy | None:
+    """The archive against its source, where that was asked for."""
+    if checked is None:
+        return None
+    found = compare(source, options, checked, archive, progress, threads)
+    require_accuracy(found, checked.gate)
+    return found
 
 
 def _name(source: Path) -> str:
@@ -131,6 +154,7 @@ def _report(
     lowered: Lowered,
     prediction: Prediction,
     notes: tuple[str, ...],
+    accuracy: Accuracy | None,
 ) -> CompileReport:
     program = lowered.program
     largest = max(lowered.plans.values(), key=lambda plan: plan.nbytes)
@@ -145,4 +169,5 @@ def _report(
         predicted_peak=prediction.peak,
         measured_peak=status_nbytes("VmHWM"),
         notes=notes,
+        accuracy=accuracy,
     )

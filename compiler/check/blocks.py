@@ -1,0 +1,230 @@
+"""A float graph run in onnxruntime block by block, so that the weights of one block are in memory, not a model's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.compiler.frontend.sources import RowRange
+from hearth.compiler.ir.ops import (
+    Cache,
+    Constant,
+    Embedding,
+    Graph,
+    Input,
+    Linear,
+    Op,
+    Position,
+    PositionEmbedding,
+    Tokens,
+    tensor,
+)
+from hearth.compiler.ir.rewrite import order
+from hearth.compiler.ir.tensors import Source
+from hearth.compiler.ir.to_onnx import to_onnx
+from hearth.compiler.ir.types import CacheType, Dim
+from hearth.runtime.onnx_engine import OnnxEngine, open_engine
+from hearth.schemas.commands import Activation
+from hearth.schemas.dtypes import DType
+
+LIMIT_NBYTES = 64 << 20  # of a block's constants as f32
+BLOCK = "block"
+LOOKUPS = (Embedding, PositionEmbedding)
+LEAVES = (Constant, Tokens, Position, Cache, Input)
+F32 = NDArray[np.float32]
+Ids = Mapping[str, NDArray[np.int32]]  # by port
+Values = dict[Op, F32]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Ops that run together; `inputs` were made by blocks before, `outputs` are read by blocks after.
+
+    `dead` are values that no block after this one reads.
+    """
+
+    ops: tuple[Op, ...]
+    inputs: tuple[Op, ...]
+    outputs: tuple[Op, ...]
+    dead: tuple[Op, ...]
+
+
+def run_blocks(
+    graph: Graph,
+    entry: str,
+    calls: Sequence[Ids],
+    *,
+    threads: int = 0,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[tuple[F32, ...]]:
+    """The results of an entry for each call, from position 0 on. `advance` hears of constants' elements done."""
+    results = graph.entries[entry][: len(graph.names(entry))]
+    held: list[Values] = [{} for _ in calls]
+    for block in blocks(results):
+        for ids, values in zip(calls, held, strict=True):
+            values |= {op: _rows(op, ids) for op in block.ops if isinstance(op, LOOKUPS)}
+        for part in _parts(block):
+            engine = open_engine(to_onnx(part.graph, BLOCK).SerializeToString(), threads=threads)
+            for ids, values in zip(calls, held, strict=True):
+                _run(engine, part, ids, values)
+            del engine
+        advance(sum(prod(op.value.shape) for op in block.ops if isinstance(op, Constant)))
+        for values in held:
+            for op in block.dead:
+                values.pop(op, None)
+    return [tuple(values[op] for op in results) for values in held]
+
+
+def blocks(results: Sequence[Op]) -> Iterator[Block]:
+    """Cut where only f32 matrices cross, as soon as the constants since the last cut exceed the limit."""
+    sequence = order(results)
+    last = {op: place for place, op in enumerate(sequence)}
+    for place, op in enumerate(sequence):
+        for operand in op.operands:
+            last[operand] = place
+    last |= dict.fromkeys(results, len(sequence))
+    start, nbytes = 0, 0
+    for place, op in enumerate(sequence):
+        nbytes += 4 * prod(op.value.shape) if isinstance(op, Constant) else 0
+        end = place + 1 == len(sequence)
+        if end or (nbytes > LIMIT_NBYTES and _may_cut(sequence[start : place + 1], place, last)):
+            yield _block(sequence, start, place + 1, last)
+            start, nbytes = place + 1, 0
+
+
+def _may_cut(ops: Sequence[Op], place: int, last: Mapping[Op, int]) -> bool:
+    """Caches and what is not a float matrix stay inside; a constant read but not used yet is taken along."""
+    if isinstance(ops[-1], LEAVES):
+        return False
+    crossing = (op for op in ops if last[op] > place and not isinstance(op, LEAVES))
+    return all(_is_matrix(op) for op in crossing)
+
+
+def _is_matrix(op: Op) -> bool:
+    return not isinstance(op.type, CacheType) and tensor(op).dtype is DType.F32
+
+
+def _block(sequence: Sequence[Op], start: int, stop: int, last: Mapping[Op, int]) -> Block:
+    ops = sequence[start:stop]
+    own = set(ops)
+    read = dict.fromkeys(operand for op in ops for operand in op.operands)
+    return Block(
+        tuple(dict.fromkeys((*(each for each in read if isinstance(each, Constant)), *ops))),
+        tuple(op for op in read if op not in own and not isinstance(op, LEAVES)),
+        tuple(op for op in ops if last[op] >= stop and not isinstance(op, LEAVES)),
+        tuple(op for op in {*read, *ops} if last[op] < stop),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What one session computes of a block: its graph, and which values it takes and gives, by name."""
+
+    graph: Graph
+    takes: Mapping[str, Op]
+    gives: Mapping[str, Op]
+    columns: slice | None = None  # of the one result, where a linear is done piece by piece
+
+
+def _parts(block: Block) -> Iterator[_Part]:
+    wanted = tuple(op for op in block.outputs if not isinstance(op, LOOKUPS))
+    match wanted:
+        case ():
+            return
+        case (Linear() as linear,) if _is_wide(linear):
+            if linear.x not in (*block.inputs, *block.outputs):
+                yield _whole(block, (linear.x,))
+            yield from _pieces(linear)
+        case _:
+            yield _whole(block, wanted)
+
+
+def _is_wide(op: Linear) -> bool:
+    """A product too large for one block: a head over a large vocabulary."""
+    return (
+        4 * prod(tensor(op.weight).shape) > LIMIT_NBYTES  # type: ignore[arg-type]
+        and op.activation is Activation.NONE
+        and op.bias is None
+        and op.residual is None
+        and isinstance(op.weight, Constant)
+        and isinstance(op.weight.value, Source)
+    )
+
+
+def _pieces(linear: Linear) -> Iterator[_Part]:
+    """The product over ranges of the weight's rows."""
+    weight = linear.weight
+    assert isinstance(weight, Constant)
+    assert isinstance(weight.value, Source)
+    n, k = weight.value.shape
+    step = max(1, LIMIT_NBYTES // (4 * k))
+    x = _input(linear.x, "x")
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        piece = Linear(x, Constant(weight.name, RowRange(weight.value, start, stop)))
+        graph = Graph({BLOCK: (piece,)}, {BLOCK: ("y",)})
+        yield _Part(graph, {"x": linear.x}, {"y": linear}, slice(start, stop))
+
+
+def _whole(block: Block, wanted: tuple[Op, ...]) -> _Part:
+    """The ops of a block over inputs that stand for what it reads."""
+    lookups = [op for op in block.ops if isinstance(op, LOOKUPS)]
+    takes = {f"in{place}": op for place, op in enumerate((*block.inputs, *lookups))}
+    new: dict[Op, Op] = {op: _input(op, name) for name, op in takes.items()}
+    for op in block.ops:
+        if op not in new:
+            new[op] = op.with_operands(tuple(new.get(each, each) for each in op.operands))
+    gives = {f"out{place}": op for place, op in enumerate(wanted)}
+    outputs = tuple(new[op] for op in wanted)
+    return _Part(Graph({BLOCK: outputs}, {BLOCK: tuple(gives)}), takes, gives)
+
+
+def _input(op: Op, name: str) -> Input:
+    rows, columns = tensor(op).shape
+    assert isinstance(columns, int)
+    return Input(name, columns, rows if isinstance(rows, int) else Dim.T)
+
+
+def _rows(op: Embedding | PositionEmbedding, ids: Ids) -> F32:
+    """The rows of a table that the tokens name, each read once; of positions the first."""
+    assert isinstance(op.table, Constant)
+    assert isinstance(op.table.value, Source)
+    if isinstance(op, PositionEmbedding):
+        return op.table.value.rows(0, len(next(iter(ids.values()))))
+    assert isinstance(op.tokens, Tokens)
+    unique, places = np.unique(ids[op.tokens.port], return_inverse=True)
+    rows = [op.table.value.rows(int(each), int(each) + 1) for each in unique]
+    return np.ascontiguousarray(np.concatenate(rows)[places])
+
+
+def _run(engine: OnnxEngine, part: _Part, ids: Ids, values: Values) -> None:
+    feeds: dict[str, NDArray[np.generic]] = {}
+    shapes = {each.name: each.shape for each in engine.session.get_inputs()}
+    for name in engine.inputs:
+        if name in part.takes:
+            feeds[name] = values[part.takes[name]]
+        elif name in ids:
+            feeds[name] = ids[name]
+        elif name == "position":
+            feeds[name] = np.array(0, np.int64)
+        else:  # the past of a cache: none
+            _, heads, _, head_dim = shapes[name]
+            feeds[name] = np.zeros((1, heads, 0, head_dim), np.float32)
+    names = list(part.gives)
+    found = engine.run(feeds, names)
+    for name, op in part.gives.items():
+        if part.columns is None:
+            values[op] = found[name]
+        else:
+            whole = values.setdefault(op, np.empty(_shape(op, found[name]), np.float32))
+            whole[:, part.columns] = found[name]
+
+
+def _shape(op: Op, piece: F32) -> tuple[int, int]:
+    columns = tensor(op).shape[1]
+    assert isinstance(columns, int)
+    return len(piece), columns
