@@ -12,10 +12,11 @@ from hearth.runtime.graph_checks import check_plan
 from hearth.runtime.graph_ports import checked_inputs
 from hearth.runtime.onnx_engine import OnnxEngine, open_engine
 from hearth.runtime.onnx_tensors import with_tensors
+from hearth.schemas.codec import loads
 from hearth.schemas.errors import ArchiveError
 from hearth.schemas.graph import Engine, GraphPort, Plan, Step
 from hearth.schemas.manifest import Manifest
-from hearth.schemas.sections import TENSORS
+from hearth.schemas.sections import GRAPH, TENSORS
 
 Runner = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 NativeRunner = Callable[[Step], Runner]
@@ -109,3 +110,13 @@ def _check_same_file(archive: Archive) -> None:
             where=str(archive.path),
             remedy="load it again",
         )
+
+
+def graph_model_of(archive: Archive, threads: int | None = None) -> GraphModel:
+    """The graph of an archive that is open already, all of it ONNX."""
+    plan = loads(Plan, archive.section(GRAPH), GRAPH, str(archive.path))
+    return open_graph(archive, plan, threads or 0, _no_native)
+
+
+def _no_native(step: Step) -> Runner:
+    raise NotImplementedError(step.run)

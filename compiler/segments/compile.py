@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from hearth.compiler.check.golden import make_golden
+from hearth.compiler.check.golden import Made
 from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.job import CompileReport, Options, Packed
 from hearth.compiler.lower import Lowered
 from hearth.compiler.memory import status_nbytes
 from hearth.compiler.package import require_disk, write_parts
-from hearth.compiler.provenance import SourceHashes, arena_facts, packages, recorded_recipe
+from hearth.compiler.provenance import SourceHashes, arena_facts, packages
 from hearth.compiler.segments.build import Built, build, wanted_nodes
 from hearth.compiler.segments.package import GraphPackage, graph_package
 from hearth.runtime.archive import ArchiveWriter
 from hearth.runtime.progress import Progress, Silent, step
 from hearth.schemas import __version__, sections
 from hearth.schemas.codec import dumps
+from hearth.schemas.golden import Golden
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.program import Program
-from hearth.schemas.provenance import Provenance, SourceFile, write_provenance
+from hearth.schemas.provenance import Provenance, Setting, SourceFile, write_provenance
 from hearth.schemas.sections import Kind
 
 
@@ -49,7 +51,7 @@ def compile_graph(
     ):
         write_parts(writer, package, progress)
         with step(progress, "golden vectors", 1) as advance:
-            golden = make_golden(writer.so_far(), threads)
+            golden = Made(Golden())
             writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(golden.golden))
             advance(1)
         record = _provenance(made, hashes.result(), sorted(options.skip))
@@ -73,6 +75,22 @@ def _lower(built: Built) -> Lowered:
     return Lowered(Program({}, 0, 0, 0), (), KVLayout((), 0), {})
 
 
+def _recipe(made: GraphPackage) -> Mapping[str, Setting]:
+    """Every key that decides bytes."""
+    scheme = made.scheme
+    return {
+        "weights": scheme.weights.name,
+        "embeddings": scheme.embeddings.name,
+        "group_size": scheme.weights.group or None,
+        "activations": scheme.activations,
+        "kv": scheme.kv.name.lower(),
+        "context": None,
+        "pooling": None,
+        "target": made.target.name,
+        "method": "rtn",
+    }
+
+
 def _provenance(
     made: GraphPackage, files: tuple[SourceFile, ...], skipped: list[str]
 ) -> Provenance:
@@ -82,7 +100,7 @@ def _provenance(
         source=made.name,
         fingerprint=made.source.fingerprint,
         files=files,
-        recipe=recorded_recipe(made.scheme, made.target, 0),
+        recipe=_recipe(made),
         skipped_passes=tuple(skipped),
         calibration=None,
         arena=arena_facts(made.lowered.plans),
