@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hearth.compiler.ir import ops
 from hearth.compiler.ir.constants import Constants
-from hearth.compiler.ir.meanings import Run, meaning
+from hearth.compiler.ir.meanings import Run, Value, meaning
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.state import State, Stored
 from hearth.compiler.ir.types import CacheType
@@ -22,14 +22,19 @@ __all__ = ["Constants", "State", "evaluate", "run_entry"]
 F32 = NDArray[np.float32]
 
 
-def _run(outputs: Sequence[ops.Op], run: Run) -> None:
+Watch = Callable[[ops.Op, Value], None]
+
+
+def _run(outputs: Sequence[ops.Op], run: Run, watch: Watch | None) -> None:
     """Evaluate in order; a value is dropped after its last use."""
     sequence = order(outputs)
     left: Counter[ops.Op] = Counter(outputs)
     for op in sequence:
         left.update(op.operands)
     for op in sequence:
-        run.values[op] = meaning(op, run)
+        run.values[op] = value = meaning(op, run)
+        if watch is not None:
+            watch(op, value)
         for operand in op.operands:
             left[operand] -= 1
             if not left[operand]:
@@ -73,17 +78,18 @@ def run_entry(
     *,
     logit_rows: int = 1,
     constants: Constants | None = None,
+    watch: Watch | None = None,
 ) -> tuple[dict[str, F32], State]:
     """The named results of an entry (matrices f32) for inputs by port, and the state after them.
 
     Ports of ids take whole numbers [T], others f32[T, columns]. Without a state the call starts at
-    position 0, as every call of an encoder does.
+    position 0, as every call of an encoder does. `watch` sees each op with its value.
     """
     outputs, names = graph.entries[entry], graph.names(entry)
     before = state or State.empty()
     run = Run(inputs, before, constants or Constants(), logit_rows)
     _check_context(outputs, run)
-    _run(outputs, run)
+    _run(outputs, run, watch)
     caches: dict[tuple[int, KVKind], Stored] = dict(before.caches)
     for op in outputs[len(names) :]:
         if isinstance(op.type, CacheType):

@@ -20,14 +20,21 @@ from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
 from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource
 from hearth.compiler.quantize.rtn import rtn
 from hearth.compiler.quantize.schemes import F16, Scheme, WeightScheme
+from hearth.compiler.quantize.smooth import smooth
 from hearth.compiler.quantize.sources import HalfSource, Method, MethodSource
 from hearth.schemas.dtypes import DType
 
 
 def quantize(graph: Graph, scheme: Scheme, method: Method | None = None, threads: int = 0) -> Graph:
     """The graph with coded weights (a tied table once, by the embeddings' scheme); the same object if all stay."""
-    chosen = _schemes(graph, scheme)
     coder = method or partial(rtn, threads=threads)
+    if scheme.activations == "dynamic":
+        graph = smooth(graph, _code(graph, scheme, coder))
+    return _code(graph, scheme, coder)
+
+
+def _code(graph: Graph, scheme: Scheme, coder: Method) -> Graph:
+    chosen = _schemes(graph, scheme)
     coded = {
         weight: _coded(weight, weight_scheme, coder) for weight, weight_scheme in chosen.items()
     }
