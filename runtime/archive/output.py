@@ -31,6 +31,11 @@ class Output:
             self.discard()
             raise
 
+    @property
+    def place(self) -> Path:
+        """Where the bytes can be found until they have their name; the name itself where nowhere."""
+        return self._partial or self.path
+
     def publish(self) -> None:
         """Puts the synced file in the place of `path`, atomically, and closes it."""
         if self._partial is None and not self._link(self.path):

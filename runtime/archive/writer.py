@@ -60,7 +60,7 @@ class ArchiveWriter:
     def so_far(self) -> Archive:
         """What is written as an archive to read from, its bytes mapped; unchecked, for it was just made."""
         return unfinished(
-            self._output.descriptor, self.path, self._stream.sections, self._stream.end
+            self._output.descriptor, self._output.place, self._stream.sections, self._stream.end
         )
 
     def __exit__(
