@@ -7,10 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hearth.compiler import frontend
-from hearth.compiler.check.accuracy import Accuracy
-from hearth.compiler.check.accuracy import require as require_accuracy
-from hearth.compiler.check.compare import compare
-from hearth.compiler.check.golden import make_golden
+from hearth.compiler.check.compare import comparison
 from hearth.compiler.check.inputs import CheckOptions
 from hearth.compiler.dump import Dump, DumpOptions
 from hearth.compiler.frontend import SourceModel
@@ -25,24 +22,15 @@ from hearth.compiler.package import (
     native_package,
     require_disk,
     require_output,
-    write_parts,
 )
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, run_passes
-from hearth.compiler.provenance import (
-    SourceHashes,
-    arena_facts,
-    is_onnx,
-    packages,
-    recorded_recipe,
-)
+from hearth.compiler.provenance import arena_facts, is_onnx, packages, recorded_recipe
+from hearth.compiler.publish import Publication, Published, publish
 from hearth.compiler.quantize import quantize
 from hearth.compiler.quantize.schemes import Scheme
-from hearth.runtime.archive import Archive, ArchiveWriter
-from hearth.runtime.progress import Progress, Silent, step
-from hearth.schemas import __version__, sections
-from hearth.schemas.codec import dumps
-from hearth.schemas.provenance import Provenance, SourceFile, write_provenance
-from hearth.schemas.sections import Kind
+from hearth.runtime.progress import Progress, Silent
+from hearth.schemas import __version__
+from hearth.schemas.provenance import Provenance, SourceFile
 
 
 def compile_model(
@@ -89,19 +77,17 @@ def compile_model(
     require_disk(output, package)
 
     progress = progress or Silent()
-    with (
-        ArchiveWriter(output, expected_nbytes=package.expected_nbytes) as writer,
-        SourceHashes(source, model.files) as hashes,
-    ):
-        write_parts(writer, package, progress)
-        with step(progress, "golden vectors", 1) as advance:
-            made = make_golden(writer.so_far(), threads)
-            writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(made.golden))
-            advance(1)
-        accuracy = _checked(source, options, checked, writer.so_far(), progress, threads)
-        record = provenance(native, hashes.result(), sorted(skip))
-        writer.add(sections.PROVENANCE, Kind.PROVENANCE, write_provenance(record))
-    return _report(output, package, lowered, prediction, made.notes, accuracy)
+    publication = Publication(
+        source,
+        output,
+        package,
+        model.files,
+        lambda files: provenance(native, files, sorted(skip)),
+        comparison(source, options, checked, progress, threads),
+        None if checked is None else checked.gate,
+    )
+    published = publish(publication, progress, threads)
+    return _report(output, package, lowered, prediction, published)
 
 
 def _quantised(graph: Graph, scheme: Scheme, threads: int, dumped: Dump) -> Graph:
@@ -109,22 +95,6 @@ def _quantised(graph: Graph, scheme: Scheme, threads: int, dumped: Dump) -> Grap
     verify(graph)
     dumped.graph("quantize", graph)
     return graph
-
-
-def _checked(
-    source: Path,
-    options: Options,
-    checked: CheckOptions | None,
-    archive: Archive,
-    progress: Progress,
-    threads: int,
-) -> Accuracy | None:
-    """The archive against its source, where that was asked for."""
-    if checked is None:
-        return None
-    found = compare(source, options, checked, archive, progress, threads)
-    require_accuracy(found, checked.gate)
-    return found
 
 
 def _name(source: Path) -> str:
@@ -153,8 +123,7 @@ def _report(
     package: Package,
     lowered: Lowered,
     prediction: Prediction,
-    notes: tuple[str, ...],
-    accuracy: Accuracy | None,
+    published: Published,
 ) -> CompileReport:
     program = lowered.program
     largest = max(lowered.plans.values(), key=lambda plan: plan.nbytes)
@@ -168,6 +137,6 @@ def _report(
         commands={name: len(entry.commands) for name, entry in program.entries.items()},
         predicted_peak=prediction.peak,
         measured_peak=status_nbytes("VmHWM"),
-        notes=notes,
-        accuracy=accuracy,
+        notes=published.notes,
+        accuracy=published.accuracy,
     )

@@ -28,17 +28,24 @@ F32 = NDArray[np.float32]
 Reference = Callable[[Sequence[Ids]], list[F32]]
 
 
-def compare(
+def comparison(
     path: Path,
     options: Options,
-    checked: CheckOptions,
-    archive: Archive,
+    checked: CheckOptions | None,
     progress: Progress,
     threads: int,
-) -> Accuracy:
-    """The archive, which may be unfinished, against the source it was made of."""
-    source = frontend.load(path, context=options.context, kv=KVScheme.F32, pooling=options.pooling)
-    return compare_decoder(source, archive, checked, progress, threads)
+) -> Callable[[Archive], Accuracy] | None:
+    """Compares an archive, which may be unfinished, with the source it was made of; None where nobody asked."""
+    if checked is None:
+        return None
+
+    def compare(archive: Archive) -> Accuracy:
+        source = frontend.load(
+            path, context=options.context, kv=KVScheme.F32, pooling=options.pooling
+        )
+        return compare_decoder(source, archive, checked, progress, threads)
+
+    return compare
 
 
 def compare_decoder(

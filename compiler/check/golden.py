@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from hearth.compiler.check.samples import CHATS, LONG, SHORT, TEXTS
 from hearth.runtime.archive import Archive
 from hearth.runtime.chat_template import ChatTemplate
+from hearth.runtime.graph_model import GraphModel, graph_model_of
 from hearth.runtime.loader import model_of
 from hearth.runtime.model import Model
 from hearth.runtime.tokenizer import Tokenizer
 from hearth.runtime.verify.draws import draw_ids
+from hearth.runtime.verify.graphs import graph_case
 from hearth.runtime.verify.texts import chat_case, clock, text_case
 from hearth.runtime.verify.tokens import tokens_case
 from hearth.schemas import sections
 from hearth.schemas.golden import ChatCase, Golden, TextCase
+from hearth.schemas.manifest import ModelKind
 
 SEED = 1
 FEW = 12
@@ -33,7 +36,16 @@ class Made:
 
 def make_golden(archive: Archive, threads: int) -> Made:
     """Run the unfinished archive. `threads` (0: all cores) changes no bit of it."""
-    model = model_of(archive, threads or None)
+    match archive.manifest.kind:
+        case ModelKind.DECODER:
+            return _decoder(model_of(archive, threads or None))
+        case ModelKind.GRAPH:
+            return _graph(graph_model_of(archive, threads))
+        case ModelKind.ENCODER:
+            return Made(Golden())
+
+
+def _decoder(model: Model) -> Made:
     prompts = list(decoder_prompts(model))
     cases = [tokens_case(model, ids, count) for ids, count in prompts]
     finite = tuple(case for case in cases if case is not None)
@@ -43,6 +55,12 @@ def make_golden(archive: Archive, threads: int) -> Made:
     )
     golden = Golden(tokens=finite, texts=texts(model), chats=chats(model))
     return Made(golden, notes if bad else ())
+
+
+def _graph(model: GraphModel) -> Made:
+    case = graph_case(model, SEED)
+    notes = ("no golden vectors: inputs that this graph takes cannot be drawn, or it draws itself",)
+    return Made(Golden(), notes) if case is None else Made(Golden(graphs=(case,)))
 
 
 def decoder_prompts(model: Model) -> Iterator[tuple[list[int], int]]:

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hearth.compiler.check.golden import Made
 from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.job import CompileReport, Options, Packed
 from hearth.compiler.lower import Lowered
 from hearth.compiler.memory import status_nbytes
-from hearth.compiler.package import require_disk, write_parts
-from hearth.compiler.provenance import SourceHashes, arena_facts, packages
+from hearth.compiler.package import require_disk
+from hearth.compiler.provenance import arena_facts, packages
+from hearth.compiler.publish import Publication, publish
 from hearth.compiler.segments.build import Built, build, wanted_nodes
 from hearth.compiler.segments.package import GraphPackage, graph_package
-from hearth.runtime.archive import ArchiveWriter
-from hearth.runtime.progress import Progress, Silent, step
-from hearth.schemas import __version__, sections
-from hearth.schemas.codec import dumps
-from hearth.schemas.golden import Golden
+from hearth.runtime.progress import Progress, Silent
+from hearth.schemas import __version__
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.program import Program
-from hearth.schemas.provenance import Provenance, Setting, SourceFile, write_provenance
-from hearth.schemas.sections import Kind
+from hearth.schemas.provenance import Provenance, Setting, SourceFile
 
 
 def compile_graph(
@@ -36,26 +32,23 @@ def compile_graph(
     threads: int = 0,
 ) -> CompileReport:
     """The archive of a graph that was not raised whole. `source` is its path, `name` what it is called."""
-    progress = progress or Silent()
     nodes = wanted_nodes(graph.model)
     built = build(graph, [None] * len(nodes), nodes)
     lowered = _lower(built)
     made = GraphPackage(name, graph, options.scheme, options.target, built, lowered)
     package = graph_package(made)
     require_disk(output, package)
-    # onnxruntime maps large tensors by the name of their file, so the unfinished archive needs one.
-    unnamed = not built.tensors.tensors
-    with (
-        ArchiveWriter(output, expected_nbytes=package.expected_nbytes, unnamed=unnamed) as writer,
-        SourceHashes(source, graph.files) as hashes,
-    ):
-        write_parts(writer, package, progress)
-        with step(progress, "golden vectors", 1) as advance:
-            golden = Made(Golden())
-            writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(golden.golden))
-            advance(1)
-        record = _provenance(made, hashes.result(), sorted(options.skip))
-        writer.add(sections.PROVENANCE, Kind.PROVENANCE, write_provenance(record))
+    publication = Publication(
+        source,
+        output,
+        package,
+        graph.files,
+        lambda files: _provenance(made, files, sorted(options.skip)),
+        named=bool(
+            built.tensors.tensors
+        ),  # onnxruntime maps large tensors by the name of their file
+    )
+    published = publish(publication, progress or Silent(), threads)
     sizes = output.stat().st_size, package.weights_nbytes
     plans = lowered.plans.values()
     return CompileReport(
@@ -67,7 +60,7 @@ def compile_graph(
         commands={key: len(entry.commands) for key, entry in lowered.program.entries.items()},
         predicted_peak=0,
         measured_peak=status_nbytes("VmHWM"),
-        notes=(*graph.notes, *golden.notes),
+        notes=(*graph.notes, *published.notes),
     )
 
 

@@ -1,0 +1,73 @@
+"""The last steps of every compile: sections, golden vectors, the comparison with the source, provenance, the name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hearth.compiler.check.accuracy import Accuracy, require
+from hearth.compiler.check.golden import make_golden
+from hearth.compiler.package import Package, write_parts
+from hearth.compiler.provenance import SourceHashes
+from hearth.runtime.archive import Archive, ArchiveWriter
+from hearth.runtime.progress import Progress, step
+from hearth.schemas import sections
+from hearth.schemas.codec import dumps
+from hearth.schemas.provenance import Provenance, SourceFile, write_provenance
+from hearth.schemas.recipe import Gate
+from hearth.schemas.sections import Kind
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What becomes the archive `output`: all of it, or nothing.
+
+    `source` is the path that was compiled, `files` what was read of it; `record` gives the provenance once those are
+    hashed. `compare`, where the source is to be compared with, runs the archive that is not finished yet. `named`: its
+    file needs a name before it is whole, for another library opens it by that.
+    """
+
+    source: Path
+    output: Path
+    package: Package
+    files: tuple[Path, ...]
+    record: Callable[[tuple[SourceFile, ...]], Provenance]
+    compare: Callable[[Archive], Accuracy] | None = None
+    gate: Gate | None = None
+    named: bool = False
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was found on the way: remarks for the person who compiles, and the accuracy where it was asked for."""
+
+    notes: tuple[str, ...]
+    accuracy: Accuracy | None
+
+
+def publish(made: Publication, progress: Progress, threads: int) -> Published:
+    """Write, run, compare, record; the file gets its name at the end. `threads` (0: all cores) decides no byte."""
+    nbytes = made.package.expected_nbytes
+    with (
+        ArchiveWriter(made.output, expected_nbytes=nbytes, unnamed=not made.named) as writer,
+        SourceHashes(made.source, made.files) as hashes,
+    ):
+        write_parts(writer, made.package, progress)
+        with step(progress, "golden vectors", 1) as advance:
+            vectors = make_golden(writer.so_far(), threads)
+            writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(vectors.golden))
+            advance(1)
+        accuracy = _compared(made, writer)
+        record = write_provenance(made.record(hashes.result()))
+        writer.add(sections.PROVENANCE, Kind.PROVENANCE, record)
+    return Published(vectors.notes, accuracy)
+
+
+def _compared(made: Publication, writer: ArchiveWriter) -> Accuracy | None:
+    if made.compare is None:
+        return None
+    found = made.compare(writer.so_far())
+    if made.gate is not None:
+        require(found, made.gate)
+    return found
