@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hearth.schemas.errors import ArchiveError, InputError, MissingError
 
@@ -116,10 +119,26 @@ def open_engine(
     )
 
 
+STATUS = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+PLACE = re.compile(r"\S*/onnxruntime/core/\S+:\d+ ")
+
+
 def first_line(error: Exception) -> str:
-    """What onnxruntime says, without its C++ places."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    """What onnxruntime says, without its status number and its C++ places."""
+    text = STATUS.sub("", " ".join(str(error).split())) or type(error).__name__
+    while place := PLACE.search(text):
+        text = text[: place.start()] + _after_signature(text[place.end() :])
+    return text[:300]
+
+
+def _after_signature(text: str) -> str:
+    """What follows the C++ function that the text begins with."""
+    depth = 0
+    for at, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if letter == ")" and depth == 0:
+            return text[at + 1 :].lstrip()
+    return text
 
 
 def _failed(error: Exception) -> InputError:
@@ -140,11 +159,17 @@ def _foreign(kind: str) -> bool:
 
 def _to_value(array: Any, kind: str) -> Any:
     value = require_onnxruntime().OrtValue
+    plain = np.asarray(array)
     if not _foreign(kind):
-        return value.ortvalue_from_numpy(np.ascontiguousarray(array))
-    number, _ = FOREIGN[_element(kind)]
-    plain = np.ascontiguousarray(array)
-    return value.ortvalue_from_numpy_with_onnx_type(plain.view(f"u{plain.itemsize}"), number)
+        return value.ortvalue_from_numpy(np.ascontiguousarray(plain).reshape(plain.shape))
+    element = _element(kind)
+    number, name = FOREIGN[element]
+    raw = np.ascontiguousarray(plain.astype(foreign_dtype(name), copy=False)).view(np.uint8)
+    if element in PACKED:
+        raw = pack(raw.reshape(-1), PACKED[element])
+    made = value.ortvalue_from_shape_and_type(plain.shape, number)
+    ctypes.memmove(made.data_ptr(), raw.ctypes.data, raw.nbytes)
+    return made
 
 
 def _from_value(value: Any, kind: str) -> Any:
@@ -156,16 +181,27 @@ def _from_value(value: Any, kind: str) -> Any:
     dtype = foreign_dtype(FOREIGN[element][1])
     if element not in PACKED:
         return raw.view(dtype).reshape(shape)
-    bits = PACKED[element]
+    return (
+        unpack(raw, PACKED[element], element.startswith("int"), prod(shape))
+        .view(dtype)
+        .reshape(shape)
+    )
+
+
+def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """Codes of 2 or 4 bits into bytes, the first in the lowest bits."""
+    each = 8 // bits
+    padded = np.zeros(-(-len(codes) // each) * each, np.uint8)
+    padded[: len(codes)] = codes & ((1 << bits) - 1)
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    flat = ((raw[:, None] >> shifts) & ((1 << bits) - 1)).reshape(-1)[: int(np.prod(shape))]
-    if dtype.name in ("int4", "int2"):
-        signed = flat.astype(np.int8)
-        flat = np.where(signed >= 1 << (bits - 1), signed - (1 << bits), signed).astype(np.int8)
-        return flat.astype(dtype).reshape(shape)
-    if dtype.name in ("uint4", "uint2"):
-        return flat.astype(dtype).reshape(shape)
-    return flat.view(dtype).reshape(shape)
+    return np.bitwise_or.reduce(padded.reshape(-1, each) << shifts, axis=1)
+
+
+def unpack(raw: NDArray[np.uint8], bits: int, signed: bool, count: int) -> NDArray[np.int8]:
+    """The inverse of `pack`, one byte for each of `count` codes."""
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    codes = ((raw[:, None] >> shifts) & ((1 << bits) - 1)).reshape(-1)[:count].astype(np.int8)
+    return np.where(signed & (codes >= 1 << (bits - 1)), codes - (1 << bits), codes).astype(np.int8)
 
 
 def foreign_dtype(name: str) -> np.dtype[Any]:

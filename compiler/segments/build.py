@@ -12,7 +12,7 @@ from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.frontend.onnx.model import Node, OnnxModel
 from hearth.compiler.frontend.onnx.sessions import needed, reads, value_types
 from hearth.compiler.segments.cut import Part, Types, cut_parts, segment_model
-from hearth.compiler.segments.levels import Group, Space, partition
+from hearth.compiler.segments.levels import Space, partition
 from hearth.compiler.segments.tensors import TensorSection, lay_out
 from hearth.compiler.segments.types import type_name
 from hearth.schemas import sections
@@ -35,13 +35,12 @@ class Built:
 def build(source: GraphSource, spaces: Sequence[Space], nodes: Sequence[int]) -> Built:
     """Cut the graph. `nodes` are those the outputs need; `spaces[i]` is the row space of nodes[i], None: ONNX."""
     model = source.model
-    groups = partition(_needs(model, nodes), spaces) or (Group(False, ()),)
-    parts = cut_parts(model, nodes, groups)
-    types = _types(model, len(groups) > 1)
+    groups = partition(_needs(model, nodes), spaces)
+    stored = [each.name for each in model.outputs if each.name in model.initializers]
+    parts = cut_parts(model, nodes, groups, stored)
+    types = _types(model, len(parts) > 1)
     kept = [part for part in parts if not part.group.native]
-    names = {name for part in kept for name in part.tensors}
-    names |= {each.name for each in model.outputs} & model.initializers.keys()
-    tensors = lay_out(model, names)
+    tensors = lay_out(model, {name for part in kept for name in part.tensors})
     segments: dict[str, bytes] = {}
     islands: dict[str, Part] = {}
     steps: list[Step] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -25,15 +25,33 @@ class Part:
     tensors: tuple[str, ...]
 
 
-def cut_parts(model: OnnxModel, nodes: Sequence[int], groups: Sequence[Group]) -> list[Part]:
-    """The boundary of each group; groups number the nodes of `nodes`, which numbers those of the model."""
+def cut_parts(
+    model: OnnxModel, nodes: Sequence[int], groups: Sequence[Group], stored: Sequence[str]
+) -> list[Part]:
+    """The boundary of each group; groups number the nodes of `nodes`, which numbers those of the model.
+
+    `stored` are initializers that are outputs of the graph: the first ONNX part gives them, made for that if need be.
+    """
     wanted = {each.name for each in model.outputs}
     parts: list[Part] = []
     for group in reversed(groups):
         part = _part(model, [nodes[each] for each in group.nodes], group, wanted)
         wanted.update(part.inputs)
         parts.append(part)
-    return parts[::-1]
+    parts.reverse()
+    if stored:
+        _give(parts, tuple(stored))
+    return parts
+
+
+def _give(parts: list[Part], stored: tuple[str, ...]) -> None:
+    kept = [place for place, part in enumerate(parts) if not part.group.native]
+    if not kept:
+        parts.insert(0, Part(Group(False, ()), (), stored, stored))
+        return
+    first = parts[kept[0]]
+    tensors = tuple(dict.fromkeys((*first.tensors, *stored)))
+    parts[kept[0]] = replace(first, outputs=(*first.outputs, *stored), tensors=tensors)
 
 
 def _part(model: OnnxModel, nodes: list[int], group: Group, wanted: Collection[str]) -> Part:

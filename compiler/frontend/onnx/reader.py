@@ -27,6 +27,10 @@ from hearth.compiler.frontend.onnx.wire import read_structure
 from hearth.schemas.errors import CheckpointError
 
 
+# What onnxruntime reads. IR 14 adds types of 6 bits, which no operator takes and check_tensor refuses.
+ENGINE_IR = 13
+
+
 def read_model(path: Path) -> OnnxModel:
     """The model at `path`, or in it where it is a folder with one .onnx file.
 
@@ -41,6 +45,7 @@ def read_model(path: Path) -> OnnxModel:
             "onnx.malformed", "no graph", expected="an ONNX model", where=file.where
         )
     check_versions(proto, file.where)
+    proto.ir_version = min(proto.ir_version, ENGINE_IR)
     proto = inline(proto, file.where)
     check_operators(proto, file.where)
     files = ExternalFiles(file, {})
