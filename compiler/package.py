@@ -13,7 +13,7 @@ from hearth.compiler.frontend import Assets, SourceModel
 from hearth.compiler.ir.ops import Constant, Graph
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.lower import Lowered, PackedTensor
-from hearth.compiler.lower.layouts import ALIGN, Bytes
+from hearth.compiler.lower.blocks import ALIGN, Bytes
 from hearth.compiler.lower.targets import Target
 from hearth.compiler.quantize.schemes import Scheme, WeightScheme
 from hearth.runtime.archive import ArchiveWriter

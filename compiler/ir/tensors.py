@@ -140,9 +140,9 @@ class QuantisedSource(Protocol):
 
 @dataclass(frozen=True)
 class GroupedRows:
-    """Rows of a weight as other tools quantise it: w[n, k] = (codes[n, k] - zeros[n, g]) * scales[n, g], g = k // group.
+    """Rows of a weight as other tools quantise it: w[n, k] = (codes[n, k] - zeros[n, g]) * scales[n, g].
 
-    codes u8[N, K] below 2^bits; scales f32[N, ceil(K / group)]; zeros u8 of the same shape.
+    g = k // group.     codes u8[N, K] below 2^bits; scales f32[N, ceil(K / group)]; zeros u8 of the same shape.
     """
 
     codes: NDArray[np.uint8]
@@ -177,3 +177,45 @@ class GroupedSource(Protocol):
     def group(self) -> int: ...
 
     def grouped(self, start: int, stop: int) -> GroupedRows: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ConcatGroupedSource:
+    """Grouped weights of one `bits` and one `group`, stacked along the rows (QKV, gate/up)."""
+
+    parts: tuple[GroupedSource, ...]
+
+    def __post_init__(self) -> None:
+        forms = {(part.bits, part.group, part.shape[1:]) for part in self.parts}
+        if len(forms) != 1:
+            raise ValueError(f"grouped weights of different forms cannot be stacked: {forms}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(part.shape[0] for part in self.parts), *self.parts[0].shape[1:])
+
+    @property
+    def bits(self) -> int:
+        return self.parts[0].bits
+
+    @property
+    def group(self) -> int:
+        return self.parts[0].group
+
+    def grouped(self, start: int, stop: int) -> GroupedRows:
+        pieces: list[GroupedRows] = []
+        base = 0
+        for part in self.parts:
+            low, high = max(start, base), min(stop, base + part.shape[0])
+            if low < high:
+                pieces.append(part.grouped(low - base, high - base))
+            base += part.shape[0]
+        if len(pieces) == 1:
+            return pieces[0]
+        if not pieces:
+            return self.parts[0].grouped(0, 0)
+        codes, scales, zeros = (
+            np.concatenate(each)
+            for each in zip(*((p.codes, p.scales, p.zeros) for p in pieces), strict=True)
+        )
+        return GroupedRows(codes, scales, zeros, self.group)

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHANNELS = 16
+ALIGN = 64
 BATCH_NBYTES = 8 << 20  # of f32 rows read at once: bounds the memory of packing
 
+Bytes = NDArray[np.uint8]
 Rows = TypeVar("Rows", bound=np.generic)
 
 
@@ -68,3 +70,17 @@ def separate(blocks: NDArray[Rows], n: int, paired: bool) -> NDArray[Rows]:
             for index, (start, stop) in enumerate(parts)
         ]
     )
+
+
+def flat(array: NDArray[np.generic]) -> Bytes:
+    """The bytes of an array in its order."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def fours(codes: NDArray[np.int8], columns: int) -> NDArray[np.uint32]:
+    """[B, 16, K] codes, zero-padded to `columns`, as words of four K-values."""
+    if codes.shape[2] != columns:
+        padded = np.zeros((*codes.shape[:2], columns), np.int8)
+        padded[:, :, : codes.shape[2]] = codes
+        codes = padded
+    return np.ascontiguousarray(codes).view(np.uint32)

@@ -51,13 +51,23 @@ def _values(contract: Contract, command: Command) -> Iterator[Fault]:
 
 def _pairs(ints: Mapping[str, int]) -> Iterator[tuple[bool, str]]:
     """What is wrong about integers together."""
-    group, four_bits = ints.get("group", 0), ints.get("layout") == Layout.Q4B16
-    yield (group in GROUPS) != four_bits or (group > 0) != four_bits, f"group {group}"
+    yield not _fits_group(ints), f"group {ints.get('group', 0)}"
     rotary = ints.get("rotary_dim", 0)
     yield rotary % 2 != 0 or rotary > ints.get("head_dim", 0), f"rotary_dim {rotary}"
     yield ints.get("heads", 1) % ints.get("kv_heads", 1) != 0, "heads over kv_heads"
     odd = ints.get("N", 0) % 2 != 0
     yield odd and ints.get("activation") == Activation.SWIGLU, "N of a paired weight is odd"
+
+
+def _fits_group(ints: Mapping[str, int]) -> bool:
+    """Integer scales have groups of three sizes, float scales multiples of 16 up to the row, others none."""
+    group = ints.get("group", 0)
+    match ints.get("layout"):
+        case Layout.Q4B16:
+            return group in GROUPS
+        case Layout.G4B16 | Layout.G8B16:
+            return 0 < group < ints["K"] + 16 and group % 16 == 0
+    return group == 0
 
 
 def presence(spec: OperandSpec, operand: Operand | None, shape: Shape) -> Fault | None:

@@ -73,6 +73,10 @@ def weight_nbytes(ints: Ints, paired: bool) -> int:
             columns = up(k, max(64, group))
             multipliers = up(columns // group * 16, 64)
             return channels // 16 * (multipliers + columns * 8) + channels * 4
+        case Layout.G4B16 | Layout.G8B16 as grouped:
+            heads = up(k, 4 * group) // (4 * group) * 320  # scales and zero points of four groups
+            code_nbytes = up(k, 16) * (8 if grouped is Layout.G4B16 else 16)
+            return channels // 16 * (heads + code_nbytes)
 
 
 def cache_nbytes(ints: Ints, heads: int, kind: KVKind) -> int:

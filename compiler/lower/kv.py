@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hearth.compiler.ir.types import CacheType
-from hearth.compiler.lower.blocks import round_up
-from hearth.compiler.lower.layouts import ALIGN
+from hearth.compiler.lower.blocks import ALIGN, round_up
 from hearth.schemas.commands import KVKind, KVScheme
 from hearth.schemas.kv_layout import KVHalf, KVLayer, KVLayout, Span
 

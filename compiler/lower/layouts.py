@@ -12,21 +12,31 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.tensors import F32, QuantisedRows, QuantisedSource, Source
+from hearth.compiler.ir.tensors import (
+    F32,
+    GroupedRows,
+    GroupedSource,
+    QuantisedRows,
+    QuantisedSource,
+    Source,
+)
 from hearth.compiler.lower.blocks import (
+    ALIGN,
     CHANNELS,
+    Bytes,
     batches,
     block_count,
+    flat,
+    fours,
     interleave,
     round_up,
     separate,
 )
+from hearth.compiler.lower.grouped import GroupedBlocks
 from hearth.schemas.commands import Layout
 
-Bytes = NDArray[np.uint8]
-AnySource = Source | QuantisedSource
-Unpacked = F32 | QuantisedRows
-ALIGN = 64
+AnySource = Source | QuantisedSource | GroupedSource
+Unpacked = F32 | QuantisedRows | GroupedRows
 
 
 class PackedLayout(Protocol):
@@ -41,12 +51,8 @@ class PackedLayout(Protocol):
     ) -> Unpacked: ...
 
 
-def _flat(array: NDArray[np.generic]) -> Bytes:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-
-
 def _floats(source: AnySource) -> Source:
-    if isinstance(source, QuantisedSource):
+    if isinstance(source, QuantisedSource | GroupedSource):
         raise TypeError("a float layout was asked to pack a quantised weight")
     return source
 
@@ -77,7 +83,7 @@ class FloatBlocks:
         stored = rows.astype(self.dtype, copy=False)
         if self.dtype is np.float16 and not np.array_equal(stored.astype(np.float32), rows):
             raise ValueError("an f16 layout was asked to pack values that are not f16")
-        return _flat(stored.transpose(0, 2, 1))
+        return flat(stored.transpose(0, 2, 1))
 
     def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
         blocks = np.frombuffer(data, self.dtype).reshape(-1, k, CHANNELS).transpose(0, 2, 1)
@@ -102,11 +108,11 @@ class Int8Blocks:
             parts = [weight.quantised(start, stop) for start, stop in ranges]
             scales.append(interleave([part.scale for part in parts]))
             yield self._blocks(parts)
-        yield _flat(np.concatenate(scales).astype(np.float32))
+        yield flat(np.concatenate(scales).astype(np.float32))
 
     def _blocks(self, parts: list[QuantisedRows]) -> Bytes:
         codes = interleave([part.codes for part in parts])  # [B, 16, K]
-        return _flat(_fours(codes, self.columns(codes.shape[2])).transpose(0, 2, 1))
+        return flat(fours(codes, self.columns(codes.shape[2])).transpose(0, 2, 1))
 
     def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
         blocks, columns = block_count(n, paired), self.columns(k)
@@ -147,7 +153,7 @@ class Int4Blocks:
             parts = [weight.quantised(start, stop) for start, stop in ranges]
             scales.append(interleave([part.scale for part in parts]))
             yield self._blocks(parts, weight.group)
-        yield _flat(np.concatenate(scales).astype(np.float32))
+        yield flat(np.concatenate(scales).astype(np.float32))
 
     def _blocks(self, parts: list[QuantisedRows], group: int) -> Bytes:
         codes = interleave([part.codes for part in parts])  # [B, 16, K]
@@ -158,10 +164,10 @@ class Int4Blocks:
         table = np.zeros((blocks, heads.size * 4, CHANNELS), np.int8)
         table[:, : multipliers.shape[2]] = multipliers.transpose(0, 2, 1)
         out[:, heads] = table.view(np.uint8).reshape(blocks, heads.size, ALIGN)
-        words = _fours(codes, columns).reshape(blocks, CHANNELS, columns // 8, 2)
+        words = fours(codes, columns).reshape(blocks, CHANNELS, columns // 8, 2)
         low, high = words[..., 0] & 0x0F0F0F0F, words[..., 1] & 0x0F0F0F0F
         nibbles = (low | (high << 4)) ^ 0x88888888  # two's complement nibble + 8 flips its top bit
-        out[:, lines] = _flat(nibbles.transpose(0, 2, 1)).reshape(blocks, lines.size, ALIGN)
+        out[:, lines] = flat(nibbles.transpose(0, 2, 1)).reshape(blocks, lines.size, ALIGN)
         return out.reshape(-1)
 
     def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
@@ -181,15 +187,6 @@ class Int4Blocks:
         )
 
 
-def _fours(codes: NDArray[np.int8], columns: int) -> NDArray[np.uint32]:
-    """[B, 16, K] codes, zero-padded to `columns`, as words of four K-values."""
-    if codes.shape[2] != columns:
-        padded = np.zeros((*codes.shape[:2], columns), np.int8)
-        padded[:, :, : codes.shape[2]] = codes
-        codes = padded
-    return np.ascontiguousarray(codes).view(np.uint32)
-
-
 def _multipliers(rows: QuantisedRows) -> NDArray[np.int8]:
     if rows.multipliers is None:
         raise TypeError("an int4 weight has a multiplier per group")
@@ -206,4 +203,6 @@ LAYOUTS: dict[Layout, PackedLayout] = {
     Layout.F16B16: FloatBlocks(np.float16),
     Layout.Q8B16: Int8Blocks(),
     Layout.Q4B16: Int4Blocks(),
+    Layout.G4B16: GroupedBlocks(4),
+    Layout.G8B16: GroupedBlocks(8),
 }

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from hearth.compiler.lower.blocks import round_up
-from hearth.compiler.lower.layouts import ALIGN
+from hearth.compiler.lower.blocks import ALIGN, round_up
 from hearth.schemas.program import Command, Region
 
 

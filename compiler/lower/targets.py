@@ -19,6 +19,8 @@ BLOCKS_OF_16: Mapping[DType, Layout] = {
     DType.F16: Layout.F16B16,
     DType.W8: Layout.Q8B16,
     DType.W4: Layout.Q4B16,
+    DType.G8: Layout.G8B16,
+    DType.G4: Layout.G4B16,
 }
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hearth.compiler.ir.ops import Constant
-from hearth.compiler.ir.tensors import QuantisedSource, read
-from hearth.compiler.lower.blocks import round_up
-from hearth.compiler.lower.layouts import ALIGN, LAYOUTS, AnySource, Bytes
+from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource, read
+from hearth.compiler.lower.blocks import ALIGN, Bytes, round_up
+from hearth.compiler.lower.layouts import LAYOUTS, AnySource
 from hearth.schemas.commands import Layout
 
 
@@ -42,12 +42,12 @@ class PackedTensor:
 
 
 def group_of(source: AnySource) -> int:
-    """K-values per multiplier; 0 where there are none."""
-    return source.group if isinstance(source, QuantisedSource) else 0
+    """K-values per multiplier or scale; 0 where there are none."""
+    return source.group if isinstance(source, QuantisedSource | GroupedSource) else 0
 
 
 def _plain(source: AnySource) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    if isinstance(source, QuantisedSource):
+    if isinstance(source, QuantisedSource | GroupedSource):
         raise TypeError("vectors and tables are not quantised")
     return read(source)
 

@@ -9,7 +9,13 @@ import numpy as np
 
 from hearth.compiler.ir.ops import Constant, Graph, Linear, Op, Slice, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite, users
-from hearth.compiler.ir.tensors import ArraySource, ConcatSource, Source
+from hearth.compiler.ir.tensors import (
+    ArraySource,
+    ConcatGroupedSource,
+    ConcatSource,
+    GroupedSource,
+    Source,
+)
 from hearth.schemas.commands import Activation
 
 
@@ -22,13 +28,27 @@ def merged_name(names: Sequence[str]) -> str:
     return ".".join((*head, "+".join(middles), *tail))
 
 
-def _weight(linear: Linear) -> tuple[Constant, Source] | None:
+Weight = Source | GroupedSource
+
+
+def _weight(linear: Linear) -> tuple[Constant, Weight] | None:
     match linear:
         case Linear(
             weight=Constant(value=value) as constant, residual=None, activation=Activation.NONE
-        ) if isinstance(value, Source):
+        ) if isinstance(value, Source | GroupedSource):
             return constant, value
     return None
+
+
+def _stacked(weights: Sequence[Weight]) -> Weight | None:
+    """The weights one above the other; None where they are stored in different ways."""
+    floats = tuple(weight for weight in weights if isinstance(weight, Source))
+    grouped = tuple(weight for weight in weights if isinstance(weight, GroupedSource))
+    if len(floats) == len(weights):
+        same = len({weight.stored for weight in floats}) == 1
+        return ConcatSource(floats) if same else None
+    same = len({(weight.bits, weight.group) for weight in grouped}) == 1
+    return ConcatGroupedSource(grouped) if same and len(grouped) == len(weights) else None
 
 
 def _bias(linears: Sequence[Linear]) -> Op | None:
@@ -51,12 +71,11 @@ def _bias(linears: Sequence[Linear]) -> Op | None:
 
 def _merge(linears: Sequence[Linear], x: Op) -> Linear | None:
     weights = [found for linear in linears if (found := _weight(linear)) is not None]
-    stored = {source.stored for _, source in weights}
-    if len(weights) != len(linears) or len(stored) != 1:
+    stacked = _stacked([source for _, source in weights])
+    if len(weights) != len(linears) or stacked is None:
         return None
-    sources = tuple(source for _, source in weights)
     name = merged_name([constant.name for constant, _ in weights])
-    return Linear(x, Constant(name, ConcatSource(sources)), _bias(linears))
+    return Linear(x, Constant(name, stacked), _bias(linears))
 
 
 def _groups(graph: Graph) -> list[list[Linear]]:

@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.ir import arithmetic
-from hearth.compiler.ir.tensors import F32, ArraySource, QuantisedRows
-from hearth.compiler.lower.layouts import LAYOUTS
+from hearth.compiler.ir.tensors import F32, ArraySource, GroupedRows, QuantisedRows
+from hearth.compiler.lower.layouts import LAYOUTS, AnySource
 from hearth.runtime import native
 from hearth.schemas.commands import Activation, Layout
+from support.graphs import GivenGroups
 from support.guard import guarded
+
+BITS = {Layout.Q8B16: 8, Layout.Q4B16: 4, Layout.G8B16: 8, Layout.G4B16: 4}
+GROUPED = (Layout.G4B16, Layout.G8B16)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class FixedRows:
         return QuantisedRows(r.codes[start:stop], m, r.scale[start:stop], r.group)
 
 
+Weight = F32 | QuantisedRows | GroupedRows
+
+
 @dataclass(frozen=True)
 class Problem:
     """The operands of a case."""
@@ -59,7 +66,7 @@ class Problem:
     x: F32  # f32[rows, k], or what the codes stand for
     codes: NDArray[np.int8]
     x_scale: F32
-    weight: F32 | QuantisedRows
+    weight: Weight
     packed: NDArray[np.uint8]
     bias: F32 | None
     residual: F32 | None
@@ -80,12 +87,7 @@ def make_problem(case: Case, layout: Layout, seed: int = 0) -> Problem:
         codes[2::3, ::2] = -127
     weight = _weight(case, layout, rng)
     paired = case.activation is Activation.SWIGLU
-    source = (
-        FixedRows(weight, 4 if layout is Layout.Q4B16 else 8, weight.group)
-        if isinstance(weight, QuantisedRows)
-        else ArraySource(weight)
-    )
-    packed = np.concatenate(list(LAYOUTS[layout].chunks(source, paired)))
+    packed = np.concatenate(list(LAYOUTS[layout].chunks(_source(weight, layout), paired)))
     columns = case.n // 2 if paired else case.n
     bias = rng.standard_normal(case.n).astype(np.float32) if case.bias else None
     shape = (case.rows, columns)
@@ -93,7 +95,23 @@ def make_problem(case: Case, layout: Layout, seed: int = 0) -> Problem:
     return Problem(case, layout, x, codes, x_scale, weight, packed, bias, residual)
 
 
-def _weight(case: Case, layout: Layout, rng: np.random.Generator) -> F32 | QuantisedRows:
+def _source(weight: Weight, layout: Layout) -> AnySource:
+    match weight:
+        case QuantisedRows():
+            return FixedRows(weight, BITS[layout], weight.group)
+        case GroupedRows():
+            return GivenGroups(weight, BITS[layout])
+    return ArraySource(weight)
+
+
+def group_of(case: Case, layout: Layout) -> int:
+    """The group attribute of a command: no larger than the row, 0 where the layout has none."""
+    if layout in GROUPED:
+        return min(case.group, -(-case.k // 16) * 16)
+    return case.group if layout is Layout.Q4B16 else 0
+
+
+def _weight(case: Case, layout: Layout, rng: np.random.Generator) -> Weight:
     shape = (case.n, case.k)
     scale = rng.uniform(0.001, 0.1, case.n).astype(np.float32)
     match layout:
@@ -114,6 +132,17 @@ def _weight(case: Case, layout: Layout, rng: np.random.Generator) -> F32 | Quant
                 codes = _mixed(rng, shape, -8, 7)
                 multipliers = _mixed(rng, groups, -15, 15)
             return QuantisedRows(codes, multipliers, scale, case.group)
+        case Layout.G4B16 | Layout.G8B16:
+            group, top = group_of(case, layout), (1 << BITS[layout]) - 1
+            groups = (case.n, -(-case.k // group))
+            codes = rng.integers(0, top + 1, shape, np.uint8)
+            zeros = rng.integers(0, top + 1, groups, np.uint8)
+            if case.extreme:
+                codes, zeros = (
+                    rng.integers(0, 2, each, np.uint8) * top for each in (shape, groups)
+                )
+            scales = rng.uniform(0.001, 0.1, groups).astype(np.float32)
+            return GroupedRows(codes, scales, zeros.astype(np.uint8), group)
 
 
 def _mixed(
@@ -165,7 +194,7 @@ def run(kernel: native.Kernel, problem: Problem, threads: int = 1) -> F32:
             case.n,
             case.k,
             int(problem.layout),
-            case.group if problem.layout is Layout.Q4B16 else 0,
+            group_of(case, problem.layout),
             int(case.activation),
         ],
         [],
@@ -197,11 +226,10 @@ def epilogue(problem: Problem, y: F32) -> F32:
     """Bias, activation, residual, in that order."""
     if problem.bias is not None:
         y = y + problem.bias
-    match problem.case.activation:
-        case Activation.SILU:
-            y = arithmetic.silu(y)
-        case Activation.SWIGLU:
-            y = arithmetic.swiglu(y[:, : problem.columns], y[:, problem.columns :])
+    if problem.case.activation is Activation.SWIGLU:
+        y = arithmetic.swiglu(y[:, : problem.columns], y[:, problem.columns :])
+    else:
+        y = arithmetic.activate(y, problem.case.activation)
     return y if problem.residual is None else y + problem.residual
 
 
@@ -216,6 +244,8 @@ def integer_reference(problem: Problem) -> F32:
 
 def float_weights(problem: Problem) -> tuple[F32, F32]:
     """Weights as the fma linears read them, and the scale of each channel."""
+    if isinstance(problem.weight, GroupedRows):
+        return problem.weight.dequantise(), np.ones(problem.case.n, np.float32)
     if isinstance(problem.weight, QuantisedRows):
         return problem.weight.effective().astype(np.float32), problem.weight.scale
     return problem.weight, np.ones(problem.case.n, np.float32)

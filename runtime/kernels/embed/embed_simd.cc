@@ -1,4 +1,5 @@
-// Embedding: row tokens[t] of a packed table as f32; lanes of one channel lie a block's width apart.
+// Embeddings: row tokens[t], or row position + t, of a packed table as f32; lanes of one channel lie a block's
+// width apart.
 #include "embed/half.h"
 #include "linear/parts.h"
 
@@ -11,9 +12,9 @@ struct Table {
   int64_t k, lane;
   Packing packing;
 
-  Table(const Command& c, int64_t id)
+  Table(const Command& c, int operand, int64_t id)
       : k(c.ints[1]), lane(id % 16), packing(static_cast<int>(c.ints[2]), c.ints[1], c.ints[3]) {
-    const uint8_t* base = static_cast<const uint8_t*>(c.operand[1]);
+    const uint8_t* base = static_cast<const uint8_t*>(c.operand[operand]);
     block = base + id / 16 * packing.stride;
     scale = reinterpret_cast<const float*>(base + (c.ints[0] + 15) / 16 * packing.stride) + id;
   }
@@ -45,19 +46,45 @@ void lookup_q4(const Table& t, float* y) {
   }
 }
 
+template <int kBits>
+void lookup_grouped(const Table& t, float* y) {
+  constexpr int64_t kBytes = kBits * 2, kPerLine = 32 / kBits;
+  for (int64_t k = 0; k < t.k; ++k) {
+    const Group at(t.packing, k / t.packing.group, kBytes);
+    const uint8_t byte = t.block[at.codes + k / kPerLine * 64 + t.lane * 4 + k % 4];
+    const int code = kBits == 8 ? byte : k % 8 < 4 ? byte & 15 : byte >> 4;
+    float scale;
+    __builtin_memcpy(&scale, t.block + at.scales + t.lane * 4, 4);
+    y[k] = static_cast<float>(code - t.block[at.zeros + t.lane]) * scale;
+  }
+}
+constexpr Lookup lookup_g4 = lookup_grouped<4>, lookup_g8 = lookup_grouped<8>;
+
 void run(const Command& command, const Call& call, Lookup lookup) {
-  const int32_t* tokens = static_cast<const int32_t*>(command.operand[0]);
-  uint8_t* y = static_cast<uint8_t*>(command.operand[2]);
+  const int32_t* tokens = row<const int32_t>(command, 0, 0);
   const Range rows = share(call.rows, call.thread, call.threads);
-  for (int64_t row = rows.begin; row < rows.end; ++row)
-    lookup(Table(command, tokens[row]), reinterpret_cast<float*>(y + row * command.stride[2]));
+  for (int64_t t = rows.begin; t < rows.end; ++t) lookup(Table(command, 1, tokens[t]), row<float>(command, 2, t));
+}
+
+void run_positions(const Command& command, const Call& call, Lookup lookup) {
+  const Range rows = share(call.rows, call.thread, call.threads);
+  for (int64_t t = rows.begin; t < rows.end; ++t)
+    lookup(Table(command, 0, call.position + t), row<float>(command, 1, t));
 }
 
 }  // namespace
 
-void embed_f32b16(const Command& command, const Call& call) { run(command, call, lookup_f32); }
-void embed_f16b16(const Command& command, const Call& call) { run(command, call, lookup_f16); }
-void embed_q8b16(const Command& command, const Call& call) { run(command, call, lookup_q8); }
-void embed_q4b16(const Command& command, const Call& call) { run(command, call, lookup_q4); }
+#define HEARTH_EMBED(layout)                                                                                       \
+  void embed_##layout##b16(const Command& command, const Call& call) { run(command, call, lookup_##layout); }      \
+  void embed_positions_##layout##b16(const Command& command, const Call& call) {                                   \
+    run_positions(command, call, lookup_##layout);                                                                 \
+  }
+HEARTH_EMBED(f32)
+HEARTH_EMBED(f16)
+HEARTH_EMBED(q8)
+HEARTH_EMBED(q4)
+HEARTH_EMBED(g4)
+HEARTH_EMBED(g8)
+#undef HEARTH_EMBED
 
 }  // namespace hearth::HEARTH_ISA

@@ -1,6 +1,7 @@
 // Linears over f32 activations: each panel of weights is read as f32 (float weights as they are, codes as exact
 // integers) and multiplied by fma over k in order.
 #include "linear/float_tile.h"
+#include "linear/grouped.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -75,15 +76,44 @@ void tiles(TileArgs t, int64_t rows, int64_t blocks) {
   }
 }
 
+// The sums of rows x blocks from the packed bytes themselves.
+struct Part {
+  int64_t block, blocks, row, rows;
+  float* sums;  // f32[rows][kPanelBlocks * 16]
+};
+
+template <class W>
+void direct_floats(const Linear& l, const Part& p) {
+  TileArgs t{};
+  t.x = l.x + p.row * l.x_stride, t.x_stride = l.x_stride, t.count = l.k;
+  t.w = l.block(p.block), t.w_stride = l.packing.stride;
+  t.sums = p.sums, t.sums_stride = kPanelBlocks * 16;
+  tiles<W>(t, p.rows, p.blocks);
+}
+
+constexpr int kGroupedBlocks = HEARTH_WIDTH == 16 ? 4 : 1;
+
+template <int kBits>
+void direct_grouped(const Linear& l, const Part& p) {
+  for (int64_t r = 0; r < p.rows; ++r) {
+    float* sums = p.sums + r * kPanelBlocks * 16;
+    int64_t b = 0;
+    for (; b + kGroupedBlocks <= p.blocks; b += kGroupedBlocks)
+      grouped_tile<kBits, 1, kGroupedBlocks>(l, p.block + b, p.row + r, sums + b * 16, 0);
+    for (; b < p.blocks; ++b) grouped_tile<kBits, 1, 1>(l, p.block + b, p.row + r, sums + b * 16, 0);
+  }
+}
+
 // How a layout is multiplied: as it is where a call has few enough rows, else read into a panel of f32 first.
 struct Form {
-  void (*direct)(TileArgs, int64_t rows, int64_t blocks);
+  void (*direct)(const Linear&, const Part&);
   int64_t direct_rows;
   Read read;
 };
 constexpr int64_t kAnyRows = int64_t{1} << 62;
-constexpr Form kF32{tiles<float>, kAnyRows, nullptr}, kF16{tiles<uint16_t>, kTileRows, read_f16};
+constexpr Form kF32{direct_floats<float>, kAnyRows, nullptr}, kF16{direct_floats<uint16_t>, kTileRows, read_f16};
 constexpr Form kQ8{nullptr, 0, read_q8}, kQ4{nullptr, 0, read_q4};
+constexpr Form kG4{direct_grouped<4>, 1, read_grouped<4>}, kG8{direct_grouped<8>, 1, read_grouped<8>};
 
 // sums f32[rows][kPanelBlocks * 16] of blocks block .. block + count.
 void multiply(const Linear& l, const Form& form, bool direct, int64_t block, int64_t count, int64_t row,
@@ -91,11 +121,7 @@ void multiply(const Linear& l, const Form& form, bool direct, int64_t block, int
   TileArgs t{};
   t.x_stride = l.x_stride, t.sums = sums, t.sums_stride = kPanelBlocks * 16;
   for (int64_t i = 0; i < rows * t.sums_stride; ++i) sums[i] = 0.0f;
-  if (direct) {
-    t.x = l.x + row * l.x_stride, t.count = l.k;
-    t.w = l.block(block), t.w_stride = l.packing.stride;
-    return form.direct(t, rows, count);
-  }
+  if (direct) return form.direct(l, {block, count, row, rows, sums});
   t.w = reinterpret_cast<const uint8_t*>(weights), t.w_stride = kPanelK * 64;
   for (int64_t k = 0; k < l.k; k += kPanelK) {
     t.count = smaller(kPanelK, l.k - k);
@@ -135,6 +161,8 @@ void linear_f32_f32b16(const Command& command, const Call& call) { run<false>(co
 void linear_f32_f16b16(const Command& command, const Call& call) { run<false>(command, call, kF16); }
 void linear_f32_q8b16(const Command& command, const Call& call) { run<true>(command, call, kQ8); }
 void linear_f32_q4b16(const Command& command, const Call& call) { run<true>(command, call, kQ4); }
+void linear_f32_g4b16(const Command& command, const Call& call) { run<false>(command, call, kG4); }
+void linear_f32_g8b16(const Command& command, const Call& call) { run<false>(command, call, kG8); }
 
 size_t linear_f32_scratch(const Command&, int64_t) { return (kPanelFloats + kSumsFloats) * sizeof(float); }
 

@@ -19,15 +19,22 @@ static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Bytes between the blocks of 16 channels of a packed weight (docs/layouts.md).
 struct Packing {
+  static constexpr int64_t kGroupedHead = 320;  // scales f32[4][16], zeros u8[4][16] of four groups
   int64_t kp, stride;  // padded K; bytes of a block
-  int group_log2;      // of K-values in a group: 32, 64 or 128
-  Packing(int layout, int64_t k, int64_t group) : kp(k), stride(0), group_log2(5) {
+  int group_log2;      // of K-values in a group: 32, 64 or 128 (q4b16)
+  int64_t group;       // K-values in a group, a multiple of 16 (g4b16, g8b16)
+  Packing(int layout, int64_t k, int64_t group_k) : kp(k), stride(0), group_log2(5), group(group_k) {
     switch (layout) {
       case kF32B16: stride = k * 64; break;
       case kF16B16: stride = k * 32; break;
       case kQ8B16:
         kp = round_up(k, 64);
         stride = kp * 16;
+        break;
+      case kG4B16:
+      case kG8B16:
+        kp = round_up(k, 16);
+        stride = (k + 4 * group - 1) / (4 * group) * kGroupedHead + kp * (layout == kG4B16 ? 8 : 16);
         break;
       default:
         kp = round_up(k, group > 64 ? group : 64);
@@ -41,6 +48,16 @@ struct Packing {
     return fours * 64 + (fours << (group_log2 + 5)) + (k >> group_log2 & 3) * 16;
   }
   int64_t nibbles_of(int64_t k) const { return (k >> (group_log2 + 2)) * 64 + 64 + k * 8; }
+};
+
+// g4b16, g8b16: where in a block the scales and zero points of group g lie, and where its codes would start if the
+// codes of k = 0 started the group; `nbytes` of codes per k (8 or 16).
+struct Group {
+  int64_t scales, zeros, codes;
+  Group(const Packing& packing, int64_t g, int64_t nbytes)
+      : scales(g / 4 * (Packing::kGroupedHead + 4 * packing.group * nbytes) + g % 4 * 64),
+        zeros(scales - g % 4 * 48 + 256),
+        codes((g / 4 + 1) * Packing::kGroupedHead) {}
 };
 
 // y[rows, columns] = activation(x @ w^T + bias) + residual. A unit is what one thread computes whole: a block of
@@ -121,8 +138,7 @@ struct Epilogue {
   V activated(V y, V up) const {
     if (kScaled) y = y * scale;
     if (l.bias) y = y + bias;
-    if (l.activation == kSiluActivation) return silu16(y);
-    if (l.activation != kSwiGLUActivation) return y;
+    if (l.activation != kSwiGLUActivation) return activate16(y, l.activation);
     if (kScaled) up = up * up_scale;
     if (l.bias) up = up + up_bias;
     return silu16(y) * up;

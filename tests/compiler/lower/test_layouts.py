@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.graphs import CodedSource, Draw
+from support.graphs import CodedSource, Draw, GivenGroups
 
 from hearth.compiler.ir.ops import Constant
-from hearth.compiler.ir.tensors import ArraySource, QuantisedRows
+from hearth.compiler.ir.tensors import ArraySource, GroupedRows, QuantisedRows
 from hearth.compiler.lower.layouts import LAYOUTS, AnySource
 from hearth.compiler.lower.weights import group_of
 from hearth.schemas.commands import Layout
@@ -32,11 +32,18 @@ FORMS = {
     "int4_g32": (Layout.Q4B16, 32),
     "int4_g64": (Layout.Q4B16, 64),
     "int4_g128": (Layout.Q4B16, 128),
+    "grouped4_g16": (Layout.G4B16, 16),
+    "grouped4_g48": (Layout.G4B16, 48),
+    "grouped4_row": (Layout.G4B16, 1040),
+    "grouped8_g32": (Layout.G8B16, 32),
+    "grouped8_row": (Layout.G8B16, 1040),
 }
 
 
 def source(layout: Layout, n: int, k: int, group: int) -> AnySource:
     draw = Draw(n * 1000 + k)
+    if layout in (Layout.G4B16, Layout.G8B16):
+        return draw.grouped("w", n, k, 4 if layout is Layout.G4B16 else 8, group).value
     if layout in (Layout.Q8B16, Layout.Q4B16):
         constant: Constant = draw.coded("w", n, k, 8 if layout is Layout.Q8B16 else 4, group)
         return constant.value
@@ -64,6 +71,12 @@ def test_unpack_is_the_inverse_of_pack(
     back = LAYOUTS[layout].unpack(data, n, k, group, paired)
     if isinstance(weight, ArraySource):
         assert np.array_equal(back, weight.values)
+        return
+    if isinstance(weight, GivenGroups):
+        assert isinstance(back, GroupedRows)
+        assert np.array_equal(back.codes, weight.all_rows.codes)
+        assert np.array_equal(back.scales, weight.all_rows.scales)
+        assert np.array_equal(back.zeros, weight.all_rows.zeros)
         return
     assert isinstance(weight, CodedSource)
     assert isinstance(back, QuantisedRows)
@@ -114,6 +127,30 @@ def test_int4_bytes_are_as_documented(group: int) -> None:
     line = block - 64  # the last codes of the second block: channels 2 to 15 are padding
     assert (data[block + line : 2 * block].reshape(16, 4)[2:] == 0x88).all()
     assert np.array_equal(data[2 * block :].view(np.float32)[:n], rows.scale)
+
+
+@pytest.mark.parametrize("layout", [Layout.G4B16, Layout.G8B16], ids=["g4", "g8"])
+def test_grouped_bytes_are_as_documented(layout: Layout) -> None:
+    """Per 4 groups f32 scale[4][16], u8 zero[4][16], then their codes."""
+    n, k, group = 18, 700, 48
+    weight = source(layout, n, k, group)
+    assert isinstance(weight, GivenGroups)
+    rows, nbytes = weight.all_rows, 8 if layout is Layout.G4B16 else 16  # of codes per k
+    data = pack(layout, weight, False)
+    four = 320 + 4 * group * nbytes
+    block = 4 * 320 + 704 * nbytes
+    assert data.size == 2 * block
+    for channel, column in ((0, 0), (1, 4), (15, 699), (16, 7), (17, 512), (3, 640), (2, 191)):
+        head = channel // 16 * block + column // (4 * group) * four
+        inside, line = column % (4 * group), 8 if layout is Layout.G4B16 else 4
+        stored = data[head + 320 + inside // line * 64 + channel % 16 * 4 + column % 4]
+        if layout is Layout.G4B16:
+            stored = stored >> 4 if column % 8 >= 4 else stored & 15
+        assert stored == rows.codes[channel, column]
+        g = inside // group
+        scale = data[head + g * 64 + channel % 16 * 4 :][:4].view(np.float32)[0]
+        assert scale == rows.scales[channel, column // group]
+        assert data[head + 256 + g * 16 + channel % 16] == rows.zeros[channel, column // group]
 
 
 def test_paired_blocks_alternate() -> None:

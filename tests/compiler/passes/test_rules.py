@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from support.graphs import Draw
+
 from hearth.compiler.ir.ops import (
     Activate,
     Add,
@@ -22,7 +24,7 @@ from hearth.compiler.ir.ops import (
 )
 from hearth.compiler.ir.ops import Embedding as Embed
 from hearth.compiler.ir.rewrite import order
-from hearth.compiler.ir.tensors import ArraySource, read
+from hearth.compiler.ir.tensors import ArraySource, ConcatGroupedSource, read
 from hearth.compiler.passes.cse import cse
 from hearth.compiler.passes.fold import fold
 from hearth.compiler.passes.fold_norm_gain import fold_norm_gain
@@ -185,3 +187,23 @@ def test_concatenated_rows_read_across_parts(decoder: Callable[..., Graph]) -> N
             whole = read(op.value)
             pieces = [op.value.rows(i, min(i + 5, len(whole))) for i in range(0, len(whole), 5)]
             assert np.array_equal(whole, np.concatenate(pieces))
+
+
+def test_grouped_weights_are_merged_where_bits_and_group_agree() -> None:
+    draw = Draw(3)
+    x = RMSNorm(Embed(draw.weight("e", 9, 64), Tokens()), None, 1e-5)
+
+    def merged(*forms: tuple[int, int]) -> list[Constant]:
+        weights = [draw.grouped(f"w.{i}", 20, 64, *form) for i, form in enumerate(forms)]
+        linears = tuple(Linear(x, weight) for weight in weights)
+        after = merge_linears(Graph({"main": linears}, {"main": ("a", "b")}))
+        found = [op for op in order(after.entries["main"]) if isinstance(op, Linear)]
+        return [op.weight for op in found if isinstance(op.weight, Constant)]
+
+    (both,) = merged((4, 32), (4, 32))
+    assert isinstance(both.value, ConcatGroupedSource)
+    rows, parts = both.value.grouped(15, 30), both.value.parts
+    assert np.array_equal(rows.codes[:5], parts[0].grouped(15, 20).codes)
+    assert np.array_equal(rows.scales[5:], parts[1].grouped(0, 10).scales)
+    assert np.array_equal(rows.zeros[5:], parts[1].grouped(0, 10).zeros)
+    assert len(merged((4, 32), (4, 64))) == len(merged((4, 32), (8, 32))) == 2

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.guard import guarded
-from support.linears import Case, float_weights, make_problem
+from support.linears import Case, float_weights, group_of, make_problem
 
 from hearth.runtime import native
 from hearth.schemas.commands import BY_NAME, Layout
 
+POSITIONS = [
+    kernel for kernel in native.kernels() if kernel.opcode == BY_NAME["embed_positions"].opcode
+]
 ROWS = [kernel for kernel in native.kernels() if kernel.opcode == BY_NAME["embed"].opcode]
 SHAPES = (
     Case("one_row", 1, 16, 64),
@@ -28,7 +31,7 @@ def test_embedding_equals_numpy(kernel: native.Kernel) -> None:
         pytest.skip(f"this CPU lacks {kernel.isa} for {kernel.name}")
     layout = Layout(kernel.variant)
     for case in SHAPES:
-        group = case.group if layout is Layout.Q4B16 else 0
+        group = group_of(case, layout)
         problem = make_problem(case, layout)
         weight, scale = float_weights(problem)
         rng = np.random.default_rng(case.rows)
@@ -47,6 +50,30 @@ def test_embedding_equals_numpy(kernel: native.Kernel) -> None:
                 threads=threads,
             )
             assert np.array_equal(y, weight[tokens] * scale[tokens, None]), case.name
+
+
+@pytest.mark.parametrize("kernel", POSITIONS, ids=lambda kernel: kernel.name)
+def test_positions_are_rows_of_the_table(kernel: native.Kernel) -> None:
+    """Rows position, position + 1, .. to the last; one row further is refused."""
+    if kernel.isa not in native.isas():
+        pytest.skip(f"this CPU lacks {kernel.isa} for {kernel.name}")
+    layout = Layout(kernel.variant)
+    for case in SHAPES:
+        problem = make_problem(case, layout)
+        weight, scale = float_weights(problem)
+        ints = [case.n, case.k, int(layout), group_of(case, layout)]
+        rows = min(case.rows, case.n)
+        for position, threads in ((0, 1), (case.n - rows, 2), ((case.n - rows) // 2, 3)):
+            y = guarded(np.full((rows, case.k), np.nan, np.float32))
+            operands = [guarded(problem.packed, 64), y]
+            count = {"rows": rows, "tokens": rows, "threads": threads}
+            native.call(
+                kernel.name, operands, [0, case.k * 4], ints, [], position=position, **count
+            )
+            at = slice(position, position + rows)
+            assert np.array_equal(y, weight[at] * scale[at, None]), case.name
+        with pytest.raises(ValueError, match="above the context"):
+            native.call(kernel.name, operands, [0, case.k * 4], ints, [], position=case.n, **count)
 
 
 def test_every_f16_value_is_read_exactly() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.linears import (
+    GROUPED,
     Case,
     Problem,
     float_weights,
@@ -46,6 +47,14 @@ CASES = (
     Case("extreme_largest_k", 9, 16, 131072, extreme=True),
     Case("extreme_group128", 3, 16, 512, group=128, extreme=True),
 )
+FLOAT_SCALES = (
+    Case("group16", 2, 33, 100, group=16),
+    Case("group48", 7, 20, 170, group=48, bias=True),
+    Case("group_is_the_row", 1, 48, 172, group=176),
+    Case("group_beyond_a_panel", 1, 70, 700, group=256, residual=True),
+    Case("group_beyond_a_panel_rows", 9, 70, 700, group=256),
+    Case("group16_paired", 1, 2 * 37, 90, group=16, activation=SWIGLU),
+)
 QUANTISED = (Layout.Q8B16, Layout.Q4B16)
 ROWS = [kernel for kernel in native.kernels() if kernel.opcode == BY_NAME["linear"].opcode]
 EXACT = [kernel for kernel in ROWS if kernel.x_is_q8]
@@ -57,27 +66,27 @@ def _need(kernel: native.Kernel) -> None:
         pytest.skip(f"this CPU lacks {kernel.isa} for {kernel.name}")
 
 
-def _applies(case: Case, kernel: native.Kernel) -> bool:
-    grouped = Layout(kernel.variant) is Layout.Q4B16
-    return grouped or case.group == 32
+def _cases(layout: Layout) -> list[Case]:
+    """The cases that a layout can hold."""
+    if layout in GROUPED:
+        return [*CASES, *FLOAT_SCALES]
+    return [case for case in CASES if layout is Layout.Q4B16 or case.group == 32]
 
 
 @pytest.mark.parametrize("kernel", EXACT, ids=lambda kernel: kernel.name)
 def test_integer_linear_equals_numpy(kernel: native.Kernel) -> None:
     _need(kernel)
-    for case in CASES:
-        if _applies(case, kernel):
-            problem = make_problem(case, Layout(kernel.variant))
-            assert np.array_equal(run(kernel, problem), integer_reference(problem)), case.name
+    for case in _cases(Layout(kernel.variant)):
+        problem = make_problem(case, Layout(kernel.variant))
+        assert np.array_equal(run(kernel, problem), integer_reference(problem)), case.name
 
 
 @pytest.mark.parametrize("kernel", FLOAT, ids=lambda kernel: kernel.name)
 def test_float_linear_is_within_the_bound(kernel: native.Kernel) -> None:
     _need(kernel)
-    for case in CASES:
-        if _applies(case, kernel):
-            problem = make_problem(case, Layout(kernel.variant))
-            _check_bound(problem, run(kernel, problem))
+    for case in _cases(Layout(kernel.variant)):
+        problem = make_problem(case, Layout(kernel.variant))
+        _check_bound(problem, run(kernel, problem))
 
 
 def _check_bound(problem: Problem, y: np.ndarray) -> None:
@@ -109,9 +118,7 @@ def _check_bound(problem: Problem, y: np.ndarray) -> None:
 @pytest.mark.parametrize("layout", Layout, ids=lambda layout: layout.name.lower())
 def test_float_linears_of_all_isas_are_the_same_bits(layout: Layout) -> None:
     kernels = [k for k in FLOAT if k.variant == layout and k.isa in native.isas()]
-    for case in CASES:
-        if layout is not Layout.Q4B16 and case.group != 32:
-            continue
+    for case in _cases(layout):
         problem = make_problem(case, layout)
         first = run(kernels[0], problem)
         for kernel in kernels[1:]:
