@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hearth.runtime.commands.terminal import duration, emit, emit_json, size, table
+from hearth.runtime.commands.terminal import emit, emit_json
 from hearth.runtime.options import read_options
 from hearth.schemas.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
-    from hearth.compiler.check.accuracy import Accuracy, Figures
+    from hearth.compiler.check.accuracy import Accuracy
     from hearth.compiler.check.inputs import CheckOptions
     from hearth.compiler.frontend import SourceModel
     from hearth.compiler.memory import Prediction
-    from hearth.compiler.pipeline import CompileReport, Options
     from hearth.schemas.recipe import Recipe
 
 MAX_THREADS = 256
@@ -163,7 +162,9 @@ def checks(recipe: Recipe, job: Job) -> CheckOptions | None:
 
 def run(recipe: Recipe, job: Job) -> None:
     """Compile, and say what came of it."""
+    from hearth.compiler import report
     from hearth.compiler.dump import DumpOptions
+    from hearth.compiler.job import options
     from hearth.compiler.pipeline import compile_model
     from hearth.runtime.progress import choose
 
@@ -171,90 +172,29 @@ def run(recipe: Recipe, job: Job) -> None:
 
     def announce(model: SourceModel, prediction: Prediction) -> None:
         if job.as_json:
-            sizes = {"peak_nbytes": prediction.peak, "mapped_nbytes": prediction.mapped}
-            emit_json({"event": "predicted", **sizes})
+            emit_json(report.prediction_json(prediction))
         else:
-            emit(prediction_text(model, prediction))
+            emit(report.prediction_text(model, prediction))
 
-    report = compile_model(
+    def compared(accuracy: Accuracy) -> None:
+        if job.as_json:
+            emit_json(report.accuracy_json(accuracy))
+        else:
+            emit(report.accuracy_text(accuracy))
+
+    made = compile_model(
         Path(recipe.source),
         Path(recipe.output),
         options(recipe, job.skip),
         progress=choose(json_lines=job.as_json),
         announce=announce,
+        compared=compared,
         dump=DumpOptions(job.dump, job.dump_onnx),
         checked=checks(recipe, job),
         threads=job.threads,
     )
     seconds = time.monotonic() - began
     if job.as_json:
-        emit_json(report_json(report, seconds))
+        emit_json(report.report_json(made, seconds))
     else:
-        emit(report_text(report, seconds))
-
-
-def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
-    """The typed values behind a recipe's names."""
-    from hearth.compiler.lower.targets import find_target, native_target
-    from hearth.compiler.pipeline import Options
-    from hearth.compiler.quantize.schemes import Activations, make_scheme, weight_scheme
-    from hearth.runtime import native
-    from hearth.schemas.commands import KVScheme
-
-    weights = weight_scheme(recipe.weights, recipe.group_size or 0)
-    embeddings = None if recipe.embeddings is None else weight_scheme(recipe.embeddings)
-    default: Activations = "dynamic" if weights.quantised else "none"
-    kv = KVScheme[recipe.kv.upper()]
-    scheme = make_scheme(weights, recipe.activations or default, kv, embeddings)
-    target = find_target(recipe.target, native_target(tuple(native.isas())))
-    return Options(scheme, target, recipe.context, skip, recipe.pooling)
-
-
-def prediction_text(model: SourceModel, prediction: Prediction) -> str:
-    """What is printed before the long part starts."""
-    notes = "".join(f"note: {note}\n" for note in model.notes)
-    mapped = f", at most {size(prediction.mapped)} of it the archive mapped"
-    return f"{notes}peak memory will be about {size(prediction.peak)}{mapped}\n"
-
-
-def report_text(report: CompileReport, seconds: float) -> str:
-    """Three lines for a person."""
-    packed = report.packed
-    notes = "".join(f"note: {note}\n" for note in report.notes)
-    return (
-        f"{notes}{report.output}: {size(packed.archive_nbytes)}, {packed.parameters / 1e6:,.1f} M parameters, "
-        f"{packed.bits_per_weight:.2f} bits per weight\n"
-        f"at run time: arena {size(report.arena_nbytes)} (at least {size(report.arena_lower_bound)}), "
-        f"KV cache {size(report.kv_nbytes)}\n"
-        f"took {duration(seconds)}, peak memory {size(report.measured_peak)} "
-        f"(predicted {size(report.predicted_peak)})\n"
-        + ("" if report.accuracy is None else accuracy_text(report.accuracy))
-    )
-
-
-def accuracy_text(accuracy: Accuracy) -> str:
-    """One row for each input and one for all; columns that this kind of model has."""
-    rows = [*accuracy.inputs, accuracy.total]
-    columns: list[tuple[str, Callable[[Figures], str]]] = [
-        ("compared with the source", lambda each: each.name),
-        ("rows", lambda each: str(each.rows)),
-        ("max error", lambda each: f"{each.max_error:.3g}"),
-        ("relative", lambda each: f"{each.relative:.3g}"),
-        ("KL mean", lambda each: _number(each.kld_mean)),
-        ("KL max", lambda each: _number(each.kld_max)),
-        ("top-1", lambda each: "" if each.top1 is None else f"{100 * each.top1:.1f} %"),
-        ("cosine", lambda each: "" if each.cosine is None else f"{each.cosine:.6f}"),
-    ]
-    shown = [(title, cell) for title, cell in columns if any(cell(each) for each in rows)]
-    head = tuple(title for title, _ in shown)
-    return table([head, *(tuple(cell(each) for _, cell in shown) for each in rows)]) + "\n"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
-
-
-def report_json(report: CompileReport, seconds: float) -> dict[str, Any]:
-    """The same for a program."""
-    facts = asdict(report) | {"output": str(report.output), "seconds": round(seconds, 3)}
-    return {"event": "compiled", **facts}
+        emit(report.report_text(made, seconds))

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hearth.compiler.check.accuracy import Accuracy
-from hearth.compiler.lower.targets import Target
-from hearth.compiler.quantize.schemes import Scheme
-from hearth.schemas.recipe import PoolingName
+from hearth.compiler.lower.targets import Target, find_target, native_target
+from hearth.compiler.quantize.schemes import Activations, Scheme, make_scheme, weight_scheme
+from hearth.runtime import native
+from hearth.schemas.commands import KVScheme
+from hearth.schemas.recipe import PoolingName, Recipe
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,14 @@ class CompileReport:
     measured_peak: int
     notes: tuple[str, ...]
     accuracy: Accuracy | None = None
+
+
+def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
+    """The typed values behind a recipe's names."""
+    weights = weight_scheme(recipe.weights, recipe.group_size or 0)
+    embeddings = None if recipe.embeddings is None else weight_scheme(recipe.embeddings)
+    default: Activations = "dynamic" if weights.quantised else "none"
+    kv = KVScheme[recipe.kv.upper()]
+    scheme = make_scheme(weights, recipe.activations or default, kv, embeddings)
+    target = find_target(recipe.target, native_target(tuple(native.isas())))
+    return Options(scheme, target, recipe.context, skip, recipe.pooling)

@@ -18,7 +18,7 @@ from hearth.compiler.lower.targets import Target
 from hearth.compiler.quantize.schemes import Scheme, WeightScheme
 from hearth.runtime.archive import ArchiveWriter
 from hearth.runtime.archive.files import disk_full, free_nbytes
-from hearth.runtime.archive.sections import Chunk
+from hearth.runtime.archive.sections import Chunk, flat
 from hearth.runtime.progress import Progress, step
 from hearth.schemas import __version__, sections
 from hearth.schemas.codec import dumps
@@ -113,7 +113,7 @@ def write_parts(writer: ArchiveWriter, package: Package, progress: Progress) -> 
 def _counted(chunks: Iterable[Chunk], advance: Callable[[int], None]) -> Iterator[Chunk]:
     for chunk in chunks:
         yield chunk
-        advance(memoryview(chunk).nbytes)
+        advance(flat(chunk).nbytes)
 
 
 def native_package(native: Native) -> Package:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hearth.compiler import frontend
+from hearth.compiler.check.accuracy import Accuracy
 from hearth.compiler.check.compare import comparison
 from hearth.compiler.check.inputs import CheckOptions
 from hearth.compiler.dump import Dump, DumpOptions
@@ -42,13 +43,14 @@ def compile_model(
     announce: Callable[[SourceModel, Prediction], None] | None = None,
     dump: DumpOptions | None = None,
     checked: CheckOptions | None = None,
+    compared: Callable[[Accuracy], None] | None = None,
     threads: int = 0,
 ) -> CompileReport:
     """Compile a checkpoint directory into one archive: all of it, or nothing is left.
 
     `announce` hears the predicted memory before the long part starts. With `checked` the archive is compared with its
-    source before it gets its name; one that misses the gate is not kept. The bytes depend neither on that nor on
-    `threads` (0: all cores).
+    source before it gets its name, and `compared` hears of it; one that misses the gate is not kept. The bytes depend
+    neither on that nor on `threads` (0: all cores).
     """
     skip = check_skip(options.skip)
     dumped = Dump(dump or DumpOptions())
@@ -83,8 +85,7 @@ def compile_model(
         package,
         model.files,
         lambda files: provenance(native, files, sorted(skip)),
-        comparison(source, options, checked, progress, threads),
-        None if checked is None else checked.gate,
+        comparison(source, options, checked, compared, progress, threads),
     )
     published = publish(publication, progress, threads)
     return _report(output, package, lowered, prediction, published)

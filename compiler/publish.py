@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hearth.compiler.check.accuracy import Accuracy, require
+from hearth.compiler.check.accuracy import Accuracy
 from hearth.compiler.check.golden import make_golden
 from hearth.compiler.package import Package, write_parts
 from hearth.compiler.provenance import SourceHashes
@@ -15,7 +15,6 @@ from hearth.runtime.progress import Progress, step
 from hearth.schemas import sections
 from hearth.schemas.codec import dumps
 from hearth.schemas.provenance import Provenance, SourceFile, write_provenance
-from hearth.schemas.recipe import Gate
 from hearth.schemas.sections import Kind
 
 
@@ -24,8 +23,8 @@ class Publication:
     """What becomes the archive `output`: all of it, or nothing.
 
     `source` is the path that was compiled, `files` what was read of it; `record` gives the provenance once those are
-    hashed. `compare`, where the source is to be compared with, runs the archive that is not finished yet. `named`: its
-    file needs a name before it is whole, for another library opens it by that.
+    hashed. `compare`, where it is to be compared with its source, runs the archive that is not finished yet and raises
+    LimitError where a gate is missed. `named`: its file needs a name before it is whole, for another library opens it.
     """
 
     source: Path
@@ -34,7 +33,6 @@ class Publication:
     files: tuple[Path, ...]
     record: Callable[[tuple[SourceFile, ...]], Provenance]
     compare: Callable[[Archive], Accuracy] | None = None
-    gate: Gate | None = None
     named: bool = False
 
 
@@ -58,16 +56,7 @@ def publish(made: Publication, progress: Progress, threads: int) -> Published:
             vectors = make_golden(writer.so_far(), threads)
             writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(vectors.golden))
             advance(1)
-        accuracy = _compared(made, writer)
+        accuracy = None if made.compare is None else made.compare(writer.so_far())
         record = write_provenance(made.record(hashes.result()))
         writer.add(sections.PROVENANCE, Kind.PROVENANCE, record)
     return Published(vectors.notes, accuracy)
-
-
-def _compared(made: Publication, writer: ArchiveWriter) -> Accuracy | None:
-    if made.compare is None:
-        return None
-    found = made.compare(writer.so_far())
-    if made.gate is not None:
-        require(found, made.gate)
-    return found

@@ -36,7 +36,7 @@ class Archives:
         return self.made[key]
 
     def _compile(self, name: str, key: str, recipe: dict[str, object]) -> Path:
-        from hearth.compiler.cli import options
+        from hearth.compiler.job import options
         from hearth.compiler.pipeline import compile_model
         from hearth.schemas.recipe import make_recipe
 

@@ -22,6 +22,7 @@ MAKERS = {
     ("runtime/archive", "refusal"): (errors.ArchiveError.exit_code, "archive."),
     ("compiler/frontend/safetensors.py", "_error"): (errors.CheckpointError.exit_code, ""),
     ("runtime/sampling.py", "_check"): (errors.UsageError.exit_code, ""),
+    ("runtime/verify", "mismatch"): (errors.ArchiveError.exit_code, "verify."),
 }
 
 

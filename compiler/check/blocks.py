@@ -145,13 +145,12 @@ def _parts(block: Block) -> Iterator[_Part]:
 
 def _is_wide(op: Linear) -> bool:
     """A product too large for one block: a head over a large vocabulary."""
+    plain = op.activation is Activation.NONE and op.bias is None and op.residual is None
     return (
-        4 * prod(tensor(op.weight).shape) > LIMIT_NBYTES  # type: ignore[arg-type]
-        and op.activation is Activation.NONE
-        and op.bias is None
-        and op.residual is None
+        plain
         and isinstance(op.weight, Constant)
         and isinstance(op.weight.value, Source)
+        and 4 * prod(op.weight.value.shape) > LIMIT_NBYTES
     )
 
 

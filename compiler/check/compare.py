@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler import frontend
-from hearth.compiler.check.accuracy import Accuracy, Figures, accuracy, logits_figures
+from hearth.compiler.check.accuracy import (
+    Accuracy,
+    Figures,
+    accuracy,
+    logits_figures,
+    require,
+)
 from hearth.compiler.check.blocks import run_blocks
 from hearth.compiler.check.inputs import CheckOptions, Ids, windows
 from hearth.compiler.frontend import SourceModel
@@ -32,10 +38,14 @@ def comparison(
     path: Path,
     options: Options,
     checked: CheckOptions | None,
+    compared: Callable[[Accuracy], None] | None,
     progress: Progress,
     threads: int,
 ) -> Callable[[Archive], Accuracy] | None:
-    """Compares an archive, which may be unfinished, with the source it was made of; None where nobody asked."""
+    """Compares an archive, which may be unfinished, with the source it was made of; None where nobody asked.
+
+    `compared` hears of the figures before a gate they miss raises LimitError.
+    """
     if checked is None:
         return None
 
@@ -43,7 +53,11 @@ def comparison(
         source = frontend.load(
             path, context=options.context, kv=KVScheme.F32, pooling=options.pooling
         )
-        return compare_decoder(source, archive, checked, progress, threads)
+        found = compare_decoder(source, archive, checked, progress, threads)
+        if compared is not None:
+            compared(found)
+        require(found, checked.gate)
+        return found
 
     return compare
 

@@ -24,7 +24,7 @@ def tokens_case(model: Model, ids: Sequence[int], count: int) -> TokensCase | No
     logits = session.prefill(ids)
     if not np.isfinite(logits).all():
         return None
-    first, best = hashlib.sha256(logits).hexdigest(), ranked(logits)
+    first, best = hashlib.sha256(logits.data).hexdigest(), ranked(logits)
     continuation: list[int] = []
     digest = hashlib.sha256()
     for _ in range(count):
@@ -32,7 +32,7 @@ def tokens_case(model: Model, ids: Sequence[int], count: int) -> TokensCase | No
         logits = session.decode(continuation[-1])
         if not np.isfinite(logits).all():
             return None
-        digest.update(logits)
+        digest.update(logits.data)
     return TokensCase(tuple(ids), first, best, tuple(continuation), digest.hexdigest())
 
 

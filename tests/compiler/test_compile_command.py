@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from support.checkpoint import write_checkpoint
 
-from hearth.compiler.cli import options, read_wanted
+from hearth.compiler.cli import read_wanted
+from hearth.compiler.job import options
 from hearth.runtime.archive import open_archive
 from hearth.runtime.cli import run
 from hearth.schemas.commands import KVScheme

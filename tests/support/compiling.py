@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler import frontend
-from hearth.compiler.cli import options
 from hearth.compiler.ir.evaluate import evaluate
 from hearth.compiler.ir.ops import Graph
 from hearth.compiler.ir.state import State
+from hearth.compiler.job import options
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes
 from hearth.compiler.pipeline import Options, compile_model
 from hearth.compiler.quantize import quantize

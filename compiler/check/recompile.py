@@ -1,0 +1,21 @@
+"""Make an archive again from its provenance record: what `hearth verify --source` calls by entry point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hearth.compiler.job import options
+from hearth.compiler.pipeline import compile_model
+from hearth.schemas.provenance import Provenance
+from hearth.schemas.recipe import make_recipe
+
+
+def recompile(source: Path, record: Provenance, output: Path, threads: int) -> None:
+    """Compile `source` with the recorded recipe into `output`. Errors are those of `hearth compile`."""
+    settings = {name: value for name, value in record.recipe.items() if value is not None}
+    recipe = make_recipe(
+        {**settings, "source": str(source), "output": str(output)}, "provenance record"
+    )
+    compile_model(
+        source, output, options(recipe, frozenset(record.skipped_passes)), threads=threads
+    )
