@@ -23,6 +23,11 @@ constexpr OperandSpec kLinearOps[] = {{"x", kIn, kF32, false, true},
 constexpr OperandSpec kAddOps[] = {{"a", kIn, kF32}, {"b", kIn, kF32, false, false, true}, {"y", kOut, kF32}};
 constexpr OperandSpec kBinaryOps[] = {{"a", kIn, kF32}, {"b", kIn, kF32}, {"y", kOut, kF32}};
 constexpr OperandSpec kUnaryOps[] = {{"x", kIn, kF32}, {"y", kOut, kF32}};
+constexpr OperandSpec kLayerNormOps[] = {
+    {"x", kIn, kF32}, {"gain", kWeight, kVector, true}, {"bias", kWeight, kVector, true}, {"y", kOut, kF32}};
+constexpr OperandSpec kLayerNormQ8Ops[] = {
+    {"x", kIn, kF32}, {"gain", kWeight, kVector, true}, {"bias", kWeight, kVector, true}, {"y", kOut, kQ8}};
+constexpr OperandSpec kEmbedPositionsOps[] = {{"table", kWeight, kPacked}, {"y", kOut, kF32}};
 constexpr OperandSpec kSwiGLUOps[] = {{"gate", kIn, kF32}, {"up", kIn, kF32}, {"y", kOut, kF32}};
 constexpr OperandSpec kRopeOps[] = {
     {"x", kIn, kF32}, {"cos", kWeight, kTable}, {"sin", kWeight, kTable}, {"y", kOut, kF32}};
@@ -46,7 +51,8 @@ constexpr Names kK[] = {"K"}, kN[] = {"N"}, kEps[] = {"eps"}, kScale[] = {"scale
 constexpr Names kRopeInts[] = {"heads", "head_dim", "rotary_dim"};
 constexpr Names kKvWriteInts[] = {"heads", "head_dim", "rotary_dim", "context", "scheme", "kind"};
 constexpr Names kAttentionInts[] = {"heads",   "kv_heads", "head_dim", "rotary_dim",
-                                    "context", "scheme",   "window"};
+                                    "context", "scheme",   "window",   "causal"};
+constexpr Names kActivateInts[] = {"N", "activation"}, kPoolInts[] = {"N", "kind"};
 
 constexpr Contract kContracts[] = {
     {kEmbed, "embed", kEmbedOps, kTableInts, {}},
@@ -56,12 +62,17 @@ constexpr Contract kContracts[] = {
     {kLinear, "linear", kLinearOps, kLinearInts, {}},
     {kAdd, "add", kAddOps, kN, {}},
     {kMul, "mul", kBinaryOps, kN, {}},
-    {kSilu, "silu", kUnaryOps, kN, {}},
+    {kActivate, "activate", kUnaryOps, kActivateInts, {}},
     {kSwiGLU, "swiglu", kSwiGLUOps, kN, {}},
     {kRope, "rope", kRopeOps, kRopeInts, {}},
     {kKvWrite, "kv_write", kKvWriteOps, kKvWriteInts, {}},
     {kAttention, "attention", kAttentionOps, kAttentionInts, kScale},
     {kLastRows, "last_rows", kUnaryOps, kN, {}},
+    {kLayerNorm, "layer_norm", kLayerNormOps, kK, kEps},
+    {kLayerNormQuantize, "layer_norm_quantize", kLayerNormQ8Ops, kK, kEps},
+    {kEmbedPositions, "embed_positions", kEmbedPositionsOps, kTableInts, {}},
+    {kPool, "pool", kUnaryOps, kPoolInts, {}},
+    {kL2Normalize, "l2_normalize", kUnaryOps, kN, kEps},
 };
 
 // The integer attributes of a command, by the names that the layouts use.
@@ -75,6 +86,7 @@ Sizes sizes_of(const Command& c) {
   const int64_t* i = c.ints;
   switch (c.opcode) {
     case kEmbed: return {.columns_out = i[1]};
+    case kEmbedPositions: return {.columns_out = i[1], .context = i[0]};
     case kLinear: {
       const int64_t out = i[4] == kSwiGLUActivation ? i[0] / 2 : i[0];
       return {.columns_in = i[1], .columns_out = out, .vector = i[0]};
@@ -95,6 +107,8 @@ int64_t packed_nbytes(int64_t n, int64_t k, int64_t layout, int64_t group, bool 
     case kF32B16: return blocks * k * 64;
     case kF16B16: return blocks * k * 32;
     case kQ8B16: return blocks * (align_up(k, 64) * 16 + 64);
+    case kG4B16:
+    case kG8B16: return blocks * (align_up(k, 4 * group) / (4 * group) * 320 + align_up(k, 16) * (layout == kG4B16 ? 8 : 16));
     default: {
       const int64_t padded = align_up(k, group > 64 ? group : 64);
       return blocks * (align_up(padded / group * 16, 64) + padded * 8 + 64);
@@ -122,8 +136,10 @@ void require(const Contract& contract, bool holds, const char* what) {
 }
 
 void check_weight(const Contract& contract, const int64_t* i, bool paired) {
-  require(contract, i[2] >= kF32B16 && i[2] <= kQ4B16, "unknown layout");
+  require(contract, i[2] >= kF32B16 && i[2] <= kG8B16, "unknown layout");
   if (i[2] == kQ4B16) require(contract, i[3] == 32 || i[3] == 64 || i[3] == 128, "group is not 32, 64 or 128");
+  if (i[2] == kG4B16 || i[2] == kG8B16)
+    require(contract, i[3] > 0 && i[3] % 16 == 0 && i[3] < i[1] + 16, "group is not a multiple of 16 up to K");
   if (i[2] == kQ8B16 || i[2] == kQ4B16) require(contract, i[1] <= 131072, "K is above 131072");
   if (paired) require(contract, i[0] % 2 == 0, "swiglu needs an even N");
 }
@@ -149,6 +165,7 @@ const Contract* find_contract(int opcode) {
 int variant_of(const Command& c) {
   switch (c.opcode) {
     case kEmbed:
+    case kEmbedPositions:
     case kLinear: return int(c.ints[2]);
     case kKvWrite:
     case kAttention: return int(scheme_of(c));
@@ -167,14 +184,21 @@ void check_attributes(const Contract& contract, const Command& c) {
   const Sizes s = sizes_of(c);
   require(contract, s.columns_in + s.columns_out > 0, "no columns");
   switch (c.opcode) {
-    case kEmbed: check_weight(contract, i, false); break;
+    case kEmbed:
+    case kEmbedPositions: check_weight(contract, i, false); break;
+    case kActivate:
+      require(contract, i[1] != kNone && i[1] != kSwiGLUActivation && i[1] < kActivations, "unknown activation");
+      break;
+    case kPool: require(contract, i[1] < kPoolings, "unknown pooling"); break;
     case kLinear:
-      require(contract, i[4] <= kSwiGLUActivation, "unknown activation");
+      require(contract, i[4] < kActivations, "unknown activation");
       check_weight(contract, i, i[4] == kSwiGLUActivation);
       break;
     case kRope: check_heads(contract, i[0], i[1], i[2]); break;
     case kAttention:
       require(contract, i[1] > 0 && i[0] % i[1] == 0, "heads is not a multiple of kv_heads");
+      require(contract, i[7] <= 1, "causal is neither 0 nor 1");
+      require(contract, i[7] == 1 || i[6] == 0, "a window needs causal attention");
       [[fallthrough]];
     case kKvWrite: {
       const bool write = c.opcode == kKvWrite;
@@ -196,7 +220,8 @@ Extent operand_extent(const Contract& contract, const Command& c, int operand, i
   const Sizes s = sizes_of(c);
   const bool out = spec.role == kOut, attention = c.opcode == kAttention;
   const int64_t columns = out || spec.name == "residual" ? s.columns_out : s.columns_in;
-  const int64_t count = c.opcode == kLastRows && !out ? tokens : rows;
+  const bool all_rows = (c.opcode == kLastRows || c.opcode == kPool) && !out;
+  const int64_t count = all_rows ? tokens : rows;
   const Kind kind = spec.or_q8 && x_is_q8 ? kQ8 : spec.kind;
   const auto span = [&](int64_t nbytes) { return count ? (count - 1) * c.stride[operand] + nbytes : 0; };
   switch (kind) {
@@ -213,8 +238,8 @@ Extent operand_extent(const Contract& contract, const Command& c, int operand, i
 }
 
 int64_t context_of(const Command& c) {
-  const bool cached = c.opcode == kKvWrite || c.opcode == kAttention;
-  return cached ? sizes_of(c).context : -1;
+  const bool bounded = c.opcode == kKvWrite || c.opcode == kAttention || c.opcode == kEmbedPositions;
+  return bounded ? sizes_of(c).context : -1;
 }
 
 }  // namespace hearth

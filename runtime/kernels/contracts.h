@@ -33,7 +33,7 @@ std::string_view kind_name(Kind kind);
 std::span<const Contract> contracts();
 const Contract* find_contract(int opcode);
 
-// What, beside the opcode, chooses a kernel: the layout of embed and linear, the scheme of the cache, else 0.
+// What, beside the opcode, chooses a kernel: the layout of a packed operand, the scheme of the cache, else 0.
 int variant_of(const Command& command);
 
 // Throws std::invalid_argument where attributes make no sense or a needed operand is absent. Of the operands
@@ -48,7 +48,7 @@ struct Extent {
 Extent operand_extent(const Contract& contract, const Command& command, int operand, int64_t rows,
                       int64_t tokens, bool x_is_q8);
 
-// Positions that the command's caches and tables hold; -1 where it names none.
+// Positions that the command's caches and tables hold, a table of learned positions too; -1 where it names none.
 int64_t context_of(const Command& command);
 
 }  // namespace hearth

@@ -12,12 +12,15 @@ namespace hearth {
 
 // Mirrors schemas/commands.py; a test compares the two.
 enum Opcode : int {
-  kEmbed = 1, kRmsNorm, kRmsNormQuantize, kQuantize, kLinear, kAdd, kMul, kSilu, kSwiGLU, kRope,
-  kKvWrite, kAttention, kLastRows,
+  kEmbed = 1, kRmsNorm, kRmsNormQuantize, kQuantize, kLinear, kAdd, kMul, kActivate, kSwiGLU, kRope,
+  kKvWrite, kAttention, kLastRows, kLayerNorm, kLayerNormQuantize, kEmbedPositions, kPool, kL2Normalize,
 };
-enum Layout : int { kF32B16 = 0, kF16B16 = 1, kQ8B16 = 2, kQ4B16 = 3 };
+enum Layout : int { kF32B16 = 0, kF16B16 = 1, kQ8B16 = 2, kQ4B16 = 3, kG4B16 = 4, kG8B16 = 5 };
 enum KvScheme : int { kKvF32 = 0, kKvF16 = 1, kKvInt8 = 2 };
-enum Activation : int { kNone = 0, kSiluActivation = 1, kSwiGLUActivation = 2 };
+enum Activation : int {
+  kNone = 0, kSilu, kSwiGLUActivation, kGelu, kGeluTanh, kRelu, kTanh, kSigmoid, kActivations,
+};
+enum Pooling : int { kPoolMean = 0, kPoolFirst, kPoolLast, kPoolMax, kPoolings };
 enum Isa : int { kPortable = 0, kAvx2 = 1, kAvx512Vnni = 2 };
 
 constexpr int kMaxOperands = 8, kMaxInts = 8, kMaxFloats = 2;

@@ -30,7 +30,7 @@ void check_counts(const Kernel& kernel, int64_t rows, int64_t tokens, int64_t po
   if (rows < 0 || tokens < 0 || position < 0 || rows > most || tokens > most || position > most)
     throw std::invalid_argument("rows, tokens and position are >= 0 and at most 2^28");
   if (threads < 1) throw std::invalid_argument("threads is >= 1");
-  if (kernel.opcode == kLastRows && rows > tokens) throw std::invalid_argument("rows is above tokens");
+  if ((kernel.opcode == kLastRows || kernel.opcode == kPool) && rows > tokens) throw std::invalid_argument("rows is above tokens");
 }
 
 // What operand_extent cannot know: a rope names no context, its tables must hold these positions.

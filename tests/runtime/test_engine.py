@@ -171,7 +171,7 @@ def test_the_gil_is_released() -> None:
     engine.add_entry(rows, 0, 0, 0, 1)
     place = (1, 0, cols * 4)
     for _ in range(400):
-        engine.add_command(0, native.contracts()["silu"], -1, [place, place], [cols], [])
+        engine.add_command(0, native.contracts()["activate"], -1, [place, place], [cols, 1], [])
     engine.finish()
     tokens, logits = np.zeros(rows, np.int32), np.zeros((0, 1), np.float32)
     state = native.State(0)

@@ -38,6 +38,7 @@ class Layer:
     context: int
     window: int = 0
     rotary: int = 0  # 0: no tables
+    causal: bool = True
 
     @property
     def positions(self) -> int:
@@ -141,7 +142,7 @@ class Cache:
             ],
             [
                 *(layer.heads, layer.kv_heads, layer.dim, layer.rotary),
-                *(layer.context, int(layer.scheme), layer.window),
+                *(layer.context, int(layer.scheme), layer.window, int(layer.causal)),
             ],
             [scale],
             rows=len(q),
@@ -155,4 +156,4 @@ class Cache:
         end = position + len(q)
         k, v = self.stored(KVKind.K, end), self.stored(KVKind.V, end)
         rotated = self.layer.rotated(q, position)
-        return attend(rotated, k, v, position, scale, self.layer.window)
+        return attend(rotated, k, v, position, scale, self.layer.window, self.layer.causal)

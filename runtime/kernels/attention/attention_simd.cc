@@ -11,11 +11,12 @@ namespace {
 
 struct Shape {
   int64_t heads, head_dim, ratio, window;
+  bool causal;
   CacheShape cache;
   Tables tables;
   float scale;
   explicit Shape(const Command& c)
-      : heads(c.ints[0]), head_dim(c.ints[2]), ratio(c.ints[0] / c.ints[1]), window(c.ints[6]),
+      : heads(c.ints[0]), head_dim(c.ints[2]), ratio(c.ints[0] / c.ints[1]), window(c.ints[6]), causal(c.ints[7] != 0),
         cache{c.ints[1], c.ints[2], c.ints[4]},
         tables{row<const float>(c, 1, 0), row<const float>(c, 2, 0), c.ints[3] / 2}, scale(c.floats[0]) {}
   int64_t padded() const { return align_up(head_dim, 16); }
@@ -45,7 +46,7 @@ struct Tile {
   Tile(const Shape& s, const Call& call, int64_t kv_head, int64_t first, int rows)
       : kv_head(kv_head), first(first), rows(rows) {
     for (int r = 0; r < rows; ++r) {
-      end[r] = call.position + token(s, r) + 1;
+      end[r] = call.position + (s.causal ? token(s, r) + 1 : call.rows);
       begin[r] = s.window > 0 && end[r] > s.window ? end[r] - s.window : 0;
     }
     origin = begin[0] / 16 * 16;

@@ -1,4 +1,4 @@
-// y = f(a, b) per element of f32[M, N]; and the copy of the last R of T rows.
+// y = f(x) and y = f(a, b) per element of f32[M, N]; and the copy of the last R of T rows.
 #include "arithmetic.h"
 
 namespace hearth::HEARTH_ISA {
@@ -32,8 +32,19 @@ void mul(const Command& command, const Call& call) {
   map<2>(command, call, [](F32x16 a, F32x16 b) { return a * b; });
 }
 
-void silu(const Command& command, const Call& call) {
-  map<1>(command, call, [](F32x16 x, F32x16) { return silu16(x); });
+// The choice is made once per command: one loop for each function.
+void activate(const Command& command, const Call& call) {
+  const auto with = [&]<int kFunction>() {
+    map<1>(command, call, [](F32x16 x, F32x16) { return activate16(x, kFunction); });
+  };
+  switch (command.ints[1]) {
+    case kSilu: return with.operator()<kSilu>();
+    case kGelu: return with.operator()<kGelu>();
+    case kGeluTanh: return with.operator()<kGeluTanh>();
+    case kRelu: return with.operator()<kRelu>();
+    case kTanh: return with.operator()<kTanh>();
+    default: return with.operator()<kSigmoid>();
+  }
 }
 
 void swiglu(const Command& command, const Call& call) {

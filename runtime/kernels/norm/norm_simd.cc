@@ -30,27 +30,6 @@ struct Plain {
   F32x16 operator()(int64_t i) const { return load_upto(x + i, n - i); }
 };
 
-// One record of quantised activations (docs/layouts.md), its padding zero.
-template <class F>
-void write_record(char* record, int64_t n, F value) {
-  const Q8Row layout(n);
-  const float most = max_abs(n, value), inverse = inverse_scale(most);
-  int8_t* codes = reinterpret_cast<int8_t*>(record);
-  int32_t* sums = reinterpret_cast<int32_t*>(record + layout.sums());
-  for (int64_t i = 0; i < layout.columns; i += 32) {
-    I32x16 sum{};
-    for (int64_t j = i; j < i + 32; j += 16) {
-      const I8x16 c = j < n ? codes16(value(j), inverse) : I8x16{};
-      __builtin_memcpy(codes + j, &c, 16);
-      sum = sum + widen(c);
-    }
-    sums[i / 32] = reduce_add_int(sum);
-  }
-  __builtin_memset(record + layout.scale(), 0, layout.stride() - layout.scale());
-  const float scale = scale_of(most);
-  __builtin_memcpy(record + layout.scale(), &scale, 4);
-}
-
 }  // namespace
 
 void rms_norm(const Command& command, const Call& call) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,6 +13,14 @@ from support.kernels import THREADS, need
 from hearth.schemas.commands import KVKind, KVScheme
 
 ISAS = ("portable", "avx2", "avx512vnni")
+SEES_ALL = {  # likewise, every row seeing every position
+    "one_row": (2, 2, 32, 0, 0, 0, 1),
+    "encoder": (12, 12, 32, 0, 0, 0, 23),
+    "odd_head": (3, 1, 6, 0, 0, 0, 17),
+    "whole_tiles": (6, 1, 64, 0, 0, 0, 16),
+    "rotated": (4, 2, 48, 0, 48, 0, 35),
+    "after_others": (4, 2, 32, 0, 16, 13, 9),
+}
 CASES = {  # heads, kv_heads, D, window, rotary, position, rows
     "first_token": (2, 2, 8, 0, 8, 0, 1),
     "one_row": (6, 1, 32, 0, 32, 37, 1),
@@ -27,6 +37,41 @@ CASES = {  # heads, kv_heads, D, window, rotary, position, rows
     "window_beyond": (2, 1, 32, 64, 32, 0, 20),
     "window_17_many": (7, 1, 24, 17, 24, 40, 25),
 }
+
+
+@pytest.mark.parametrize("case", SEES_ALL)
+@pytest.mark.parametrize("scheme", KVScheme, ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("isa", ISAS)
+def test_without_a_mask_equals_numpy(isa: str, scheme: KVScheme, case: str) -> None:
+    need(kernel_for("attention", scheme, isa))
+    heads, kv_heads, dim, window, rotary, position, rows = SEES_ALL[case]
+    layer = Layer(scheme, heads, kv_heads, dim, position + rows + 3, window, rotary, causal=False)
+    cache = _filled(layer, isa, position + rows)
+    q = _queries(layer, rows)
+    expected = cache.expected(q, position, 0.3)
+    for threads in THREADS:
+        np.testing.assert_array_equal(cache.attention(q, position, 0.3, threads), expected)
+
+
+@pytest.mark.parametrize("scheme", KVScheme, ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_last_row_sees_the_same_with_and_without_a_mask(isa: str, scheme: KVScheme) -> None:
+    need(kernel_for("attention", scheme, isa))
+    causal = Layer(scheme, 4, 2, 32, 24)
+    cache = _filled(causal, isa, 20)
+    q = _queries(causal, 20)
+    masked = cache.attention(q, 0, 0.2)
+    cache.layer = replace(causal, causal=False)
+    whole = cache.attention(q, 0, 0.2)
+    np.testing.assert_array_equal(whole[-1], masked[-1])
+    assert (whole[0] != masked[0]).any()
+
+
+def test_a_window_without_a_mask_is_refused() -> None:
+    layer = Layer(KVScheme.F32, 2, 1, 16, 16, window=5, causal=False)
+    cache = _filled(layer, "portable", 8)
+    with pytest.raises(ValueError, match="a window needs causal attention"):
+        cache.attention(_queries(layer, 8), 0, 0.2)
 
 
 def _layer(case: str, scheme: KVScheme, spare: int = 3) -> Layer:

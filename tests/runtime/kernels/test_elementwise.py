@@ -1,4 +1,4 @@
-"""add, mul, silu, swiglu and last_rows of every ISA equal numpy."""
+"""add, mul, the activations, swiglu and last_rows of every ISA equal numpy."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from support.kernels import THREADS, Matrix, call, kernel_id, need, rows_of
 
 from hearth.compiler.ir import arithmetic
 from hearth.runtime import native
+from hearth.schemas.commands import Activation
 
+FUNCTIONS = [each for each in Activation if each not in (Activation.NONE, Activation.SWIGLU)]
 SHAPES = {
     "one_value": (1, 1, 0),
+    "one_less": (3, 15, 0),
+    "one_vector": (2, 16, 8),
+    "one_more": (3, 17, 0),
     "tail": (3, 19, 4),
     "whole_vectors": (2, 64, 0),
     "ffn_of_stories260K": (5, 172, 0),
@@ -50,16 +55,26 @@ def test_binary(op: str, kernel: native.Kernel, shape: str) -> None:
         np.testing.assert_array_equal(y.values(), expected)
 
 
+def _activated(
+    kernel: native.Kernel, x: np.ndarray, function: Activation, gap: int = 0, threads: int = 1
+) -> np.ndarray:
+    rows, n = x.shape
+    y = Matrix.blank(rows, n * 4, gap)
+    call(kernel, [Matrix.of(x), y], [n, int(function)], rows=rows, threads=threads)
+    return y.values()
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kernel", rows_of("silu"), ids=kernel_id)
-def test_silu(kernel: native.Kernel, shape: str) -> None:
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda each: each.name)
+@pytest.mark.parametrize("kernel", rows_of("activate"), ids=kernel_id)
+def test_activation(kernel: native.Kernel, function: Activation, shape: str) -> None:
     need(kernel)
     rows, n, gap = SHAPES[shape]
     x = _values(np.random.default_rng(n), rows, n)
+    expected = arithmetic.activate(x, function)
     for threads in THREADS:
-        y = Matrix.blank(rows, n * 4, gap)
-        call(kernel, [Matrix.of(x), y], [n], rows=rows, threads=threads)
-        np.testing.assert_array_equal(y.values(), arithmetic.silu(x))
+        found = _activated(kernel, x, function, gap, threads)
+        np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
 
 
 @pytest.mark.parametrize("kernel", rows_of("add"), ids=kernel_id)
@@ -82,12 +97,34 @@ def test_last_rows(kernel: native.Kernel, tokens: int, rows: int) -> None:
         np.testing.assert_array_equal(y.values()[:rows], x[tokens - rows :])
 
 
-@pytest.mark.parametrize("kernel", rows_of("silu"), ids=kernel_id)
-def test_silu_of_many_values(kernel: native.Kernel) -> None:
-    """exp over its whole range, every exponent."""
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda each: each.name)
+@pytest.mark.parametrize("kernel", rows_of("activate"), ids=kernel_id)
+def test_activation_of_many_values(kernel: native.Kernel, function: Activation) -> None:
+    """The whole range of exp, every exponent, both sides of every place where a definition changes."""
     need(kernel)
-    x = np.concatenate([np.linspace(-95, 95, 40_000), np.geomspace(1e-30, 90, 4_000)])
-    x = np.concatenate([x, -x]).astype(np.float32)[None]
-    y = Matrix.blank(1, x.nbytes)
-    call(kernel, [Matrix.of(x), y], [x.size], rows=1)
-    np.testing.assert_array_equal(y.values(), arithmetic.silu(x))
+    splits = np.float32([0.625, 1, 2**0.5, 4, 32**0.5, 43.5, 87, 88])
+    near = np.concatenate([np.nextafter(splits, np.float32(way)) for way in (0, 1e9)])
+    x = np.concatenate([np.linspace(-95, 95, 40_000), np.geomspace(1e-45, 3e38, 8_000), splits])
+    x = np.concatenate([x, -x, near, -near]).astype(np.float32)[None]
+    found, expected = _activated(kernel, x, function), arithmetic.activate(x, function)
+    np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda each: each.name)
+@pytest.mark.parametrize("kernel", rows_of("activate"), ids=kernel_id)
+def test_activation_of_what_is_not_finite(kernel: native.Kernel, function: Activation) -> None:
+    """A NaN stays one; infinities go where docs/arithmetic.md says."""
+    need(kernel)
+    x = np.float32([[np.nan, np.inf, -np.inf, 1]])
+    found = _activated(kernel, x, function)
+    assert np.isnan(found[0, 0])
+    np.testing.assert_array_equal(found, arithmetic.activate(x, function))
+    limits = {
+        Activation.SILU: (np.inf, -np.inf),
+        Activation.GELU: (np.inf, np.nan),
+        Activation.GELU_TANH: (np.inf, -np.inf),
+        Activation.RELU: (np.inf, 0),
+        Activation.TANH: (1, -1),
+        Activation.SIGMOID: (1, arithmetic.sigmoid(np.float32([-88]))[0]),
+    }
+    np.testing.assert_array_equal(found[0, 1:3], np.float32(limits[function]))

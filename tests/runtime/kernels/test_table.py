@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.caches import Cache, Layer, kernel_for
 from support.kernels import need
-from support.linears import Case, make_problem
+from support.linears import Case, group_of, make_problem
 
 from hearth.compiler.lower.layouts import LAYOUTS
 from hearth.runtime import native
@@ -69,8 +69,8 @@ def test_a_packed_weight_one_byte_short_is_refused(
     layout: Layout, n: int, k: int, group: int
 ) -> None:
     """So the executor's size of a packed weight is the layout's."""
-    packed = make_problem(Case("size", 1, n, k, group), layout).packed
-    group = group if layout is Layout.Q4B16 else 0
+    case = Case("size", 1, n, k, group)
+    packed, group = make_problem(case, layout).packed, group_of(case, layout)
     assert packed.size == LAYOUTS[layout].nbytes(n, k, group)
     memory = _aligned(packed)
     tokens, y = np.zeros(1, np.int32), np.zeros((1, k), np.float32)
@@ -107,6 +107,8 @@ ADD = {
     "tokens": 3,
 }
 LAST = ADD | {"kernel": "last_rows_f32_portable", "operands": [BLANK] * 2, "strides": [32] * 2}
+ACTIVATE = LAST | {"kernel": "activate_f32_portable", "ints": [8, 3]}
+POOL = LAST | {"kernel": "pool_f32_portable", "ints": [8, 0], "rows": 1}
 ROPE = ADD | {
     "kernel": "rope_f32_portable",
     "operands": [BLANK] * 4,
@@ -115,7 +117,9 @@ ROPE = ADD | {
 }
 
 
-@pytest.mark.parametrize("good", [ADD, LAST, ROPE], ids=["add", "last_rows", "rope"])
+@pytest.mark.parametrize(
+    "good", [ADD, LAST, ACTIVATE, POOL, ROPE], ids=["add", "last_rows", "activate", "pool", "rope"]
+)
 def test_call_accepts(good: dict[str, Any]) -> None:
     native.call(**good)
 
@@ -136,6 +140,12 @@ def test_call_accepts(good: dict[str, Any]) -> None:
         (ADD, {"operands": [BLANK, None, None]}, "b is missing"),
         (ADD, {"operands": [np.zeros((3, 16), np.float32)[:, ::2]] * 3}, "a: not a contiguous"),
         (LAST, {"tokens": 2}, "rows is above tokens"),
+        (ACTIVATE, {"ints": [8, 0]}, "unknown activation"),
+        (ACTIVATE, {"ints": [8, 2]}, "unknown activation"),
+        (ACTIVATE, {"ints": [8, 8]}, "unknown activation"),
+        (POOL, {"ints": [8, 4]}, "unknown pooling"),
+        (POOL, {"tokens": 4}, "x: 96 bytes, the kernel needs 128"),
+        (POOL, {"tokens": 0}, "rows is above tokens"),
         (ROPE, {"position": 4}, "above the positions of the tables"),
         (ROPE, {"ints": [1, 8, 10]}, "rotary_dim"),
     ],
