@@ -1,0 +1,184 @@
+"""Rows of a packed weight, read back range by range in bounded memory (docs/layouts.md).
+
+The inverse of the compiler's packing, for whoever looks into an archive; kernels read the packed bytes themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.schemas.commands import Layout
+from hearth.schemas.weights_index import TensorEntry
+
+Bytes = NDArray[np.uint8]
+F32 = NDArray[np.float32]
+CHANNELS = 16
+LINE = 64
+BATCH_NBYTES = 4 << 20  # of f32 rows read at once
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """R rows as they are stored: codes or plain floats [R, K], and what a row or a group of K-values has beside them.
+
+    `codes` i8, u8 or floats; `multipliers` i8[R, G]; `scales` f32[R] or f32[R, G]; `zeros` u8[R, G]; what a layout does
+    not have is None. `group` K-values share a multiplier, scale and zero point (0: per row).
+    """
+
+    codes: NDArray[Any]
+    multipliers: NDArray[np.int8] | None = None
+    scales: F32 | None = None
+    zeros: NDArray[np.uint8] | None = None
+    group: int = 0
+
+    def values(self) -> F32:
+        """f32[R, K] that the codes stand for: an exact integer, times one scale."""
+        if self.scales is None:
+            return np.asarray(self.codes, np.float32)
+        steps = self.codes.astype(np.int32)
+        if self.zeros is not None:
+            steps -= self._spread(self.zeros)
+        if self.multipliers is not None:
+            steps *= self._spread(self.multipliers)
+        scales = self.scales[:, None] if self.scales.ndim == 1 else self._spread(self.scales)
+        return np.asarray(steps.astype(np.float32) * scales, np.float32)
+
+    def _spread(self, each: NDArray[Any]) -> NDArray[Any]:
+        """[R, G] -> [R, K]."""
+        return np.repeat(each, self.group, axis=1)[:, : self.codes.shape[1]]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The bytes of one tensor and what its index entry says of them."""
+
+    data: Bytes
+    n: int
+    k: int
+    group: int
+    paired: bool
+
+    @property
+    def blocks(self) -> int:
+        """16-channel blocks; each half of a paired weight is padded on its own."""
+        return 2 * -(-(self.n // 2) // CHANNELS) if self.paired else -(-self.n // CHANNELS)
+
+    def channels(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Where rows start..stop lie, counted in channels."""
+        rows = np.arange(start, stop)
+        if not self.paired:
+            return rows
+        half, row = np.divmod(rows, self.n // 2)
+        block, lane = np.divmod(row, CHANNELS)
+        return np.asarray((2 * block + half) * CHANNELS + lane)
+
+    def tail(self, dtype: type[np.generic]) -> NDArray[Any]:
+        """The last array of the tensor: one value per channel."""
+        count = self.blocks * CHANNELS
+        nbytes = count * np.dtype(dtype).itemsize
+        return self.data[self.data.size - nbytes :].view(dtype)
+
+
+class Reader(Protocol):
+    """Gives all 16 channels of the blocks that are asked for."""
+
+    def __call__(self, packed: Packed, blocks: NDArray[np.int64]) -> StoredRows: ...
+
+
+@dataclass(frozen=True)
+class Floats:
+    """f32b16, f16b16: float[K][16] per block."""
+
+    dtype: type[np.generic]
+
+    def __call__(self, packed: Packed, blocks: NDArray[np.int64]) -> StoredRows:
+        stored = packed.data.view(self.dtype).reshape(-1, packed.k, CHANNELS)[blocks]
+        return StoredRows(stored.transpose(0, 2, 1).reshape(-1, packed.k))
+
+
+def int8_blocks(packed: Packed, blocks: NDArray[np.int64]) -> StoredRows:
+    """q8b16: s8[Kp/4][16][4] per block, then a scale per channel."""
+    columns = round_up(packed.k, 64)
+    body = packed.data[: packed.blocks * CHANNELS * columns]
+    stored = body.view(np.int8).reshape(-1, columns // 4, CHANNELS, 4)[blocks]
+    codes = stored.transpose(0, 2, 1, 3).reshape(-1, columns)[:, : packed.k]
+    return StoredRows(codes, scales=scales(packed, blocks))
+
+
+def int4_blocks(packed: Packed, blocks: NDArray[np.int64]) -> StoredRows:
+    """q4b16: per 4 groups s8 m[4][16], then their u8[group/2][16][4] of nibbles; then a scale per channel."""
+    k, group = packed.k, packed.group
+    columns = round_up(k, max(64, group))
+    lines = np.arange(columns // 8)
+    heads = np.arange(-(-columns // group // 4))
+    count = heads.size + lines.size
+    body = packed.data[: packed.blocks * count * LINE].reshape(-1, count, LINE)[blocks]
+    table = body[:, heads * (1 + group // 2)].view(np.int8).reshape(len(blocks), -1, CHANNELS)
+    multipliers = table[:, : -(-k // group)].transpose(0, 2, 1).reshape(-1, -(-k // group))
+    bytes_ = body[:, lines + lines // (group // 2) + 1].reshape(len(blocks), -1, CHANNELS, 4)
+    nibbles = np.stack([bytes_ & 15, bytes_ >> 4], axis=3)  # [B, K / 8, 16, 2, 4]
+    codes = nibbles.transpose(0, 2, 1, 3, 4).reshape(-1, columns)[:, :k].astype(np.int8) - 8
+    return StoredRows(codes, multipliers, scales(packed, blocks), group=group)
+
+
+def scales(packed: Packed, blocks: NDArray[np.int64]) -> F32:
+    """The scale of each channel of the blocks."""
+    found: F32 = packed.tail(np.float32).reshape(-1, CHANNELS)[blocks].reshape(-1)
+    return found
+
+
+def round_up(value: int, to: int) -> int:
+    """The smallest multiple of `to` that is at least `value`."""
+    return -(-value // to) * to
+
+
+READERS: Mapping[Layout, Reader] = {
+    Layout.F32B16: Floats(np.float32),
+    Layout.F16B16: Floats(np.float16),
+    Layout.Q8B16: int8_blocks,
+    Layout.Q4B16: int4_blocks,
+}
+
+
+def read_rows(layout: Layout, packed: Packed, start: int, stop: int) -> StoredRows:
+    """Rows start..stop in logical order."""
+    places = packed.channels(start, stop)
+    blocks, inverse = np.unique(places // CHANNELS, return_inverse=True)
+    found = READERS[layout](packed, blocks)
+    chosen = inverse * CHANNELS + places % CHANNELS
+
+    def pick(each: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if each is None else each[chosen]
+
+    return StoredRows(
+        found.codes[chosen],
+        pick(found.multipliers),
+        pick(found.scales),
+        pick(found.zeros),
+        found.group,
+    )
+
+
+def packed_rows(data: Bytes, entry: TensorEntry, start: int, stop: int) -> StoredRows:
+    """Rows start..stop of a tensor's bytes; ValueError where these are not what its entry says."""
+    n, k = rows_of(entry.shape)
+    if entry.layout is None:
+        return StoredRows(data.view(np.float32).reshape(n, k)[start:stop])
+    packed = Packed(data, n, k, entry.group, entry.paired)
+    return read_rows(entry.layout, packed, start, stop)
+
+
+def rows_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """A shape as a matrix; a vector is one column."""
+    n = shape[0] if shape else 1
+    return n, int(np.prod(shape[1:], dtype=np.int64))
+
+
+def batch_rows(k: int) -> int:
+    """Rows read at once, a multiple of a pair of blocks."""
+    return max(1, BATCH_NBYTES // (4 * 2 * CHANNELS * max(k, 1))) * 2 * CHANNELS
