@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hearth.runtime.archive import append
 from hearth.runtime.archive.reader import Container
@@ -28,16 +30,20 @@ def make_keys(private: Path) -> Path:
 
     Neither file may exist.
     """
-    crypto = _crypto()
+    require_cryptography()
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     public = private.with_name(private.name + ".pub")
     for path in (private, public):
         if path.exists():
             raise UsageError(
-                "key.exists", "a file of this name is there already", where=str(path),
+                "key.exists",
+                "a file of this name is there already",
+                where=str(path),
                 remedy="choose another name; a key that is overwritten is lost",
-            )  # fmt: skip
-    key = crypto.ed25519.Ed25519PrivateKey.generate()
-    form = crypto.serialization
+            )
+    key = Ed25519PrivateKey.generate()
     secret = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
     shown = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
     _write_new(private, secret, 0o600)
@@ -109,35 +115,40 @@ def digest_of(archive: Container) -> bytes:
 
 def _raw(key: Ed25519PublicKey) -> str:
     """The key as the section has it."""
-    form = _crypto().serialization
-    return key.public_bytes(form.Encoding.Raw, form.PublicFormat.Raw).hex()
+    return key.public_bytes_raw().hex()
 
 
 def _private_key(path: Path) -> Ed25519PrivateKey:
-    crypto = _crypto()
-    key = _parsed(
-        path, "private", lambda data: crypto.serialization.load_pem_private_key(data, None)
-    )
-    if not isinstance(key, crypto.ed25519.Ed25519PrivateKey):
+    require_cryptography()
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    key = _parsed(path, "private", lambda data: load_pem_private_key(data, None))
+    if not isinstance(key, Ed25519PrivateKey):
         raise _no_key(path, "private", f"it holds a {type(key).__name__}")
     return key
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:
-    crypto = _crypto()
-    key = _parsed(path, "public", crypto.serialization.load_pem_public_key)
-    if not isinstance(key, crypto.ed25519.Ed25519PublicKey):
+    require_cryptography()
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    key = _parsed(path, "public", load_pem_public_key)
+    if not isinstance(key, Ed25519PublicKey):
         raise _no_key(path, "public", f"it holds a {type(key).__name__}")
     return key
 
 
-def _parsed(path: Path, kind: str, parse: Any) -> Any:
+def _parsed(path: Path, kind: str, parse: Callable[[bytes], object]) -> object:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     data = _read(path)
     try:
         return parse(data)
     except TypeError:  # the library's word for a password that was not given
         raise _no_key(path, kind, "it is protected by a password") from None
-    except (ValueError, _crypto().exceptions.UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm):
         other = "public" if kind == "private" else "private"
         held = f"{other.upper()} KEY".encode() in data
         raise _no_key(path, kind, f"it is a {other} key" if held else "it is no key") from None
@@ -178,23 +189,11 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
         ) from None  # fmt: skip
 
 
-class _Crypto:
-    """The parts of the `cryptography` package in use."""
-
-    def __init__(self) -> None:
-        from cryptography import exceptions
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-
-        self.exceptions, self.serialization, self.ed25519 = exceptions, serialization, ed25519
-
-
-def _crypto() -> _Crypto:
-    try:
-        return _Crypto()
-    except ImportError:
+def require_cryptography() -> None:
+    """Refuses with the package's name where it is missing."""
+    if find_spec("cryptography") is None:
         raise MissingError(
             "missing.cryptography",
             "signatures need the package cryptography, which is not installed",
             remedy='pip install "hearth[sign]"',
-        ) from None
+        )

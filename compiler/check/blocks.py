@@ -59,6 +59,7 @@ def run_blocks(
     calls: Sequence[Ids],
     *,
     threads: int = 0,
+    optimise: bool = True,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[tuple[F32, ...]]:
     """The results of an entry for each call, from position 0 on. `advance` hears of constants' elements done."""
@@ -68,7 +69,9 @@ def run_blocks(
         for ids, values in zip(calls, held, strict=True):
             values |= {op: _rows(op, ids) for op in block.ops if isinstance(op, LOOKUPS)}
         for part in _parts(block):
-            engine = open_engine(to_onnx(part.graph, BLOCK).SerializeToString(), threads=threads)
+            model = to_onnx(part.graph, BLOCK).SerializeToString()
+            engine = open_engine(model, threads=threads, optimise=optimise)
+            del model
             for ids, values in zip(calls, held, strict=True):
                 _run(engine, part, ids, values)
             del engine
