@@ -64,6 +64,7 @@ class EncoderFamily:
         for key, value in self.only.items():
             if fields.take(key) not in (None, value):
                 raise fields.unsupported(key, str(value))
+        fields.flag("tie_word_embeddings", True)  # of a head that is left out
         dims = self._dims(fields)
         first = fields.integer("pad_token_id", 1, minimum=0) + 1 if self.padded else 0
         positions = fields.integer("max_position_embeddings", 512)
