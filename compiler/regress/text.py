@@ -1,0 +1,51 @@
+"""The report in words: what failed, and which part of it is not what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hearth.compiler.regress.outcome import Outcome, Report, Status
+from hearth.compiler.regress.record import parts
+from hearth.runtime.commands.terminal import duration
+from hearth.runtime.diff.findings import Change, State
+from hearth.runtime.diff.text import change_lines, indented, section_lines
+
+FEW = 6
+# What the others follow from comes first; hashes say no more than that.
+ORDER = ("manifest", "program", "tensors", "golden", "nbytes")
+
+
+def as_text(report: Report) -> str:
+    """All recipes that did not simply pass, and how many there are of each kind."""
+    told = [each for each in report.outcomes if each.status is not Status.PASSED]
+    seconds = sum(outcome.seconds for outcome in report.outcomes)
+    counts = ", ".join(f"{count} {status}" for status, count in report.counts().items())
+    last = f"{report.folder}: {counts} in {duration(seconds)}"
+    return "\n\n".join([*map(outcome_text, told), last]) + "\n"
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """One recipe."""
+    return "\n".join(outcome_lines(outcome))
+
+
+def outcome_lines(outcome: Outcome) -> Iterator[str]:
+    changed = [path for path in parts(list(outcome.changes)) if path not in ("content", "nbytes")]
+    said = [outcome.problem] if outcome.problem else []
+    said += [f"other {', '.join(changed)}"] if changed else []
+    yield f"{outcome.name}: {outcome.status}" + "".join(f": {text}" for text in said[:1])
+    yield from (f"  {text}" for text in said[1:])
+    yield from (f"  {line}" for line in part_lines(outcome.changes))
+    if outcome.diff is not None:
+        yield "  against the archive that was kept:"
+        for section in outcome.diff.sections:
+            if section.state is not State.EQUAL:
+                yield from (f"    {line}" for line in section_lines(section, whole=False))
+
+
+def part_lines(changes: tuple[Change, ...]) -> Iterator[str]:
+    """The fields of each part; sections have but hashes."""
+    found = parts(list(changes))
+    for name in ORDER:
+        if name in found:
+            yield from indented(change_lines(found[name], False), FEW, f"changes of {name}")
