@@ -14,7 +14,7 @@ from hearth.runtime.cores import available_cores
 from hearth.runtime.model import Model
 from hearth.schemas.commands import BY_NAME
 from hearth.schemas.errors import ArchiveError, ResourceError, UsageError
-from hearth.schemas.program import Command, Entry, Program, Rows
+from hearth.schemas.program import Command, Entry, Port, Program, Rows
 
 MAX_THREADS = 256
 ROWS = {Rows.T: -1, Rows.R: -2}
@@ -122,17 +122,20 @@ def _check_entries(program: Program, where: str) -> None:
 
 
 def _add_entry(engine: native.Engine, entry: Entry) -> int:
-    vocab = entry.logits.stride // 4
-    number = engine.add_entry(
-        _limit(entry.max_rows, Rows.T),
-        _limit(entry.max_rows, Rows.R),
-        entry.tokens.offset,
-        entry.logits.offset,
-        vocab,
-    )
+    inputs, outputs = map(_port, entry.inputs), map(_port, entry.outputs)
+    most = _limit(entry.max_rows, Rows.T), _limit(entry.max_rows, Rows.R)
+    number = engine.add_entry(*most, list(inputs), list(outputs))
     for command in entry.commands:
         _add_command(engine, number, command)
     return number
+
+
+def _port(port: Port) -> tuple[int, int, int]:
+    return port.operand.offset, port.columns, _rows(port.rows)
+
+
+def _rows(rows: int | Rows) -> int:
+    return ROWS[rows] if isinstance(rows, Rows) else rows
 
 
 def _limit(max_rows: Mapping[Rows, int], rows: Rows) -> int:
@@ -145,6 +148,5 @@ def _add_command(engine: native.Engine, entry: int, command: Command) -> None:
         None if operand is None else (int(operand.region), operand.offset, operand.stride)
         for operand in command.operands
     ]
-    rows = ROWS[command.rows] if isinstance(command.rows, Rows) else command.rows
     opcode = BY_NAME[command.op].opcode
-    engine.add_command(entry, opcode, rows, operands, command.ints, command.floats)
+    engine.add_command(entry, opcode, _rows(command.rows), operands, command.ints, command.floats)

@@ -161,7 +161,8 @@ class Model:
         logits: Logits,
     ) -> None:
         """Run an entry; `Session` keeps the position and checks the ids."""
-        self.engine.run(state, self.entry_numbers[entry], tokens, position, logits)
+        number = self.entry_numbers[entry]
+        self.engine.run(state, number, len(tokens), position, [tokens], [logits])
 
     def _part(self, section: str) -> bytes | None:
         """An optional section's bytes."""

@@ -70,8 +70,14 @@ class Engine:
         isa: str,
     ) -> None: ...
     def add_entry(
-        self, max_tokens: int, max_logits: int, tokens_offset: int, logits_offset: int, vocab: int
-    ) -> int: ...
+        self,
+        max_tokens: int,
+        max_logits: int,
+        inputs: Sequence[tuple[int, int, int]],
+        outputs: Sequence[tuple[int, int, int]],
+    ) -> int:
+        """A port is (offset in io, columns or 0 for i32 ids, rows: a count, -1 for T, -2 for R)."""
+
     def add_command(
         self,
         entry: int,
@@ -90,11 +96,13 @@ class Engine:
         self,
         state: State,
         entry: int,
-        tokens: NDArray[np.int32],
+        tokens: int,
         position: int,
-        logits: NDArray[np.float32],
+        inputs: list[NDArray[Any]],
+        outputs: list[NDArray[np.float32]],
     ) -> None:
-        """Run an entry on tokens[T] at `position`; fills logits[R, V] (R may be 0). Releases the GIL."""
+        """Run an entry on T = `tokens` rows at `position`: an array i32[rows] or f32[rows, columns] for each input
+        port, and one f32[rows, columns] to fill for each output port (R may be 0). Releases the GIL."""
 
     @property
     def isa(self) -> str: ...

@@ -12,7 +12,7 @@
 | clobbered, aliased | bytes last written by another value; an output over an operand of the same command |
 | state.unwritten, state.mismatch | cache read before written; halves of different layers or forms |
 | weights.overlap | two weights that share bytes |
-| io | tokens or logits not where the entry says |
+| io | a port outside io, or an output that was made elsewhere; two ports of one name |
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hearth.compiler.lower.check_shapes import (
     up,
 )
 from hearth.schemas.commands import BY_NAME, Kind, KVKind, OperandSpec, Role
-from hearth.schemas.program import Command, Entry, Operand, Program, Region, Rows
+from hearth.schemas.program import Command, Entry, Operand, Port, Program, Region, Rows
 
 REGIONS: Mapping[Role, tuple[Region, ...]] = {
     Role.IN: (Region.ARENA, Region.IO),
@@ -79,34 +79,55 @@ class _Check:
             raise self.fail(code, what)
 
     def start(self) -> None:
-        """The tokens, and the numbers of the cache as the call finds it."""
+        """The inputs, and the numbers of the cache as the call finds it."""
         entry = self.entry
         for symbol in Rows:
             self.need(entry.max_rows.get(symbol, 0) > 0, "rows.bound", f"no maximum of {symbol}")
         self.need(
             entry.max_rows[Rows.R] <= entry.max_rows[Rows.T], "rows.bound", "R is larger than T"
         )
-        tokens, most = entry.tokens, entry.max_rows[Rows.T]
-        self.need(tokens.region is Region.IO, "io", "the tokens lie outside io")
-        self.need(tokens.value in entry.inputs, "value", "the tokens are no input")
-        self.need(len(set(entry.inputs)) == len(entry.inputs), "value", "an input twice")
-        self.need(min(entry.inputs) >= 0, "value", "an input without a number")
-        self.need(tokens.nbytes == 4 * most and tokens.stride == 4, "extent", "tokens")
-        self.placed(tokens, 64)
-        rows = self.rows(Matrix(1, Rows.T))
-        self.memory.write(tokens, Definition(tokens, Kind.TOKENS, rows, 1, -1))
+        self.need(len(set(entry.given)) == len(entry.given), "value", "given twice")
+        self.need(min(entry.given, default=0) >= 0, "value", "given without a number")
+        names = [port.name for port in (*entry.inputs, *entry.outputs)]
+        self.need(len(set(names)) == len(names), "io", "two ports of one name")
+        for port in entry.inputs:
+            self.port(port)
+            place = port.operand
+            self.need(place.value in entry.given, "value", f"{port.name} is not given")
+            self.need(not self.memory.holders(place), "clobbered", f"{port.name} lies on another")
+            kind = Kind.F32 if port.columns else Kind.TOKENS
+            rows = self.rows(Matrix(1, port.rows))
+            self.memory.write(place, Definition(place, kind, rows, port.columns or 1, -1))
+
+    def port(self, port: Port) -> None:
+        """Rows without gaps in io."""
+        place, width = port.operand, 4 * max(port.columns, 1)
+        self.need(place.region is Region.IO, "io", f"{port.name} lies outside io")
+        whole = place.stride == width and place.nbytes == self.most(port.rows) * width
+        self.need(whole, "extent", port.name)
+        self.placed(place, 64)
+
+    def most(self, rows: int | Rows) -> int:
+        """The largest count of rows; a fixed count is within T."""
+        if isinstance(rows, Rows):
+            return self.entry.max_rows[rows]
+        self.need(1 <= rows <= self.entry.max_rows[Rows.T], "rows.bound", f"{rows} rows")
+        return rows
 
     def finish(self) -> None:
-        """The logits hold what the last command that wrote them left."""
-        self.index, self.command, logits = -1, None, self.entry.logits
-        made = self.memory.defined.get(logits.value)
-        self.need(made is not None, "undefined", f"the logits, value {logits.value}")
-        self.need(
-            made is not None and made.place == logits, "io", "the logits were defined elsewhere"
-        )
-        self.need(self.memory.intact(logits), "clobbered", "the logits")
-        wanted = (Rows.R, 1) if self.entry.max_rows[Rows.R] == 1 else (Rows.R,)
-        self.need(made is not None and made.rows in wanted, "rows.mismatch", "rows of the logits")
+        """Every output holds what the last command that wrote it left."""
+        self.index, self.command = -1, None
+        for port in self.entry.outputs:
+            self.port(port)
+            made = self.memory.defined.get(port.operand.value)
+            if made is None or made.origin < 0:
+                raise self.fail("undefined", f"{port.name}, value {port.operand.value}")
+            self.need(made.place == port.operand, "io", f"{port.name} was defined elsewhere")
+            self.need(made.kind is Kind.F32, "kind", f"{port.name} is {made.kind}")
+            self.need(made.columns == port.columns, "extent", f"columns of {port.name}")
+            self.need(self.memory.intact(port.operand), "clobbered", port.name)
+            rows = self.rows(Matrix(1, port.rows))
+            self.need(made.rows == rows, "rows.mismatch", f"rows of {port.name}")
 
     def step(self, command: Command) -> None:
         contract = BY_NAME.get(command.op)
@@ -115,6 +136,7 @@ class _Check:
         wrong = fault(contract, command)
         if wrong is not None:
             raise self.fail(*wrong)
+        self.most(command.rows)
         ints = dict(zip(contract.ints, command.ints, strict=True))
         shapes = SHAPES[command.op](ints)
         pairs = list(zip(contract.operands, command.operands, strict=True))
@@ -201,14 +223,14 @@ class _Check:
         self.need(self.memory.intact(operand), "clobbered", f"{spec.name}, value {operand.value}")
 
     def rows(self, shape: Matrix) -> int | Rows:
-        """Rows of an operand: the command's unless the contract says T; T of an entry for one token is 1."""
+        """Rows of an operand: the command's unless the contract says T; a T that is at most 1 is 1."""
         own = self.command.rows if self.command is not None else 1
         rows = own if shape.rows is None else shape.rows
         return 1 if rows is Rows.T and self.entry.max_rows[Rows.T] == 1 else rows
 
     def rows_extent(self, spec: OperandSpec, operand: Operand, shape: Matrix, kind: Kind) -> None:
         rows = self.rows(shape)
-        most = self.entry.max_rows[rows] if isinstance(rows, Rows) else rows
+        most = self.most(rows)
         if kind is Kind.Q8:
             codes = up(shape.columns, 128)
             record = up(codes + codes // 8 + 4, 64)
@@ -256,7 +278,7 @@ class _Check:
     def writes(
         self, spec: OperandSpec, operand: Operand, shape: Shape, ints: Mapping[str, int]
     ) -> None:
-        fresh = operand.value not in self.memory.defined and operand.value not in self.entry.inputs
+        fresh = operand.value not in self.memory.defined and operand.value not in self.entry.given
         self.need(fresh, "redefined", f"{spec.name} gives value {operand.value} again")
         (kind,) = spec.kinds
         if isinstance(shape, Matrix):

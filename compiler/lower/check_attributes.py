@@ -7,20 +7,39 @@ from enum import IntEnum
 from math import inf
 
 from hearth.compiler.lower.check_shapes import Absent, Shape
-from hearth.schemas.commands import Activation, Contract, KVKind, KVScheme, Layout, OperandSpec
-from hearth.schemas.program import Command, Operand, Rows
+from hearth.schemas.commands import (
+    Activation,
+    Contract,
+    KVKind,
+    KVScheme,
+    Layout,
+    OperandSpec,
+    Pooling,
+)
+from hearth.schemas.program import Command, Operand
 
 Fault = tuple[str, str]  # code, what was found
+
+
+class Switch(IntEnum):
+    """Off or on."""
+
+    OFF = 0
+    ON = 1
+
 
 ENUMS: Mapping[str, type[IntEnum]] = {
     "layout": Layout,
     "activation": Activation,
     "scheme": KVScheme,
     "kind": KVKind,
+    "causal": Switch,
 }
+ENUMS_OF: Mapping[tuple[str, str], type[IntEnum]] = {("pool", "kind"): Pooling}
 MAY_BE_ZERO = frozenset({"group", "rotary_dim", "window"})
 GROUPS = (32, 64, 128)
 LARGEST_K = 131_072  # int32 sums of int8 products
+NO_FUNCTION = (Activation.NONE, Activation.SWIGLU)
 
 
 def fault(contract: Contract, command: Command) -> Fault | None:
@@ -39,13 +58,17 @@ def _counts(contract: Contract, command: Command) -> Fault | None:
 def _values(contract: Contract, command: Command) -> Iterator[Fault]:
     ints = dict(zip(contract.ints, command.ints, strict=True))
     for name, value in ints.items():
-        legal = value in list(ENUMS[name]) if name in ENUMS else value >= (name not in MAY_BE_ZERO)
+        members = ENUMS_OF.get((contract.name, name), ENUMS.get(name))
+        least = 0 if name in MAY_BE_ZERO else 1
+        legal = value >= least if members is None else value in list(members)
         if not legal or (name == "K" and value > LARGEST_K):
             yield "op.value", f"{name} = {value}"
     yield from (("op.value", what) for wrong, what in _pairs(ints) if wrong)
     if not all(0 < value < inf for value in command.floats):
         yield "op.value", f"{command.floats}"
-    if not isinstance(command.rows, Rows) and command.rows != 1:
+    if contract.name == "activate" and ints["activation"] in NO_FUNCTION:
+        yield "op.value", f"activation = {ints['activation']}"
+    if contract.name == "pool" and command.rows != 1:
         yield "rows.bound", f"{command.rows} rows"
 
 
@@ -55,6 +78,7 @@ def _pairs(ints: Mapping[str, int]) -> Iterator[tuple[bool, str]]:
     rotary = ints.get("rotary_dim", 0)
     yield rotary % 2 != 0 or rotary > ints.get("head_dim", 0), f"rotary_dim {rotary}"
     yield ints.get("heads", 1) % ints.get("kv_heads", 1) != 0, "heads over kv_heads"
+    yield not ints.get("causal", 1) and ints.get("window", 0) > 0, "a window that is not causal"
     odd = ints.get("N", 0) % 2 != 0
     yield odd and ints.get("activation") == Activation.SWIGLU, "N of a paired weight is odd"
 

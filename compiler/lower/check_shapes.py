@@ -114,7 +114,8 @@ def _embed(ints: Ints) -> dict[str, Shape]:
 
 
 def _norm(ints: Ints) -> dict[str, Shape]:
-    return {"x": Matrix(ints["K"]), "gain": Flat(4 * ints["K"], 4), "y": Matrix(ints["K"])}
+    vector = Flat(4 * ints["K"], 4)
+    return {"x": Matrix(ints["K"]), "gain": vector, "bias": vector, "y": Matrix(ints["K"])}
 
 
 def _linear(ints: Ints) -> dict[str, Shape]:
@@ -161,7 +162,7 @@ def _attention(ints: Ints) -> dict[str, Shape]:
     }
 
 
-def _last_rows(ints: Ints) -> dict[str, Shape]:
+def _of_all_rows(ints: Ints) -> dict[str, Shape]:
     return {"x": Matrix(ints["N"], Rows.T), "y": Matrix(ints["N"])}
 
 
@@ -173,10 +174,15 @@ SHAPES: Mapping[str, Callable[[Ints], dict[str, Shape]]] = {
     "linear": _linear,
     "add": _same("a", "b", "y"),
     "mul": _same("a", "b", "y"),
-    "silu": _same("x", "y"),
+    "activate": _same("x", "y"),
     "swiglu": _same("gate", "up", "y"),
     "rope": _rope,
     "kv_write": _kv_write,
     "attention": _attention,
-    "last_rows": _last_rows,
+    "last_rows": _of_all_rows,
+    "layer_norm": _norm,
+    "layer_norm_quantize": _norm,
+    "embed_positions": _embed,
+    "pool": _of_all_rows,
+    "l2_normalize": _same("x", "y"),
 }

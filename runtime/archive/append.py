@@ -16,10 +16,11 @@ from itertools import count
 from pathlib import Path
 
 from hearth.runtime.archive.files import SYSTEM_FILES, Files, unwritable
+from hearth.runtime.archive.format import refusal
 from hearth.runtime.archive.reader import Container, read_container, unreadable
 from hearth.runtime.archive.sections import Chunk, SectionStream
 from hearth.schemas.errors import ResourceError
-from hearth.schemas.sections import Kind, Section
+from hearth.schemas.sections import FORMAT_VERSION, Kind, Section
 
 NewSection = tuple[str, str, Chunk | Iterable[Chunk]]
 
@@ -62,13 +63,23 @@ def _append(
     try:
         files.truncate(descriptor, end)  # what an unfinished append left
         for name, kind, data in sections:
+            _check_version(old, kind)
             stream.add(name, kind, data)
-        header = stream.finish(old.directory.features)
+        header = stream.finish(old.directory.features, old.header.version)
     except BaseException:
         with contextlib.suppress(OSError):
             files.truncate(descriptor, end)
         raise
     stream.write_header(header)
+
+
+def _check_version(old: Container, kind: str) -> None:
+    """An old archive stays of its version: what that version writes otherwise cannot be added to it."""
+    version = old.header.version
+    if version != FORMAT_VERSION and kind in (Kind.MANIFEST, Kind.PROGRAM):
+        found = f"has format version {version}, whose {kind} cannot be replaced"
+        remedy = "compile the model again with this version of hearth"
+        raise refusal("version", found, f"version {FORMAT_VERSION}", str(old.path), remedy)
 
 
 def _read(descriptor: int, path: Path) -> Container:

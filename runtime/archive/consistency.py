@@ -13,9 +13,9 @@ from hearth.runtime.archive.format import missing, refusal
 from hearth.schemas.commands import BY_NAME
 from hearth.schemas.errors import ArchiveError
 from hearth.schemas.kv_layout import KVLayout
-from hearth.schemas.manifest import Manifest
+from hearth.schemas.manifest import Manifest, ModelKind
 from hearth.schemas.program import Command, Entry, Operand, Program, Region, Rows
-from hearth.schemas.sections import FORMAT_VERSION, Section, weights_section
+from hearth.schemas.sections import GRAPH, Section, weights_section
 from hearth.schemas.weights_index import WeightsIndex
 
 
@@ -28,6 +28,7 @@ class Parts:
     kv: KVLayout
     index: WeightsIndex
     sections: Mapping[str, Section]
+    version: int  # of the header
     where: str
 
 
@@ -42,16 +43,41 @@ def check_consistency(parts: Parts) -> None:
 
 def _check_manifest(parts: Parts) -> None:
     manifest, entries, where = parts.manifest, parts.program.entries, parts.where
-    _same("manifest.format", manifest.format, "the format version", FORMAT_VERSION, where)
+    _same("manifest.format", manifest.format, "the format version", parts.version, where)
     found, expected = sorted(manifest.entries), sorted(entries)
     _same("manifest.entries", found, "the program's", expected, where)
-    for name, entry in entries.items():
-        width = entry.logits.stride
-        path = f"program.entries.{name}.logits.stride"
-        _same(path, width, "4 bytes for each of the vocabulary", 4 * manifest.dims.vocab, where)
-    if "prefill" in entries:
-        rows = entries["prefill"].max_rows.get(Rows.T, 1)
-        _same("manifest.chunk", manifest.chunk, "the rows of prefill", rows, where)
+    sized = manifest.dims is not None
+    _same("manifest.dims", _given(sized), "", _given(manifest.kind is not ModelKind.GRAPH), where)
+    vectors = manifest.embedding is not None
+    encoder = manifest.kind is ModelKind.ENCODER
+    _same("manifest.embedding", _given(vectors), "", _given(encoder), where)
+    if manifest.kind is ModelKind.GRAPH:
+        if GRAPH not in parts.sections:
+            raise missing(GRAPH, "the ports and steps of a graph", where)
+    else:
+        for name, entry in entries.items():
+            _check_ports(f"program.entries.{name}", name, entry, manifest, where)
+
+
+def _given(there: bool) -> str:
+    return "given" if there else "nil"
+
+
+def _check_ports(path: str, name: str, entry: Entry, manifest: Manifest, where: str) -> None:
+    """A decoder gives logits, an encoder vectors; both read ids."""
+    ids = [(port.name, port.columns) for port in entry.inputs]
+    known = ["tokens"] if manifest.kind is ModelKind.DECODER else ["tokens", "types"]
+    expected = [(port, 0) for port in known if port == "tokens" or (port, 0) in ids]
+    _same(f"{path}.inputs", sorted(ids), "ids", expected, where)
+    found = [(port.name, port.columns) for port in entry.outputs]
+    if manifest.embedding is not None:
+        result = "embedding" if name == "main" else name
+        _same(f"{path}.outputs", found, "", [(result, manifest.embedding.columns)], where)
+    elif manifest.dims is not None:
+        _same(f"{path}.outputs", found, "", [("logits", manifest.dims.vocab)], where)
+    if name != "decode":
+        rows = entry.max_rows.get(Rows.T, 1)
+        _same("manifest.chunk", manifest.chunk, f"the rows of {name}", rows, where)
 
 
 def _check_weights(parts: Parts) -> None:
@@ -81,10 +107,17 @@ def _check_kv(parts: Parts) -> None:
 
 def _check_entry(path: str, entry: Entry, program: Program, where: str) -> None:
     limits = (program.weights_nbytes, entry.arena_nbytes, program.kv_nbytes, program.io_nbytes)
-    for name, operand in (("tokens", entry.tokens), ("logits", entry.logits)):
+    ports = (*entry.inputs, *entry.outputs)
+    names = [port.name for port in ports]
+    _same(f"{path} has ports", names, "each of another name", list(dict.fromkeys(names)), where)
+    for port in ports:
+        operand, name = port.operand, f"{path} port {port.name[:40]!r}"
         if operand.region != Region.IO:
-            raise _refusal(f"{path}.{name} is in {operand.region.name}", "region IO", where)
-        _inside(f"{path}.{name}", operand.offset + operand.nbytes, program.io_nbytes, where)
+            raise _refusal(f"{name} is in {operand.region.name}", "region IO", where)
+        most = entry.max_rows.get(port.rows, 1) if isinstance(port.rows, Rows) else port.rows
+        nbytes = most * 4 * max(port.columns, 1)
+        _same(f"{name} has bytes", operand.nbytes, "those of its rows", nbytes, where)
+        _inside(name, operand.offset + operand.nbytes, program.io_nbytes, where)
     for place, command in enumerate(entry.commands):
         problem = _shape_problem(command) or _range_problem(command.operands, limits)
         if problem:
@@ -121,7 +154,7 @@ def _inside(what: str, end: int, limit: int, where: str) -> None:
 
 def _same(what: str, found: object, other: str, expected: object, where: str) -> None:
     if found != expected:
-        raise _refusal(f"{what} is {found}", f"{other}, {expected}", where)
+        raise _refusal(f"{what} is {found}", f"{other}, {expected}".removeprefix(", "), where)
 
 
 def _refusal(found: str, expected: str, where: str) -> ArchiveError:

@@ -12,6 +12,7 @@ from zlib import crc32
 from hearth.schemas.codec import dumps, loads
 from hearth.schemas.errors import ArchiveError
 from hearth.schemas.sections import FEATURES, FORMAT_VERSION, Directory, Section
+from hearth.schemas.upgrade import VERSIONS
 
 MAGIC = b"\x89HAR\r\n\x1a\n"
 # magic, version, CRC, features, file bytes, directory offset, directory bytes, directory hash
@@ -73,11 +74,11 @@ def parse_header(data: bytes, where: str) -> Header:
         found, expected = f"has {len(data)} bytes", f"a header of {HEADER_NBYTES} bytes"
         raise refusal("truncated", found, expected, where, remedy)
     _, version, crc, features, file_nbytes, offset, nbytes, digest = HEADER.unpack(data)
-    if version != FORMAT_VERSION:
+    if version not in VERSIONS:
         remedy = "update hearth" if version > FORMAT_VERSION else "compile the model again"
-        found, expected = f"has format version {version}", f"version {FORMAT_VERSION}"
+        found, expected = f"has format version {version}", f"one of {', '.join(map(str, VERSIONS))}"
         raise refusal("version", found, expected, where, remedy)
-    header = Header(features, file_nbytes, offset, nbytes, digest)
+    header = Header(features, file_nbytes, offset, nbytes, digest, version)
     if header.pack() != data:
         found = f"the header's checksum is not {crc:#010x}"
         raise refusal("header", found, "an undamaged header", where)
@@ -122,13 +123,17 @@ def parse_directory(header: Header, data: memoryview, where: str) -> Directory:
 
 
 def finish(
-    features: Mapping[str, int], sections: Sequence[Section], offset: int
+    features: Mapping[str, int],
+    sections: Sequence[Section],
+    offset: int,
+    version: int = FORMAT_VERSION,
 ) -> tuple[bytes, Header]:
     """The directory at `offset` and the header that makes it the end of the archive."""
     directory = pack_directory(features, sections)
     bits = sum(1 << bit for bit in features.values())
     end = offset + len(directory)
-    return directory, Header(bits, end, offset, len(directory), truncated_hash(directory))
+    digest = truncated_hash(directory)
+    return directory, Header(bits, end, offset, len(directory), digest, version)
 
 
 def truncated_hash(data: bytes | memoryview) -> bytes:

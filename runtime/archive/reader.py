@@ -18,12 +18,12 @@ from typing import Literal, TypeVar
 from hearth.runtime.archive import format, layout
 from hearth.runtime.archive.consistency import Parts, check_consistency
 from hearth.schemas import sections as names
-from hearth.schemas.codec import loads
 from hearth.schemas.errors import ArchiveError, ResourceError
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.manifest import Manifest
 from hearth.schemas.program import Program
 from hearth.schemas.sections import Directory, Section
+from hearth.schemas.upgrade import load_part
 from hearth.schemas.weights_index import WeightsIndex
 
 Check = Literal["structure", "full"]
@@ -99,11 +99,11 @@ class Archive(Container):
         """Every part, decoded."""
         return Parts(
             self.manifest, self.program, self.kv_layout, self.weights_index,
-            self.entries, str(self.path),
+            self.entries, self.header.version, str(self.path),
         )  # fmt: skip
 
     def _part(self, name: str, kind: type[T]) -> T:
-        return loads(kind, self.section(name), name, str(self.path))
+        return load_part(kind, self.section(name), self.header.version, name, str(self.path))
 
 
 def open_archive(path: str | os.PathLike[str], check: Check = "structure") -> Archive:

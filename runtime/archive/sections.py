@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hearth.runtime.archive import format, layout
 from hearth.runtime.archive.files import Files, unwritable
 from hearth.schemas.errors import ArchiveError
-from hearth.schemas.sections import Section, alignment
+from hearth.schemas.sections import FORMAT_VERSION, Section, alignment
 
 Chunk = bytes | bytearray | memoryview | NDArray[Any]
 BUFFERS = (bytes, bytearray, memoryview, np.ndarray)
@@ -45,11 +45,11 @@ class SectionStream:
         self.sections.append(section)
         return section
 
-    def finish(self, features: Mapping[str, int]) -> format.Header:
+    def finish(self, features: Mapping[str, int], version: int = FORMAT_VERSION) -> format.Header:
         """Writes the directory and syncs; the header to write is the result."""
         start = format.align_up(self.end, format.DIRECTORY_ALIGNMENT)
         self._pad(start)
-        directory, header = format.finish(features, self.sections, start)
+        directory, header = format.finish(features, self.sections, start, version)
         self._write(memoryview(directory))
         self.sync()
         return header

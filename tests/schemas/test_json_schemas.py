@@ -27,6 +27,9 @@ TEXT = st.text(max_size=8)
 COUNTS = st.lists(COUNT, max_size=3)
 FLOAT = st.floats(allow_nan=False, allow_infinity=False)
 OPERAND = st.tuples(st.integers(0, 3), COUNT, COUNT, COUNT, st.integers(-1, 2**63 - 1)).map(list)
+PORT = st.fixed_dictionaries(
+    {"name": TEXT, "rows": COUNT | st.sampled_from(["T", "R"]), "columns": COUNT, "operand": OPERAND}
+)
 COMMAND = st.tuples(
     TEXT, COUNT | st.sampled_from(["T", "R"]), st.lists(st.none() | OPERAND, max_size=3), COUNTS,
     st.lists(FLOAT, max_size=2),
@@ -43,7 +46,9 @@ def record(names: str, value: st.SearchStrategy[Any], **others: Any) -> st.Searc
 VALID: Mapping[str, st.SearchStrategy[Any]] = {
     "manifest": record(
         "context chunk parameters format", COUNT, eos=COUNTS, bos=st.none() | COUNT,
-        dims=record("layers hidden heads kv_heads head_dim ffn vocab", COUNT),
+        kind=st.sampled_from(["decoder", "encoder", "graph"]),
+        dims=st.none() | record("layers hidden heads kv_heads head_dim ffn vocab", COUNT),
+        embedding=st.none() | record("columns", COUNT, pooling=TEXT, normalised=st.booleans()),
         schemes=record("weights embeddings activations kv", TEXT),
         **dict.fromkeys(("hearth", "family", "source", "fingerprint"), TEXT),
         **dict.fromkeys(("targets", "entries"), st.lists(TEXT, max_size=2)),
@@ -53,8 +58,8 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
         entries=st.dictionaries(
             TEXT,
             record(
-                "tokens logits", OPERAND, commands=st.lists(COMMAND, max_size=3), inputs=COUNTS,
-                max_rows=st.dictionaries(st.sampled_from(["T", "R"]), COUNT), arena_nbytes=COUNT,
+                "inputs outputs", st.lists(PORT, max_size=2), commands=st.lists(COMMAND, max_size=3),
+                given=COUNTS, max_rows=st.dictionaries(st.sampled_from(["T", "R"]), COUNT), arena_nbytes=COUNT,
             ),
             max_size=2,
         ),
@@ -70,7 +75,7 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
         "tensors",
         st.lists(
             st.tuples(
-                TEXT, COUNT, COUNT, st.none() | st.integers(0, 3), COUNTS, COUNT, st.booleans(), COUNT,
+                TEXT, COUNT, COUNT, st.none() | st.integers(0, 5), COUNTS, COUNT, st.booleans(), COUNT,
             ).map(list),
             max_size=3,
         ),

@@ -16,20 +16,22 @@ from hearth.runtime.archive import ArchiveWriter
 from hearth.schemas.codec import dumps
 from hearth.schemas.commands import KVScheme, Layout
 from hearth.schemas.kv_layout import KVHalf, KVLayer, KVLayout, Span
-from hearth.schemas.manifest import Dims, Manifest, SchemeNames
-from hearth.schemas.program import Command, Entry, Operand, Program, Region, Rows
+from hearth.schemas.manifest import Dims, Manifest, ModelKind, SchemeNames
+from hearth.schemas.program import Command, Entry, Operand, Port, Program, Region, Rows
 from hearth.schemas.weights_index import TensorEntry, WeightsIndex
 
 MAGIC = b"\x89HAR\r\n\x1a\n"
 WEIGHTS = bytes(range(256)) * 20
-IO_TOKENS = Operand(Region.IO, 0, 16, 0, 0)
+IO_TOKENS = Operand(Region.IO, 0, 16, 4, 0)
 IO_LOGITS = Operand(Region.IO, 64, 4 * 4 * 32, 128, 3)
+TOKENS = Port("tokens", Rows.T, 0, IO_TOKENS)
+LOGITS = Port("logits", Rows.R, 32, IO_LOGITS)
 
 
 def manifest() -> Manifest:
     return Manifest(
-        hearth="0.1.0", family="llama", source="tiny", fingerprint="ab" * 32,
-        dims=Dims(1, 16, 2, 1, 8, 32, 32), context=16, chunk=4,
+        hearth="0.1.0", kind=ModelKind.DECODER, family="llama", source="tiny", fingerprint="ab" * 32,
+        dims=Dims(1, 16, 2, 1, 8, 32, 32), embedding=None, context=16, chunk=4,
         schemes=SchemeNames("int8", "int8", "dynamic", "int8"),
         targets=("x86-64",), entries=("prefill",), parameters=1024, bos=1, eos=(2, 3),
     )  # fmt: skip
@@ -49,7 +51,7 @@ def program() -> Program:
             (32, 16, 2, 0, 0),
         ),
     )  # fmt: skip
-    entry = Entry(commands, IO_TOKENS, IO_LOGITS, (0,), {Rows.T: 4, Rows.R: 4}, 512)
+    entry = Entry(commands, (TOKENS,), (LOGITS,), (0,), {Rows.T: 4, Rows.R: 4}, 512)
     return Program({"prefill": entry}, len(WEIGHTS), 1024, 1024)
 
 
@@ -131,7 +133,7 @@ class Forgery:
         digest = hashlib.sha256(directory).digest()[:16]
         bits = sum(1 << bit for bit in self.features.values())
         values = {
-            "version": 1, "features": bits, "file": offset + len(directory), "offset": offset,
+            "version": 2, "features": bits, "file": offset + len(directory), "offset": offset,
             "nbytes": len(directory), **self.header,
         }  # fmt: skip
         return sealed(values, digest) + self.body + directory

@@ -17,9 +17,10 @@ namespace hearth {
 namespace {
 
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Tokens = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Logits = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using AnyInput = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+using AnyOutput = nb::ndarray<nb::c_contig, nb::device::cpu>;
 using Place = std::tuple<int, int64_t, int64_t>;
+using PortPlace = std::tuple<int64_t, int64_t, int64_t>;  // a port: offset, columns, rows
 
 // An engine and the array that keeps its weights mapped.
 struct BoundEngine {
@@ -49,14 +50,47 @@ void add_command(BoundEngine& self, int entry, int opcode, int64_t rows,
   self.engine.add_command(entry, opcode, rows, places, ints, floats);
 }
 
-void run(BoundEngine& self, Pages& state, int entry, Tokens tokens, int64_t position, Logits logits) {
-  const int64_t rows = int64_t(logits.shape(0)), vocab = self.engine.vocab(entry);
-  if (int64_t(logits.shape(1)) != vocab)
-    throw std::invalid_argument("logits has " + std::to_string(logits.shape(1)) + " columns, the vocabulary " +
-                                std::to_string(vocab));
+// The array given for a port: i32[rows] or f32[rows][columns], in order and writable where Array says so.
+template <class Array>
+PortData port_data(const Array& array, bool output) {
+  const bool ids = array.dtype() == nb::dtype<int32_t>() && array.ndim() == 1 && !output;
+  if (!ids && !(array.dtype() == nb::dtype<float>() && array.ndim() == 2))
+    throw nb::type_error(output ? "an output must be f32[rows, columns]" : "an input must be i32[rows] or f32[rows, columns]");
+  return {const_cast<void*>(static_cast<const void*>(array.data())), int64_t(array.shape(0)),
+          ids ? 0 : int64_t(array.shape(1))};
+}
+
+// The arrays of a list, held while the run reads and writes them.
+template <class Array>
+struct Arrays {
+  Array arrays[kMaxPorts];
+  PortData data[kMaxPorts];
+  size_t count;
+
+  Arrays(const nb::list& given, bool output) : count(given.size()) {
+    if (count > kMaxPorts) throw std::invalid_argument("too many arrays");
+    for (size_t i = 0; i < count; ++i) {
+      if (!nb::try_cast(given[i], arrays[i], false))
+        throw nb::type_error(output ? "an output must be a writable C-ordered array" : "an input must be a C-ordered array");
+      data[i] = port_data(arrays[i], output);
+    }
+  }
+  std::span<const PortData> span() const { return {data, count}; }
+};
+
+void run(BoundEngine& self, Pages& state, int entry, int64_t tokens, int64_t position, const nb::list& inputs,
+         const nb::list& outputs) {
+  const Arrays<AnyInput> in(inputs, false);
+  const Arrays<AnyOutput> out(outputs, true);
   self.engine.revive();
   const nb::gil_scoped_release release;
-  self.engine.run(state, entry, {tokens.data(), tokens.size()}, position, logits.data(), rows);
+  self.engine.run(state, entry, tokens, position, in.span(), out.span());
+}
+
+std::vector<Port> ports(const std::vector<PortPlace>& given) {
+  std::vector<Port> found;
+  for (const auto& [offset, columns, rows] : given) found.push_back({offset, columns, rows});
+  return found;
 }
 
 }  // namespace
@@ -70,17 +104,16 @@ void bind_engine(nb::module_& m) {
       .def(nb::init<Bytes, int64_t, int64_t, int64_t, int, const std::string&>(), nb::arg("weights").noconvert(),
            nb::arg("arena_nbytes"), nb::arg("io_nbytes"), nb::arg("kv_nbytes"), nb::arg("threads"), nb::arg("isa"))
       .def("add_entry",
-           [](BoundEngine& self, int64_t max_tokens, int64_t max_logits, int64_t tokens_offset,
-              int64_t logits_offset, int64_t vocab) {
-             return self.engine.add_entry({max_tokens, max_logits, tokens_offset, logits_offset, vocab});
+           [](BoundEngine& self, int64_t max_tokens, int64_t max_logits, const std::vector<PortPlace>& inputs,
+              const std::vector<PortPlace>& outputs) {
+             return self.engine.add_entry({max_tokens, max_logits, ports(inputs), ports(outputs)});
            },
-           nb::arg("max_tokens"), nb::arg("max_logits"), nb::arg("tokens_offset"), nb::arg("logits_offset"),
-           nb::arg("vocab"))
+           nb::arg("max_tokens"), nb::arg("max_logits"), nb::arg("inputs"), nb::arg("outputs"))
       .def("add_command", &add_command, nb::arg("entry"), nb::arg("opcode"), nb::arg("rows"), nb::arg("operands"),
            nb::arg("ints"), nb::arg("floats"))
       .def("finish", [](BoundEngine& self) { self.engine.finish(); })
-      .def("run", &run, nb::arg("state"), nb::arg("entry"), nb::arg("tokens").noconvert(), nb::arg("position"),
-           nb::arg("logits").noconvert())
+      .def("run", &run, nb::arg("state"), nb::arg("entry"), nb::arg("tokens"), nb::arg("position"),
+           nb::arg("inputs"), nb::arg("outputs"))
       .def_prop_ro("isa", [](BoundEngine& self) { return std::string(isa_name(self.engine.isa())); })
       .def_prop_ro("threads", [](BoundEngine& self) { return self.engine.threads(); })
       .def("kernel_names", [](BoundEngine& self, int entry) { return self.engine.kernel_names(entry); },

@@ -13,6 +13,8 @@ constexpr int64_t kMostBytes = int64_t{1} << 46, kMostRows = int64_t{1} << 20, k
 
 [[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
 
+std::string number(int64_t n) { return std::to_string(n); }
+
 void require(bool holds, const char* what) {
   if (!holds) refuse(what);
 }
@@ -30,6 +32,8 @@ class StandardFloats {
 };
 
 bool has_rows(Kind kind) { return kind == kF32 || kind == kQ8; }
+
+bool meet(int64_t a, int64_t a_nbytes, int64_t b, int64_t b_nbytes) { return a < b + b_nbytes && b < a + a_nbytes; }
 
 }  // namespace
 
@@ -59,14 +63,34 @@ int Engine::add_entry(const EntryShape& s) {
   if (io_) throw std::logic_error("the engine is finished");
   require(s.max_tokens >= 1 && s.max_tokens <= kMostRows, "max_tokens is out of range");
   require(s.max_logits >= 0 && s.max_logits <= s.max_tokens, "max_logits is above max_tokens");
-  require(s.vocab >= 1 && s.vocab < kMostStride / 4, "vocab is out of range");
-  const auto inside = [&](int64_t offset, int64_t nbytes) {
-    return offset >= 0 && offset % 4 == 0 && offset <= sizes_.io && nbytes <= sizes_.io - offset;
-  };
-  require(inside(s.tokens_offset, s.max_tokens * 4), "the tokens are not inside the io region");
-  require(inside(s.logits_offset, s.max_logits * s.vocab * 4), "the logits are not inside the io region");
-  entries_.push_back({s, {}});
+  require(s.inputs.size() <= kMaxPorts && s.outputs.size() <= kMaxPorts, "too many ports");
+  Entry entry;
+  entry.shape = s;
+  entry.id_limits.assign(s.inputs.size(), INT64_MAX);
+  for (const Port& port : s.inputs) check_port(entry, port);
+  for (const Port& port : s.outputs) {
+    check_port(entry, port);
+    require(port.columns > 0, "an output is f32");
+  }
+  for (size_t i = 0; i < s.inputs.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      require(!meet(s.inputs[i].offset, port_nbytes(entry, s.inputs[i]), s.inputs[j].offset,
+                    port_nbytes(entry, s.inputs[j])),
+              "two inputs share bytes of the io region");
+  entries_.push_back(std::move(entry));
   return int(entries_.size()) - 1;
+}
+
+int64_t Engine::port_nbytes(const Entry& entry, const Port& port) const {
+  return most_rows(entry, port.rows) * std::max<int64_t>(port.columns, 1) * 4;
+}
+
+void Engine::check_port(const Entry& entry, const Port& port) const {
+  require(port.rows >= kRowsR && port.rows <= kMostRows, "a port's rows are out of range");
+  require(port.columns >= 0 && port.columns < kMostStride / 4, "a port's columns are out of range");
+  const int64_t nbytes = port_nbytes(entry, port);
+  require(port.offset >= 0 && port.offset % 4 == 0 && port.offset <= sizes_.io && nbytes <= sizes_.io - port.offset,
+          "a port is not inside the io region");
 }
 
 int64_t Engine::most_rows(const Entry& entry, int64_t rows) const {
@@ -113,19 +137,34 @@ void Engine::check_operand(const Entry& entry, const Contract& contract, const B
     fail("is not aligned to " + std::to_string(extent.alignment) + " bytes");
   if (spec.role == kOut) {
     if (rows > 1 && place.stride < one.nbytes) fail("has rows that overlap");
-    const int64_t tokens = entry.shape.tokens_offset;
-    if (place.region == kIo && place.offset < tokens + entry.shape.max_tokens * 4 &&
-        tokens < place.offset + extent.nbytes)
-      fail("would overwrite the tokens");
+    for (const Port& port : entry.shape.inputs)
+      if (place.region == kIo && port.columns == 0 &&
+          meet(place.offset, extent.nbytes, port.offset, port_nbytes(entry, port)))
+        fail("would overwrite the tokens");
   }
-  if (spec.kind == kTokens && (place.region != kIo || place.offset != entry.shape.tokens_offset))
-    fail("is not the entry's tokens");
+  if (spec.kind == kTokens && ids_port(entry, bound, place) < 0) fail("is not the entry's tokens");
+}
+
+// The input whose ids a command reads, each of them checked before a run; -1: none.
+int64_t Engine::ids_port(const Entry& entry, const Bound& bound, const OperandPlace& place) const {
+  const auto& inputs = entry.shape.inputs;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Port& port = inputs[i];
+    if (place.region != kIo || port.columns != 0 || port.offset != place.offset) continue;
+    const bool same = port.rows == bound.rows, all = port.rows == kRowsT && bound.rows >= 0;  // see fixed_rows
+    const bool fewer = port.rows >= 0 && most_rows(entry, bound.rows) <= port.rows;
+    if (same || all || fewer) return int64_t(i);
+  }
+  return -1;
 }
 
 // What a run must respect so that this command stays inside its table, caches and scratch.
 void Engine::note_limits(Entry& entry, const Bound& bound) const {
   const Command& command = bound.command;
-  if (command.opcode == kEmbed) entry.token_limit = std::min(entry.token_limit, command.ints[0]);
+  if (command.opcode == kEmbed) {
+    int64_t& limit = entry.id_limits[ids_port(entry, bound, *bound.places[0])];
+    limit = std::min(limit, command.ints[0]);
+  }
   if (const int64_t context = context_of(command); context >= 0) entry.context = std::min(entry.context, context);
   if (command.opcode == kRope && command.ints[2] > 0)
     for (int i : {1, 2}) {
@@ -198,25 +237,40 @@ void Engine::revive() {
   if (pool_.revive()) new (&running_) std::mutex;  // its holder may not exist here
 }
 
-void Engine::check_run(const Entry& entry, const Pages& kv, std::span<const int32_t> tokens, int64_t position,
-                       int64_t rows) const {
-  const auto number = [](int64_t n) { return std::to_string(n); };
-  const EntryShape& shape = entry.shape;
-  const int64_t count = int64_t(tokens.size());
+void Engine::check_run(const Entry& entry, const Pages& kv, int64_t tokens, int64_t position) const {
   if (!scratch_) throw std::logic_error("finish() has not been called");
   if (int64_t(kv.nbytes()) < sizes_.kv)
     refuse("the state has " + number(kv.nbytes()) + " bytes, the program needs " + number(sizes_.kv));
-  if (count < 1 || count > shape.max_tokens)
-    refuse(number(count) + " tokens, expected 1.." + number(shape.max_tokens));
-  if (count < entry.fixed_rows) refuse(number(count) + " tokens, the entry takes " + number(entry.fixed_rows));
-  if (rows < 0 || rows > shape.max_logits || rows > count)
-    refuse(number(rows) + " rows of logits, expected at most " + number(std::min(shape.max_logits, count)));
-  if (position < 0 || position > entry.context - count)
-    refuse("position " + number(position) + " and " + number(count) + " tokens, the context holds " +
+  if (tokens < 1 || tokens > entry.shape.max_tokens)
+    refuse(number(tokens) + " tokens, expected 1.." + number(entry.shape.max_tokens));
+  if (tokens < entry.fixed_rows) refuse(number(tokens) + " tokens, the entry takes " + number(entry.fixed_rows));
+  if (position < 0 || position > entry.context - tokens)
+    refuse("position " + number(position) + " and " + number(tokens) + " tokens, the context holds " +
            number(entry.context));
-  const int64_t limit = std::min(shape.vocab, entry.token_limit);
-  for (int32_t token : tokens)
-    if (token < 0 || token >= limit) refuse("token id " + number(token) + " is not in [0, " + number(limit) + ")");
+}
+
+// The arrays of a run have the shapes of their ports; the result is R.
+int64_t Engine::check_arrays(const Entry& entry, int64_t tokens, std::span<const PortData> inputs,
+                             std::span<const PortData> outputs) const {
+  const EntryShape& shape = entry.shape;
+  if (inputs.size() != shape.inputs.size() || outputs.size() != shape.outputs.size())
+    refuse(number(inputs.size()) + " inputs and " + number(outputs.size()) + " outputs, the entry has " +
+           number(shape.inputs.size()) + " and " + number(shape.outputs.size()));
+  int64_t last = -1;  // R, once an array tells it
+  const auto check = [&](const char* what, size_t i, const Port& port, const PortData& given) {
+    const std::string name = std::string(what) + " " + number(i);
+    if (given.columns != port.columns)
+      refuse(name + " has " + number(given.columns) + " columns, expected " + number(port.columns));
+    if (port.rows == kRowsR && last < 0 && given.rows <= std::min(shape.max_logits, tokens)) last = given.rows;
+    const int64_t rows = port.rows == kRowsT ? tokens : port.rows == kRowsR ? last : port.rows;
+    if (rows < 0)
+      refuse(name + " has " + number(given.rows) + " rows, expected at most " +
+             number(std::min(shape.max_logits, tokens)));
+    if (given.rows != rows) refuse(name + " has " + number(given.rows) + " rows, expected " + number(rows));
+  };
+  for (size_t i = 0; i < inputs.size(); ++i) check("input", i, shape.inputs[i], inputs[i]);
+  for (size_t i = 0; i < outputs.size(); ++i) check("output", i, shape.outputs[i], outputs[i]);
+  return last < 0 ? std::min(shape.max_logits, tokens) : last;
 }
 
 struct Engine::Job {
@@ -241,20 +295,35 @@ void Engine::work(void* context, int thread) {
   }
 }
 
-void Engine::run(Pages& kv, int number, std::span<const int32_t> tokens, int64_t position, float* logits,
-                 int64_t rows) {
-  Entry& entry = at(number);
-  check_run(entry, kv, tokens, position, rows);
+void Engine::run(Pages& kv, int entry_number, int64_t tokens, int64_t position, std::span<const PortData> inputs,
+                 std::span<const PortData> outputs) {
+  Entry& entry = at(entry_number);
+  check_run(entry, kv, tokens, position);
+  const int64_t rows = check_arrays(entry, tokens, inputs, outputs);
   const std::lock_guard lock(running_);
   for (Bound& bound : entry.commands)
     for (int i = 0; i < kMaxOperands; ++i)
       if (bound.places[i] && bound.places[i]->region == kKvRegion)
         bound.command.operand[i] = kv.data() + bound.places[i]->offset;
-  const EntryShape& shape = entry.shape;
-  std::memcpy(io_->data() + shape.tokens_offset, tokens.data(), tokens.size_bytes());
-  Job job{*this, entry, int64_t(tokens.size()), rows, position};
+  for (size_t i = 0; i < inputs.size(); ++i) read_input(entry, i, inputs[i]);
+  Job job{*this, entry, tokens, rows, position};
   pool_.run(&Engine::work, &job);
-  if (rows) std::memcpy(logits, io_->data() + shape.logits_offset, size_t(rows * shape.vocab) * 4);
+  for (size_t i = 0; i < outputs.size(); ++i)
+    if (outputs[i].rows)
+      std::memcpy(outputs[i].data, io_->data() + entry.shape.outputs[i].offset,
+                  size_t(outputs[i].rows * outputs[i].columns) * 4);
+}
+
+// Copies first and checks the copy: the caller's array may change meanwhile.
+void Engine::read_input(const Entry& entry, size_t input, const PortData& given) const {
+  const Port& port = entry.shape.inputs[input];
+  std::byte* to = io_->data() + port.offset;
+  if (given.rows) std::memcpy(to, given.data, size_t(given.rows * std::max<int64_t>(given.columns, 1)) * 4);
+  if (port.columns) return;
+  const auto* ids = reinterpret_cast<const int32_t*>(to);
+  for (int64_t row = 0; row < given.rows; ++row)
+    if (ids[row] < 0 || ids[row] >= entry.id_limits[input])
+      refuse("token id " + number(ids[row]) + " is not in [0, " + number(entry.id_limits[input]) + ")");
 }
 
 std::vector<std::string> Engine::kernel_names(int entry) const {

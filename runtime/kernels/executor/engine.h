@@ -29,9 +29,23 @@ struct Sizes {
   int64_t arena, io, kv;
 };
 
-struct EntryShape {
-  int64_t max_tokens, max_logits, tokens_offset, logits_offset, vocab;
+// A tensor of the io region that a run copies in or out: f32[rows][columns], or ids i32[rows] where columns is 0.
+struct Port {
+  int64_t offset, columns, rows;  // rows: a count, kRowsT or kRowsR
 };
+
+// The caller's array for a port.
+struct PortData {
+  void* data = nullptr;
+  int64_t rows = 0, columns = 0;
+};
+
+struct EntryShape {
+  int64_t max_tokens, max_logits;
+  std::vector<Port> inputs, outputs;
+};
+
+constexpr size_t kMaxPorts = 32;
 
 // Bad arguments throw std::invalid_argument, a call out of order std::logic_error.
 class Engine {
@@ -45,12 +59,13 @@ class Engine {
 
   // In a forked child: starts the threads anew. Call before run(), from one thread.
   void revive();
-  // logits: f32[rows][vocab]. One run at a time; others wait.
-  void run(Pages& kv, int entry, std::span<const int32_t> tokens, int64_t position, float* logits, int64_t rows);
+  // Reads every input, computes T = `tokens` rows at `position`, fills every output; R is the rows of the outputs
+  // that have R of them. One run at a time; others wait.
+  void run(Pages& kv, int entry, int64_t tokens, int64_t position, std::span<const PortData> inputs,
+           std::span<const PortData> outputs);
 
   int threads() const { return pool_.threads(); }
   Isa isa() const { return isa_; }
-  int64_t vocab(int entry) const { return at(entry).shape.vocab; }
   std::vector<std::string> kernel_names(int entry) const;
 
  private:
@@ -65,7 +80,7 @@ class Engine {
     EntryShape shape;
     std::vector<Bound> commands;
     int64_t context = INT64_MAX;       // positions that every cache and table of the entry holds
-    int64_t token_limit = INT64_MAX;   // rows of the smallest embedding table
+    std::vector<int64_t> id_limits;    // of each input: rows of the smallest table that its ids choose from
     int64_t fixed_rows = 0;            // the largest row count that does not depend on the run
   };
   struct Job;
@@ -75,11 +90,16 @@ class Engine {
   int64_t region_nbytes(int region) const;
   std::byte* region_data(int region) const;
   int64_t most_rows(const Entry& entry, int64_t rows) const;
+  int64_t ids_port(const Entry& entry, const Bound& bound, const OperandPlace& place) const;
   bool written_as_q8(const Entry& entry, const OperandPlace& place) const;
   void check_operand(const Entry& entry, const Contract& contract, const Bound& bound, int operand) const;
   void note_limits(Entry& entry, const Bound& bound) const;
-  void check_run(const Entry& entry, const Pages& kv, std::span<const int32_t> tokens, int64_t position,
-                 int64_t rows) const;
+  int64_t port_nbytes(const Entry& entry, const Port& port) const;
+  void check_port(const Entry& entry, const Port& port) const;
+  void check_run(const Entry& entry, const Pages& kv, int64_t tokens, int64_t position) const;
+  int64_t check_arrays(const Entry& entry, int64_t tokens, std::span<const PortData> inputs,
+                       std::span<const PortData> outputs) const;
+  void read_input(const Entry& entry, size_t input, const PortData& given) const;
   static void work(void* job, int thread);
 
   const std::span<const std::byte> weights_;
