@@ -49,14 +49,15 @@ class Agreement:
             to_onnx(self.graph, self.entry, logit_rows=self.logit_rows), optimise=False
         )
 
-    def check(self, tokens: NDArray[Any] | list[int], state: State) -> State:
+    def check(self, tokens: NDArray[Any] | list[int], state: State, **ports: NDArray[Any]) -> State:
         """One call from one state, every op within its bound; the state after, as onnxruntime has it."""
         ids = np.asarray(tokens)
         before = OnnxState(state.position, self._past(state))
-        results, _ = run_onnx(self.watched, ids, before)
-        plain, _ = run_onnx(self.plain, ids, before)
-        np.testing.assert_array_equal(plain["logits"], results["logits"])
-        inputs = {"tokens": ids.astype(np.int64)}
+        results, _ = run_onnx(self.watched, ids, before, ports)
+        plain, _ = run_onnx(self.plain, ids, before, ports)
+        for name in self.graph.names(self.entry):
+            np.testing.assert_array_equal(plain[name], results[name])
+        inputs = {"tokens": ids.astype(np.int64), **ports}
         run = Run(inputs, state, self.constants, self.logit_rows)
         for op in self.sequence:
             expected = meaning(op, run)
@@ -69,7 +70,7 @@ class Agreement:
 
     def _after(self, run: Run) -> State:
         caches = {}
-        for op in self.graph.entries[self.entry][1:]:
+        for op in self.graph.entries[self.entry][len(self.graph.names(self.entry)) :]:
             assert isinstance(op.type, CacheType)
             caches[op.type.layer, op.type.kind] = run.stored(op)
         return State(run.state.position + run.rows, caches)

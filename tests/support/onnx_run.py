@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,9 +33,13 @@ class OnnxState:
 
 
 def run_onnx(
-    engine: onnxruntime.InferenceSession, tokens: Sequence[int] | NDArray, state: OnnxState
+    engine: onnxruntime.InferenceSession,
+    tokens: Sequence[int] | NDArray,
+    state: OnnxState,
+    ports: Mapping[str, NDArray] | None = None,
 ) -> tuple[dict[str, F32], OnnxState]:
-    """All outputs by name, and the state after the tokens."""
+    """All outputs by name, and the state after the tokens; `ports` are ids beside the tokens."""
+    others = ports or {}
     feeds: dict[str, NDArray] = {}
     for given in engine.get_inputs():
         match given.name:
@@ -43,6 +47,8 @@ def run_onnx(
                 feeds["tokens"] = np.asarray(tokens, np.int32)
             case "position":
                 feeds["position"] = np.array(state.position, np.int64)
+            case name if name in others:
+                feeds[name] = np.asarray(others[name], np.int32)
             case name:
                 _, heads, _, head_dim = given.shape
                 empty = np.zeros((1, heads, 0, head_dim), np.float32)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from support.agreement import SOURCES
 from support.bounds import BOUNDS
+from support.functions import EXACT, silu
 from support.graphs import Draw, tables
 
 from hearth.compiler.ir import arithmetic, ops
@@ -40,21 +38,6 @@ def given(run: Run, *columns: int, seed: int = 0) -> list[ops.Op]:
     return made
 
 
-def silu(x: np.ndarray) -> np.ndarray:
-    return x / (1 + np.exp(-x))
-
-
-EXACT: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {
-    Activation.NONE: lambda x: x,
-    Activation.SILU: silu,
-    Activation.GELU: lambda x: x * np.vectorize(lambda v: 0.5 * math.erfc(-v / math.sqrt(2)))(x),
-    Activation.GELU_TANH: lambda x: (
-        0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    ),
-    Activation.RELU: lambda x: np.maximum(x, 0),
-    Activation.TANH: np.tanh,
-    Activation.SIGMOID: lambda x: 1 / (1 + np.exp(-x)),
-}
 FUNCTIONS = [each for each in EXACT if each is not Activation.NONE]
 
 

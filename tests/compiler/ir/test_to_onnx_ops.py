@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 from support.agreement import Agreement
-from support.bounds import EXP, gamma
+from support.bounds import EXP, FUNCTION_ERROR, gamma
+from support.functions import EXACT
 from support.graphs import CodedSource, Draw, tables
 from support.onnx_run import session
 
@@ -193,6 +194,20 @@ def test_activations(function: Activation) -> None:
     """Everywhere it matters: near 0, around the bend, and where the function is flat."""
     for spread in (0.01, 3.0, 30.0):
         agree(ops.Activate(given(600, spread=spread), function))
+
+
+@pytest.mark.parametrize("function", list(FUNCTION_ERROR))
+def test_both_engines_functions_are_as_good_as_the_bounds_assume(function: Activation) -> None:
+    near = np.geomspace(2.0**-60, 100, 100_000)
+    x = np.concatenate([-near[::-1], [0], near, np.linspace(-12, 12, 100_001)])
+    x = x.astype(np.float32).reshape(1, -1)
+    given_x = ops.Input("x", x.shape[1])
+    graph = ops.Graph({"main": (ops.Activate(given_x, function),)}, {"main": ("y",)})
+    (theirs,) = session(to_onnx(graph, "main")).run(["y"], {"x": x})
+    exact = EXACT[function](x.astype(np.float64))
+    for y in (theirs, arithmetic.activate(x, function)):
+        allowed = FUNCTION_ERROR[function](np.abs(x.astype(np.float64))) + 2.0**-126
+        assert np.all(np.abs(y - exact) <= allowed)
 
 
 def test_named_results_and_float_ports() -> None:
