@@ -15,7 +15,7 @@ from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.ops import Graph
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.job import CompileReport, Options, Packed
-from hearth.compiler.lower import Lowered, check, lower
+from hearth.compiler.lower import Lowered, lower
 from hearth.compiler.memory import Prediction, predict, require, status_nbytes
 from hearth.compiler.package import (
     Native,
@@ -30,6 +30,7 @@ from hearth.compiler.publish import Publication, Published, publish
 from hearth.compiler.quantize import quantize
 from hearth.compiler.quantize.schemes import Scheme
 from hearth.runtime.progress import Progress, Silent
+from hearth.runtime.verify.plan import check
 from hearth.schemas import __version__
 from hearth.schemas.provenance import Provenance, SourceFile
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from hearth.compiler.ir.ops import Cache, Constant, Graph, KVWrite, Op, Position, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.types import CacheType, Dim
-from hearth.compiler.lower.check import check
 from hearth.compiler.lower.emit import Emitter
 from hearth.compiler.lower.kv import kv_layout
 from hearth.compiler.lower.plan import Plan
@@ -17,7 +16,7 @@ from hearth.compiler.lower.weights import PackedTensor, WeightTable
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.program import Program, Rows
 
-__all__ = ["Lowered", "PackedTensor", "check", "lower"]
+__all__ = ["Lowered", "PackedTensor", "lower"]
 
 
 @dataclass(frozen=True)

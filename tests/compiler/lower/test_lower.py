@@ -8,8 +8,8 @@ import pytest
 from support.graphs import Tiny
 from support.programs import FLOAT, INT4, SWITCHABLE, lowered
 
-from hearth.compiler.lower import check
 from hearth.compiler.quantize import Scheme
+from hearth.runtime.verify.plan import check
 from hearth.schemas.commands import BY_NAME, KVScheme
 from hearth.schemas.program import Command, Operand, Program, Region, Rows
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from support.graphs import Tiny
 from support.programs import lowered
 
-from hearth.compiler.lower import check
-from hearth.compiler.lower.check_shapes import PlanError
+from hearth.runtime.verify.plan import PlanError, check
 from hearth.schemas.commands import BY_NAME, KVScheme, Role
 from hearth.schemas.program import Command, Entry, Operand, Program, Region, Rows
 

@@ -10,8 +10,7 @@ import pytest
 from support.graphs import Tiny
 from support.programs import FLOAT, lowered
 
-from hearth.compiler.lower import check
-from hearth.compiler.lower.check_shapes import PlanError
+from hearth.runtime.verify.plan import PlanError, check
 from hearth.schemas.commands import BY_NAME, CONTRACTS, KVScheme
 from hearth.schemas.program import Command, Entry, Operand, Program, Region, Rows
 
@@ -292,6 +291,6 @@ def test_one_weight_in_two_forms_is_refused() -> None:
 
 
 def test_every_contract_has_shapes() -> None:
-    from hearth.compiler.lower.check_shapes import SHAPES
+    from hearth.runtime.verify.plan.shapes import SHAPES
 
     assert set(SHAPES) == {contract.name for contract in CONTRACTS}

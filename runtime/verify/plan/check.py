@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hearth.compiler.lower.check_attributes import fault, presence, weight_form
-from hearth.compiler.lower.check_memory import Definition, Memory, WeightReads, overlap
-from hearth.compiler.lower.check_shapes import (
+from hearth.runtime.verify.plan.attributes import fault, presence, weight_form
+from hearth.runtime.verify.plan.memory import Definition, Memory, WeightReads, overlap
+from hearth.runtime.verify.plan.shapes import (
     SHAPES,
     Flat,
     Matrix,

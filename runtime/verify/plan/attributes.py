@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from math import inf
 
-from hearth.compiler.lower.check_shapes import Absent, Shape
+from hearth.runtime.verify.plan.shapes import Absent, Shape
 from hearth.schemas.commands import (
     Activation,
     Contract,
