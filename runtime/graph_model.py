@@ -10,6 +10,8 @@ from typing import Any
 from hearth.runtime.archive import Archive
 from hearth.runtime.graph_checks import check_plan
 from hearth.runtime.graph_ports import checked_inputs
+from hearth.runtime.loader import bind, checked_isa, checked_threads
+from hearth.runtime.native_steps import NativeStep
 from hearth.runtime.onnx_engine import OnnxEngine, open_engine
 from hearth.runtime.onnx_tensors import with_tensors
 from hearth.schemas.codec import loads
@@ -112,11 +114,22 @@ def _check_same_file(archive: Archive) -> None:
         )
 
 
-def graph_model_of(archive: Archive, threads: int | None = None) -> GraphModel:
-    """The graph of an archive that is open already, all of it ONNX."""
+def graph_model_of(
+    archive: Archive, threads: int | None = None, isa: str | None = None
+) -> GraphModel:
+    """The graph of an archive that is open already. Its native parts run on `isa`, all parts on `threads`."""
     plan = loads(Plan, archive.section(GRAPH), GRAPH, str(archive.path))
-    return open_graph(archive, plan, threads or 0, _no_native)
+    threads = checked_threads(threads or None)
+    program = archive.program
+    if not program.entries:
+        return open_graph(archive, plan, threads, _no_native)
+    engine, numbers = bind(archive, threads, checked_isa(isa))
+
+    def native(step: Step) -> Runner:
+        return NativeStep(engine, numbers[step.run], program.entries[step.run], step)
+
+    return open_graph(archive, plan, threads, native)
 
 
 def _no_native(step: Step) -> Runner:
-    raise NotImplementedError(step.run)
+    raise AssertionError(f"check_plan let {step.run} pass")

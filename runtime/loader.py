@@ -42,7 +42,8 @@ def load(
 
 def model_of(archive: Archive, threads: int | None = None, isa: str | None = None) -> Model:
     """The model of an archive that is open already."""
-    engine, entries = _bind(archive, checked_threads(threads), checked_isa(isa))
+    _check_entries(archive.program, str(archive.path))
+    engine, entries = bind(archive, checked_threads(threads), checked_isa(isa))
     return Model(archive, engine, entries)
 
 
@@ -76,10 +77,9 @@ def checked_isa(isa: str | None) -> str:
     )
 
 
-def _bind(archive: Archive, threads: int, isa: str) -> tuple[native.Engine, dict[str, int]]:
+def bind(archive: Archive, threads: int, isa: str) -> tuple[native.Engine, dict[str, int]]:
     """The engine with every entry's commands bound to kernels, and the number of each entry."""
     where, program = str(archive.path), archive.program
-    _check_entries(program, where)
     weights = np.frombuffer(archive.weights(), np.uint8)
     sizes = program.arena_nbytes, program.io_nbytes, program.kv_nbytes
     try:
