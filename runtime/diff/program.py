@@ -75,18 +75,24 @@ Part = tuple[Named, Entry]
 
 
 def entry_changes(name: str, a: Part, b: Part) -> Iterator[Change]:
-    """Ports and plan, then the commands."""
+    """Ports and plan, then the commands; last the operands, which follow from those."""
     (ours, one), (theirs, other) = a, b
+    pairs = list(aligned(a, b))
+    both = [
+        (f"{name}[{low}]", (ours, one.commands[low]), (theirs, other.commands[high]))
+        for low, high in pairs
+        if low is not None and high is not None
+    ]
     found = [*field_changes(_frame(one), _frame(other), name)]
-    for low, high in aligned(a, b):
-        path = f"{name}[{low if low is not None else high}]"
+    for low, high in pairs:
         if low is None and high is not None:
-            found.append(Change(path, None, theirs.words(other.commands[high])))
+            found.append(Change(f"{name}[{high}]", None, theirs.words(other.commands[high])))
         elif high is None and low is not None:
-            found.append(Change(path, ours.words(one.commands[low]), None))
-        elif low is not None and high is not None:
-            pair = (ours, one.commands[low]), (theirs, other.commands[high])
-            found += command_changes(path, *pair)
+            found.append(Change(f"{name}[{low}]", ours.words(one.commands[low]), None))
+    for path, left, right in both:
+        found += attribute_changes(path, left, right)
+    for path, left, right in both:
+        found += operand_changes(path, left, right)
     if not found and one != other:
         found.append(Change(f"{name}: numbers of values", "some", "others"))
     yield from found
@@ -124,14 +130,19 @@ def _ops(entry: Entry, start: int, stop: int) -> Sequence[str]:
     return [command.op for command in entry.commands[start:stop]]
 
 
-def command_changes(
-    path: str, a: tuple[Named, Command], b: tuple[Named, Command]
-) -> Iterator[Change]:
-    """Rows, attributes and operands by the contract's names."""
-    (ours, one), (theirs, other) = a, b
-    head = f"{path} {ours.words(one)}"
-    yield from field_changes(_attributes(one), _attributes(other), head)
-    yield from field_changes(_operands(ours, one), _operands(theirs, other), head)
+Bound = tuple[Named, Command]
+
+
+def attribute_changes(path: str, a: Bound, b: Bound) -> Iterator[Change]:
+    """Rows and attributes, by the contract's names."""
+    head = f"{path} {a[0].words(a[1])}"
+    yield from field_changes(_attributes(a[1]), _attributes(b[1]), head)
+
+
+def operand_changes(path: str, a: Bound, b: Bound) -> Iterator[Change]:
+    """What a command reads and writes, and where."""
+    head = f"{path} {a[0].words(a[1])}"
+    yield from field_changes(_operands(*a), _operands(*b), head)
 
 
 def _attributes(command: Command) -> dict[str, object]:

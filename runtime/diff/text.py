@@ -19,7 +19,9 @@ from hearth.runtime.diff.findings import (
 
 FEW, FEW_LINES = 8, 24
 LONG = 60  # characters of a value
-NUMBER = re.compile(r"\[\d+\]")
+NUMBER = re.compile(
+    r"\[\d+\]|(?<=\.)\d+(?=\.)"
+)  # of a command, an item, a layer in a tensor's name
 
 
 def as_text(found: ArchiveDiff, beyond: Sequence[str], whole: bool = False) -> str:
@@ -89,7 +91,7 @@ def change_lines(changes: Sequence[Change], whole: bool) -> Iterator[str]:
         return
     groups: dict[str, list[Change]] = {}
     for change in changes:
-        groups.setdefault(NUMBER.sub("[*]", change.path), []).append(change)
+        groups.setdefault(NUMBER.sub(_star, change.path), []).append(change)
     for pattern, group in groups.items():
         first = group[0]
         if len(group) == 1:
@@ -98,6 +100,10 @@ def change_lines(changes: Sequence[Change], whole: bool) -> Iterator[str]:
             yield f"{pattern}: {_arrow(first)} ({len(group)} times)"
         else:
             yield f"{pattern}: {len(group)} changes, first {first.path}: {_arrow(first)}"
+
+
+def _star(match: re.Match[str]) -> str:
+    return "[*]" if match[0].startswith("[") else "*"
 
 
 def _arrow(change: Change) -> str:
