@@ -63,10 +63,14 @@ class Operators:
 
 @dataclass(frozen=True)
 class Plan:
-    """The section `graph`. Steps are in the order they run; a value is made once."""
+    """The section `graph`. Steps are in the order they run; a value is made once.
+
+    `reasons` say why the model is no decoder and no encoder of native operators as a whole.
+    """
 
     inputs: tuple[GraphPort, ...]
     outputs: tuple[GraphPort, ...]
     steps: tuple[Step, ...]
     tensors: tuple[StoredTensor, ...]
     operators: tuple[Operators, ...]
+    reasons: tuple[str, ...]

@@ -10,16 +10,16 @@ import onnx
 
 from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.frontend.onnx.model import Node, OnnxModel
-from hearth.compiler.frontend.onnx.sessions import needed, reads, value_types
+from hearth.compiler.frontend.onnx.sessions import needed, value_types
 from hearth.compiler.segments.cut import Part, Types, cut_parts, segment_model
-from hearth.compiler.segments.levels import Space, partition
+from hearth.compiler.segments.islands import Chosen, dependencies
+from hearth.compiler.segments.levels import partition
 from hearth.compiler.segments.tensors import TensorSection, lay_out
 from hearth.compiler.segments.types import type_name
 from hearth.schemas import sections
 from hearth.schemas.graph import Engine, GraphPort, Operators, Plan, Step
 
 MOST_REASONS = 200  # kept apart in the report; graphs with more have the rest in one line
-NO_RULE = "no rule raises this operator"
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,12 @@ class Built:
     islands: Mapping[str, Part]
 
 
-def build(source: GraphSource, spaces: Sequence[Space], nodes: Sequence[int]) -> Built:
-    """Cut the graph. `nodes` are those the outputs need; `spaces[i]` is the row space of nodes[i], None: ONNX."""
+def build(source: GraphSource, nodes: Sequence[int], chosen: Chosen, types: Types) -> Built:
+    """Cut the graph. `nodes` are those the outputs need, `chosen` says which of them are native."""
     model = source.model
-    groups = partition(_needs(model, nodes), spaces)
     stored = [each.name for each in model.outputs if each.name in model.initializers]
+    groups = partition(dependencies(model, nodes), chosen.spaces)
     parts = cut_parts(model, nodes, groups, stored)
-    types = _types(model, len(parts) > 1)
     kept = [part for part in parts if not part.group.native]
     tensors = lay_out(model, {name for part in kept for name in part.tensors})
     segments: dict[str, bytes] = {}
@@ -62,7 +61,8 @@ def build(source: GraphSource, spaces: Sequence[Space], nodes: Sequence[int]) ->
         tuple(_port(types[each.name]) for each in model.outputs),
         tuple(steps),
         tensors.tensors,
-        tuple(_operators(source, parts)),
+        tuple(_operators(source, chosen, parts)),
+        tuple(_whole(source)),
     )
     return Built(plan, segments, tensors, islands)
 
@@ -72,20 +72,15 @@ def wanted_nodes(model: OnnxModel) -> list[int]:
     return needed(model, [each.name for each in model.outputs], {})
 
 
-def _needs(model: OnnxModel, nodes: Sequence[int]) -> list[set[int]]:
-    place = {name: at for at, index in enumerate(nodes) for name in model.nodes[index].outputs}
-    return [{place[name] for name in reads(model.nodes[index]) if name in place} for index in nodes]
-
-
-def _types(model: OnnxModel, everything: bool) -> Types:
-    """The declared types of inputs and outputs; of all values where the graph is cut, or an output has none."""
+def known_types(model: OnnxModel, everything: bool) -> Types:
+    """The declared types of inputs and outputs; of all values where `everything`, or where an output has none."""
     graph = model.proto.graph
     known = {each.name: each for each in (*graph.input, *graph.output)}
     untyped = [each.name for each in graph.output if not each.type.WhichOneof("value")]
     if not everything and not untyped:
         return known
     found = value_types(model)
-    return {**found, **{name: each for name, each in known.items() if name not in untyped}}
+    return {**known, **found}
 
 
 def _port(proto: onnx.ValueInfoProto) -> GraphPort:
@@ -93,13 +88,18 @@ def _port(proto: onnx.ValueInfoProto) -> GraphPort:
     return GraphPort(proto.name, kind, shape)
 
 
-def _operators(source: GraphSource, parts: Sequence[Part]) -> list[Operators]:
+def _whole(source: GraphSource) -> list[str]:
+    """Why the model was not raised as a whole, the first reasons of many."""
+    return [f"{place}: {text}" for place, text in source.reasons.items()][:MOST_REASONS]
+
+
+def _operators(source: GraphSource, chosen: Chosen, parts: Sequence[Part]) -> list[Operators]:
     """What runs where, and why: equal ones counted together, the many of a strange graph in one line."""
     counts: Counter[tuple[int, str, str]] = Counter()
     for number, part in enumerate(parts):
         for index in part.group.nodes:
             node = source.model.nodes[index]
-            reason = "" if part.group.native else source.reasons.get(node, NO_RULE)
+            reason = "" if part.group.native else _reason(source, chosen, node)
             counts[number, _kind(node), reason] += 1
     if len(counts) > MOST_REASONS:
         merged: Counter[tuple[int, str, str]] = Counter()
@@ -107,6 +107,11 @@ def _operators(source: GraphSource, parts: Sequence[Part]) -> list[Operators]:
             merged[number, op, reason and "several reasons"] += count
         counts = merged
     return [Operators(*key, reason) for key, reason in _flat(counts)]
+
+
+def _reason(source: GraphSource, chosen: Chosen, node: Node) -> str:
+    """What was in the way of this very node, else why it is in no island."""
+    return source.reasons.get(node.title) or chosen.reasons.get(node, chosen.other)
 
 
 def _flat(counts: Counter[tuple[int, str, str]]) -> list[tuple[tuple[int, str, int], str]]:

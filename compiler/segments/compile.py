@@ -6,16 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hearth.compiler.frontend.onnx.graph_source import GraphSource
+from hearth.compiler.frontend.onnx.model import OnnxModel
+from hearth.compiler.ir.ops import Graph
 from hearth.compiler.job import CompileReport, Options, Packed
-from hearth.compiler.lower import Lowered
+from hearth.compiler.lower import Lowered, lower
 from hearth.compiler.memory import status_nbytes
 from hearth.compiler.package import require_disk
+from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, run_passes
 from hearth.compiler.provenance import arena_facts, packages
 from hearth.compiler.publish import Publication, publish
-from hearth.compiler.segments.build import Built, build, wanted_nodes
+from hearth.compiler.quantize import quantize
+from hearth.compiler.quantize.schemes import F32, Scheme
+from hearth.compiler.segments.build import Built, build, known_types, wanted_nodes
+from hearth.compiler.segments.facts import Facts
+from hearth.compiler.segments.islands import LEAST_SAVED, Chosen, choose, island_graph
 from hearth.compiler.segments.package import GraphPackage, graph_package
 from hearth.runtime.progress import Progress, Silent
+from hearth.runtime.verify.plan import check
 from hearth.schemas import __version__
+from hearth.schemas.errors import CheckpointError
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.program import Program
 from hearth.schemas.provenance import Provenance, Setting, SourceFile
@@ -30,11 +39,19 @@ def compile_graph(
     *,
     progress: Progress | None = None,
     threads: int = 0,
+    least: int = LEAST_SAVED,
 ) -> CompileReport:
-    """The archive of a graph that was not raised whole. `source` is its path, `name` what it is called."""
-    nodes = wanted_nodes(graph.model)
-    built = build(graph, [None] * len(nodes), nodes)
-    lowered = _lower(built)
+    """The archive of a graph that was not raised whole. `source` is its path, `name` what it is called.
+
+    `least` is how many bytes of weights a native island must save.
+    """
+    skip = check_skip(options.skip) | NOT_HERE
+    built, native = _cut(graph, options.scheme, least)
+    native = run_passes(FLOAT_PASSES, native, skip)
+    native = quantize(native, options.scheme, threads=threads)
+    native = run_passes(QUANTISED_PASSES, native, skip)
+    lowered = lower(native, options.target) if native.entries else NOTHING
+    check(lowered.program)
     made = GraphPackage(name, graph, options.scheme, options.target, built, lowered)
     package = graph_package(made)
     require_disk(output, package)
@@ -44,9 +61,7 @@ def compile_graph(
         package,
         graph.files,
         lambda files: _provenance(made, files, sorted(options.skip)),
-        named=bool(
-            built.tensors.tensors
-        ),  # onnxruntime maps large tensors by the name of their file
+        named=bool(built.tensors.tensors),  # onnxruntime maps them by the name of their file
     )
     published = publish(publication, progress or Silent(), threads)
     sizes = output.stat().st_size, package.weights_nbytes
@@ -64,8 +79,31 @@ def compile_graph(
     )
 
 
-def _lower(built: Built) -> Lowered:
-    return Lowered(Program({}, 0, 0, 0), (), KVLayout((), 0), {})
+# Merged linears make slices of one result, and a port takes no slice.
+NOT_HERE = frozenset({"merge-linears"})
+NOTHING = Lowered(Program({}, 0, 0, 0), (), KVLayout((), 0), {})
+
+
+def _cut(graph: GraphSource, scheme: Scheme, least: int) -> tuple[Built, Graph]:
+    """The plan, and the IR of its islands. Graphs that pass more than tensors between parts stay in one."""
+    model, nodes = graph.model, wanted_nodes(graph.model)
+    if scheme.weights.bits < F32.bits or least <= 0:
+        facts = _facts(model)
+        chosen = choose(model, nodes, facts, scheme, least) if facts else None
+        if facts and chosen and chosen.natives:
+            built = build(graph, nodes, chosen, facts.types)
+            natives = {nodes[place]: each for place, each in chosen.natives.items()}
+            return built, island_graph(model, built.islands, natives, facts)
+    stays = Chosen([None] * len(nodes), other="native would not pay: no weights take fewer bytes")
+    return build(graph, nodes, stays, known_types(model, False)), Graph({})
+
+
+def _facts(model: OnnxModel) -> Facts | None:
+    """The types of all values; None where onnxruntime tells them only of the whole model as it is."""
+    try:
+        return Facts(model, known_types(model, True))
+    except CheckpointError:
+        return None
 
 
 def _recipe(made: GraphPackage) -> Mapping[str, Setting]:

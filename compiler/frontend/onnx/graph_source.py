@@ -12,17 +12,17 @@ from pathlib import Path
 import onnx
 
 from hearth.compiler.frontend.onnx.initializers import StoredTensor
-from hearth.compiler.frontend.onnx.model import Node, OnnxModel
+from hearth.compiler.frontend.onnx.model import OnnxModel
 
 SAMPLE = 4096  # bytes hashed at each end of a large tensor
 
 
 @dataclass(frozen=True)
 class GraphSource:
-    """The model as it is read. `reasons` says of a node why no rule raised it; nodes not listed were not looked at."""
+    """The model as it is read. `reasons` says why it was not raised whole: of a node by its title, or of the graph."""
 
     model: OnnxModel
-    reasons: Mapping[Node, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

@@ -26,7 +26,6 @@ from hearth.compiler.frontend.onnx.order import captures, duplicate, sort_nodes
 from hearth.compiler.frontend.onnx.wire import read_structure
 from hearth.schemas.errors import CheckpointError
 
-
 # What onnxruntime reads. IR 14 adds types of 6 bits, which no operator takes and check_tensor refuses.
 ENGINE_IR = 13
 
