@@ -22,3 +22,18 @@ def parse_config(
     config = read_config(fields, family, context)
     check_unread(fields)
     return config
+
+
+def without(config: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """The config with keys left out."""
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+LLAMA3_SCALING = {
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+    "rope_type": "llama3",
+}
+FULL, SLIDING = "full_attention", "sliding_attention"
