@@ -60,6 +60,13 @@ def compile_model(
     model = frontend.load(
         source, context=options.context, kv=options.scheme.kv, pooling=options.pooling
     )
+    if not isinstance(model, SourceModel):
+        from hearth.compiler.segments.compile import compile_graph
+
+        name = _name(source)
+        return compile_graph(
+            source, name, model, output, options, progress=progress, threads=threads
+        )
     dumped.graph("frontend", model.graph)
     verify(model.graph)
 

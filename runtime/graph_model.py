@@ -10,7 +10,7 @@ from typing import Any
 from hearth.runtime.archive import Archive
 from hearth.runtime.graph_checks import check_plan
 from hearth.runtime.graph_ports import checked_inputs
-from hearth.runtime.loader import bind, checked_isa, checked_threads
+from hearth.runtime.binding import bind, checked_isa, checked_threads
 from hearth.runtime.native_steps import NativeStep
 from hearth.runtime.onnx_engine import OnnxEngine, open_engine
 from hearth.runtime.onnx_tensors import with_tensors
@@ -73,14 +73,14 @@ def open_graph(archive: Archive, plan: Plan, threads: int, native: NativeRunner)
 
 def onnx_runner(archive: Archive, plan: Plan, step: Step, threads: int) -> Runner:
     """A segment's session, its large tensors mapped from the archive's own file."""
-    model = archive.section(step.run)
+    model = bytes(archive.section(step.run))
     folder = None
     if step.tensors:
         section = archive.entries[TENSORS]
         folder = archive.path.absolute().parent
         tensors = [plan.tensors[number] for number in step.tensors]
         model = with_tensors(model, tensors, archive.path.name, section.offset)
-    engine = open_engine(bytes(model), folder, threads=threads)
+    engine = open_engine(model, folder, threads=threads)
     if step.tensors:
         _check_same_file(archive)
     _check_names(engine, step, str(archive.path))

@@ -194,7 +194,8 @@ def pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     padded = np.zeros(-(-len(codes) // each) * each, np.uint8)
     padded[: len(codes)] = codes & ((1 << bits) - 1)
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    return np.bitwise_or.reduce(padded.reshape(-1, each) << shifts, axis=1)
+    packed: NDArray[np.uint8] = np.bitwise_or.reduce(padded.reshape(-1, each) << shifts, axis=1)
+    return packed
 
 
 def unpack(raw: NDArray[np.uint8], bits: int, signed: bool, count: int) -> NDArray[np.int8]:
@@ -214,4 +215,5 @@ def foreign_dtype(name: str) -> np.dtype[Any]:
             f"this model's {name} values need the package ml_dtypes",
             remedy="pip install ml_dtypes",
         ) from None
-    return np.dtype(getattr(ml_dtypes, name))
+    found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    return found

@@ -18,11 +18,11 @@ EXTERNAL = 1
 
 
 def with_tensors(
-    model: bytes | memoryview, tensors: Iterable[StoredTensor], file: str, start: int
+    model: bytes, tensors: Iterable[StoredTensor], file: str, start: int
 ) -> bytes:
     """The model with external tensors; `start` is where their section begins in `file`."""
     added = b"".join(_field(GRAPH_INITIALIZER, _tensor(each, file, start)) for each in tensors)
-    return bytes(model) + (_field(MODEL_GRAPH, added) if added else b"")
+    return model + (_field(MODEL_GRAPH, added) if added else b"")
 
 
 def _tensor(tensor: StoredTensor, file: str, start: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hearth.compiler.frontend import huggingface
 from hearth.compiler.frontend.assets import Assets
@@ -12,12 +13,15 @@ from hearth.compiler.frontend.source import SourceModel
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.recipe import PoolingName
 
+if TYPE_CHECKING:
+    from hearth.compiler.frontend.onnx.graph_source import GraphSource
+
 __all__ = ["POOLINGS", "Assets", "PoolingName", "SourceModel", "is_onnx", "load"]
 
 
 def load(
     path: Path, *, context: int | None, kv: KVScheme, pooling: PoolingName | None = None
-) -> SourceModel:
+) -> SourceModel | GraphSource:
     """A checkpoint directory, an .onnx file, or a directory that has an ONNX graph and no safetensors."""
     if is_onnx(path):
         from hearth.compiler.frontend import onnx

@@ -152,15 +152,15 @@ def _from_fields(proto: TensorProto) -> Array:
     flat = np.fromiter(values, kind, len(values))
     match proto.data_type:
         case TensorProto.COMPLEX64 | TensorProto.COMPLEX128:
-            return flat.view(DTYPES[proto.data_type])
+            return np.asarray(flat.view(DTYPES[proto.data_type]))
         case dtype if dtype in PACKED:
             return _unpack(flat.astype(np.uint8), dtype, tuple(proto.dims)).reshape(-1)
         case dtype if name == "int32_data" and dtype != TensorProto.INT32:
             kind = np.dtype(DTYPES[dtype])
             bits = flat.astype(f"u{kind.itemsize}") if kind.kind != "b" else flat.astype(np.bool_)
-            return bits if kind.kind == "b" else bits.view(kind)
+            return bits if kind.kind == "b" else np.asarray(bits.view(kind))
         case dtype:
-            return flat.astype(DTYPES[dtype], copy=False)
+            return np.asarray(flat, DTYPES[dtype])
 
 
 def data_field(dtype: int) -> tuple[str, Any]:
@@ -185,7 +185,7 @@ def _unpack(raw: NDArray[np.uint8], dtype: int, shape: tuple[int, ...]) -> Array
     if dtype in (TensorProto.INT4, TensorProto.INT2):
         signed = flat.astype(np.int8)
         flat = np.where(signed >= 1 << (bits - 1), signed - (1 << bits), signed).astype(np.int8)
-    return flat.astype(np.uint8).view(DTYPES[dtype]).reshape(shape)
+    return np.asarray(flat.astype(np.uint8).view(DTYPES[dtype])).reshape(shape)
 
 
 def open_initializer(
