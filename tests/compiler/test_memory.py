@@ -13,7 +13,7 @@ from support.checkpoint import Shape, write_checkpoint
 from support.forks import in_child
 
 from hearth.compiler import memory
-from hearth.compiler.memory import Prediction, cgroup_free_nbytes, predict, require
+from hearth.compiler.memory import Prediction, cgroup_free_nbytes, require
 from hearth.schemas.errors import ResourceError
 
 WIDE = Shape(hidden=256, layers=1, ffn=2048, vocab=40_000)
@@ -76,7 +76,13 @@ def test_an_address_space_limit_is_refused_with_its_figures() -> None:
 
 def test_what_fits_is_not_refused() -> None:
     require(Prediction(memory.status_nbytes("VmRSS"), MIB))
-    assert predict([]).peak > 0
+
+
+def test_mapped_pages_count_for_the_peak_alone() -> None:
+    """The system takes them back where it must."""
+    prediction = Prediction(now=10, packing=100, running=50, mapped=70)
+    assert (prediction.peak, prediction.held) == (130, 100)
+    require(Prediction(memory.status_nbytes("VmRSS"), MIB, MIB, mapped=1 << 50))
 
 
 def test_more_than_the_machine_has_is_refused() -> None:

@@ -103,7 +103,7 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
     "zero_columns": (WHOLE, "quantize", integer("K", 0), "op.value"),
     "k_beyond_int32_sums": (WHOLE, "quantize", integer("K", 131_073), "op.value"),
     "unknown_layout": (WHOLE, "linear", integer("layout", 9), "op.value"),
-    "unknown_activation": (WHOLE, "linear", integer("activation", 7), "op.value"),
+    "unknown_activation": (WHOLE, "linear", integer("activation", 8), "op.value"),
     "group_without_int4": (WHOLE, "embed", integer("group", 32), "op.value"),
     "odd_group": (WHOLE, "linear", integer("group", 48), "op.value"),
     "rotary_beyond_head": (WHOLE, "attention", integer("rotary_dim", 32), "op.value"),
@@ -112,7 +112,8 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
     "scale_not_finite": (
         WHOLE, "attention", lambda c: replace(c, floats=(float("nan"),)), "op.value",
     ),
-    "fixed_rows": (WHOLE, "quantize", lambda c: replace(c, rows=8), "rows.bound"),
+    "too_many_rows": (WHOLE, "quantize", lambda c: replace(c, rows=9), "rows.bound"),
+    "fixed_rows": (WHOLE, "quantize", lambda c: replace(c, rows=8), "rows.mismatch"),
     "other_rows": (WHOLE, "quantize", lambda c: replace(c, rows=Rows.R), "rows.mismatch"),
     "weight_missing": (WHOLE, "linear", without("w"), "operand.missing"),
     "output_missing": (WHOLE, "linear", without("y"), "operand.missing"),
@@ -180,7 +181,7 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
         lambda c: put(c, 4, replace(c.operands[4], offset=c.operands[3].offset)),  # type: ignore
         "aliased",
     ),
-    "cache_unwritten": (WHOLE, "attention", operand("k", value=WHOLE.entries[ENTRY].inputs[1]), "state.unwritten"),
+    "cache_unwritten": (WHOLE, "attention", operand("k", value=WHOLE.entries[ENTRY].given[1]), "state.unwritten"),
     "v_for_k": (
         FLOATS, "attention", lambda c: put(c, 3, c.operands[5]), "state.mismatch",
     ),
@@ -207,26 +208,53 @@ def test_a_broken_command_is_refused(case: tuple[Program, str, Edit, str]) -> No
     assert ENTRY in str(refused.value)
 
 
-def moved(offset: int) -> Callable[[Operand], Operand]:
-    return lambda operand: replace(operand, offset=offset)
+def tokens(**changes: Any) -> Callable[[Entry], Entry]:
+    """Change the place of the tokens."""
+
+    def edit(entry: Entry) -> Entry:
+        (port,) = entry.inputs
+        return replace(entry, inputs=(replace(port, operand=replace(port.operand, **changes)),))
+
+    return edit
+
+
+def logits(**changes: Any) -> Callable[[Entry], Entry]:
+    """Change the place of the logits."""
+
+    def edit(entry: Entry) -> Entry:
+        (port,) = entry.outputs
+        return replace(entry, outputs=(replace(port, operand=replace(port.operand, **changes)),))
+
+    return edit
+
+
+def ports(**changes: Any) -> Callable[[Entry], Entry]:
+    """Change the port of the logits itself."""
+    return lambda entry: replace(entry, outputs=(replace(entry.outputs[0], **changes),))
 
 
 BROKEN_ENTRIES: dict[str, tuple[Callable[[Entry], Entry], str]] = {
-    "tokens_in_arena": (
-        lambda e: replace(e, tokens=replace(e.tokens, region=Region.ARENA)), "io",
+    "tokens_in_arena": (tokens(region=Region.ARENA), "io"),
+    "tokens_not_given": (lambda e: replace(e, given=e.given[1:]), "value"),
+    "tokens_too_few": (tokens(nbytes=4), "extent"),
+    "tokens_with_gaps": (tokens(stride=8), "extent"),
+    "given_twice": (lambda e: replace(e, given=(*e.given, e.given[0])), "value"),
+    "given_without_a_number": (lambda e: replace(e, given=(*e.given, -1)), "value"),
+    "tokens_misaligned": (tokens(offset=4), "align"),
+    "tokens_out_of_bounds": (tokens(offset=1 << 30), "bounds"),
+    "an_input_on_another": (
+        lambda e: replace(e, inputs=(*e.inputs, replace(e.inputs[0], name="types"))), "clobbered",
     ),
-    "tokens_no_input": (lambda e: replace(e, inputs=e.inputs[1:]), "value"),
-    "tokens_too_few": (
-        lambda e: replace(e, tokens=replace(e.tokens, nbytes=4)), "extent",
+    "two_ports_of_one_name": (lambda e: replace(e, inputs=e.inputs * 2), "io"),
+    "logits_never_written": (logits(value=777), "undefined"),
+    "logits_that_are_the_tokens": (
+        lambda e: replace(e, outputs=(replace(e.inputs[0], name="logits"),)), "undefined",
     ),
-    "input_twice": (lambda e: replace(e, inputs=(*e.inputs, e.inputs[0])), "value"),
-    "tokens_misaligned": (lambda e: replace(e, tokens=moved(4)(e.tokens)), "align"),
-    "tokens_out_of_bounds": (lambda e: replace(e, tokens=moved(1 << 30)(e.tokens)), "bounds"),
-    "logits_never_written": (
-        lambda e: replace(e, logits=replace(e.logits, value=777)), "undefined",
-    ),
-    "logits_elsewhere": (lambda e: replace(e, logits=moved(0)(e.logits)), "io"),
-    "logits_short": (lambda e: replace(e, logits=replace(e.logits, nbytes=4)), "io"),
+    "logits_elsewhere": (logits(offset=0), "io"),
+    "logits_short": (logits(nbytes=4), "extent"),
+    "logits_of_fewer_columns": (ports(columns=8), "extent"),
+    "logits_of_other_rows": (ports(rows=Rows.T), "rows.mismatch"),
+    "logits_of_too_many_rows": (ports(rows=9), "rows.bound"),
     "no_maximum_of_rows": (lambda e: replace(e, max_rows={Rows.T: 8}), "rows.bound"),
     "more_logits_than_tokens": (
         lambda e: replace(e, max_rows={Rows.T: 8, Rows.R: 9}), "rows.bound",
@@ -271,7 +299,7 @@ def test_a_write_over_logits_is_refused() -> None:
     entry = WHOLE.entries[ENTRY]
     spoiler = replace(entry.commands[-1])
     at = slot("linear", "y")
-    spoiler = put(spoiler, at, replace(entry.logits, value=5_000))
+    spoiler = put(spoiler, at, replace(entry.outputs[0].operand, value=5_000))
     with pytest.raises(PlanError) as refused:
         check(with_entry(WHOLE, commands=(*entry.commands, spoiler)))
     assert refused.value.code == "clobbered"
