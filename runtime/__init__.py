@@ -5,13 +5,31 @@ from typing import TYPE_CHECKING, Any
 from hearth.schemas import __version__
 
 if TYPE_CHECKING:
-    from hearth.runtime.loader import load
+    from hearth.runtime.encoder import Encoder
+    from hearth.runtime.graph_model import GraphModel
+    from hearth.runtime.loader import load, load_any, load_encoder, load_graph
     from hearth.runtime.model import Model
     from hearth.runtime.session import Session
 
-__all__ = ["Model", "Session", "__version__", "load"]
+__all__ = [
+    "Encoder",
+    "GraphModel",
+    "Model",
+    "Session",
+    "__version__",
+    "load",
+    "load_any",
+    "load_encoder",
+    "load_graph",
+]
 
-_PLACES = {"load": "loader", "Model": "model", "Session": "session"}
+_PLACES = {
+    **dict.fromkeys(("load", "load_any", "load_encoder", "load_graph"), "loader"),
+    "Encoder": "encoder",
+    "GraphModel": "graph_model",
+    "Model": "model",
+    "Session": "session",
+}
 
 
 def __getattr__(name: str) -> Any:

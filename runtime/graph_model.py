@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hearth.runtime.archive import Archive
+from hearth.runtime.binding import bind, checked_isa, checked_threads
 from hearth.runtime.graph_checks import check_plan
 from hearth.runtime.graph_ports import checked_inputs
-from hearth.runtime.binding import bind, checked_isa, checked_threads
 from hearth.runtime.native_steps import NativeStep
 from hearth.runtime.onnx_engine import OnnxEngine, open_engine
 from hearth.runtime.onnx_tensors import with_tensors

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from hearth.runtime import native
 from hearth.runtime.archive import Archive, open_archive
 from hearth.runtime.archive.reader import Check
-from hearth.runtime.cores import available_cores
+from hearth.runtime.binding import bind, checked_isa, checked_threads
+from hearth.runtime.encoder import Encoder
 from hearth.runtime.model import Model
-from hearth.schemas.commands import BY_NAME
-from hearth.schemas.errors import ArchiveError, ResourceError, UsageError
-from hearth.schemas.program import Command, Entry, Port, Program, Rows
+from hearth.schemas.errors import ArchiveError
+from hearth.schemas.manifest import ModelKind
 
-MAX_THREADS = 256
-ROWS = {Rows.T: -1, Rows.R: -2}
-REQUIRED_ENTRIES = ("prefill", "decode")
+if TYPE_CHECKING:
+    from hearth.runtime.graph_model import GraphModel
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How archives of one kind are loaded, and the entries they must have."""
+
+    article: str
+    call: str
+    entries: tuple[str, ...]
+
+
+KINDS: Mapping[ModelKind, Loading] = {
+    ModelKind.DECODER: Loading("a", "load", ("prefill", "decode")),
+    ModelKind.ENCODER: Loading("an", "load_encoder", ("main", "hidden")),
+    ModelKind.GRAPH: Loading("a", "load_graph", ()),
+}
 
 
 def load(
@@ -27,126 +41,101 @@ def load(
     check: Check = "structure",
     isa: str | None = None,
 ) -> Model:
-    """A model ready to run, e.g. `load("qwen.har", threads=2, isa="avx2")`.
+    """A decoder ready to run, e.g. `load("qwen.har", threads=2, isa="avx2")`.
 
     `threads` defaults to the cores this process may use, `isa` is the highest instruction set to use and
     defaults to the best this CPU has; neither changes a bit of any result where the archive's kernels are
     exact. check="full" also verifies the hash of all weights (reads the whole file).
 
     The tokenizer is parsed on first use of text, not here: a vocabulary of 150,000 takes about 0.4 s.
+    Raises ArchiveError `archive.kind` for an encoder or a graph.
     """
-    threads = checked_threads(threads)
-    isa = checked_isa(isa)
+    threads, isa = checked_threads(threads), checked_isa(isa)
     return model_of(open_archive(path, check), threads, isa)
 
 
+def load_encoder(
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    check: Check = "structure",
+    isa: str | None = None,
+) -> Encoder:
+    """An encoder ready to run; arguments and errors as of `load`."""
+    threads, isa = checked_threads(threads), checked_isa(isa)
+    return encoder_of(open_archive(path, check), threads, isa)
+
+
+def load_graph(
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    check: Check = "structure",
+    isa: str | None = None,
+) -> GraphModel:
+    """A general graph ready to run; arguments and errors as of `load`. `isa` is that of its native parts."""
+    threads, isa = checked_threads(threads), checked_isa(isa)
+    return graph_of(open_archive(path, check), threads, isa)
+
+
+def load_any(
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    check: Check = "structure",
+    isa: str | None = None,
+) -> Model | Encoder | GraphModel:
+    """Whatever the archive is; `manifest.kind` of the result tells."""
+    threads, isa = checked_threads(threads), checked_isa(isa)
+    return any_of(open_archive(path, check), threads, isa)
+
+
+def any_of(
+    archive: Archive, threads: int | None = None, isa: str | None = None
+) -> Model | Encoder | GraphModel:
+    """The model, encoder or graph of an archive that is open already."""
+    match archive.manifest.kind:
+        case ModelKind.DECODER:
+            return model_of(archive, threads, isa)
+        case ModelKind.ENCODER:
+            return encoder_of(archive, threads, isa)
+        case ModelKind.GRAPH:
+            return graph_of(archive, threads, isa)
+
+
 def model_of(archive: Archive, threads: int | None = None, isa: str | None = None) -> Model:
-    """The model of an archive that is open already."""
-    _check_entries(archive.program, str(archive.path))
-    engine, entries = bind(archive, checked_threads(threads), checked_isa(isa))
-    return Model(archive, engine, entries)
+    """The decoder of an archive that is open already."""
+    _check_kind(archive, ModelKind.DECODER)
+    return Model(archive, *bind(archive, checked_threads(threads), checked_isa(isa)))
 
 
-def checked_threads(threads: int | None) -> int:
-    """A number of threads this runtime takes; by default the cores this process may use."""
-    if threads is None:
-        return min(available_cores(), MAX_THREADS)
-    if not 1 <= threads <= MAX_THREADS:
-        raise UsageError(
-            "arguments.threads",
-            f"{threads} threads",
-            expected=f"1 to {MAX_THREADS}",
-            remedy=f"this process may use {available_cores()} cores, which is the default",
-        )
-    return threads
+def encoder_of(archive: Archive, threads: int | None = None, isa: str | None = None) -> Encoder:
+    """The encoder of an archive that is open already."""
+    _check_kind(archive, ModelKind.ENCODER)
+    return Encoder(archive, *bind(archive, checked_threads(threads), checked_isa(isa)))
 
 
-def checked_isa(isa: str | None) -> str:
-    """An instruction set this CPU has; by default its best."""
-    here = native.isas()
-    if isa is None:
-        return here[-1]
-    if isa in here:
-        return isa
-    known = list(dict.fromkeys(kernel.isa for kernel in native.kernels()))
-    reason = "this CPU lacks it" if isa in known else f"the known ones are {', '.join(known)}"
-    raise UsageError(
-        "arguments.isa",
-        f"the instruction set {isa!r}: {reason}",
-        expected=f"one of {', '.join(here)}",
-    )
+def graph_of(archive: Archive, threads: int | None = None, isa: str | None = None) -> GraphModel:
+    """The graph of an archive that is open already. onnxruntime is imported here, if it has an ONNX part."""
+    from hearth.runtime.graph_model import graph_model_of
+
+    _check_kind(archive, ModelKind.GRAPH)
+    return graph_model_of(archive, threads, isa)
 
 
-def bind(archive: Archive, threads: int, isa: str) -> tuple[native.Engine, dict[str, int]]:
-    """The engine with every entry's commands bound to kernels, and the number of each entry."""
-    where, program = str(archive.path), archive.program
-    weights = np.frombuffer(archive.weights(), np.uint8)
-    sizes = program.arena_nbytes, program.io_nbytes, program.kv_nbytes
-    try:
-        engine = native.Engine(weights, *sizes, threads, isa)
-        entries = {name: _add_entry(engine, entry) for name, entry in program.entries.items()}
-        engine.finish()
-    except MemoryError:
-        raise ResourceError(
-            "resource.memory",
-            f"there is no memory for an arena of {program.arena_nbytes:,} bytes",
-            where=where,
-            remedy="free memory, or compile with a smaller --context",
-        ) from None
-    except ValueError as error:
+def _check_kind(archive: Archive, kind: ModelKind) -> None:
+    found, where = archive.manifest.kind, str(archive.path)
+    if found is not kind:
         raise ArchiveError(
-            "archive.program",
-            f"the program cannot run here: {error}",
+            "archive.kind",
+            f"this archive is {KINDS[found].article} {found}",
+            expected=f"{KINDS[kind].article} {kind}",
             where=where,
-            remedy="compile the model again with this version of hearth",
-        ) from None
-    except RuntimeError as error:  # std::system_error of the thread pool
-        raise ResourceError(
-            "resource.threads",
-            f"{threads} threads cannot be started: {error}",
-            remedy="ask for fewer threads, or raise the limit of processes",
-        ) from None
-    return engine, entries
-
-
-def _check_entries(program: Program, where: str) -> None:
-    missing = [name for name in REQUIRED_ENTRIES if name not in program.entries]
+            remedy=f"load it with {KINDS[found].call}(), or any archive with load_any()",
+        )
+    missing = [name for name in KINDS[kind].entries if name not in archive.program.entries]
     if missing:
         raise ArchiveError(
             "archive.entry",
             f"the program has no entry {missing[0]!r}",
-            expected=f"{' and '.join(REQUIRED_ENTRIES)}, it has {', '.join(program.entries)}",
+            expected=f"{' and '.join(KINDS[kind].entries)}, it has {', '.join(archive.program.entries)}",
             where=where,
             remedy="compile the model again with this version of hearth",
         )
-
-
-def _add_entry(engine: native.Engine, entry: Entry) -> int:
-    inputs, outputs = map(_port, entry.inputs), map(_port, entry.outputs)
-    most = _limit(entry.max_rows, Rows.T), _limit(entry.max_rows, Rows.R)
-    number = engine.add_entry(*most, list(inputs), list(outputs))
-    for command in entry.commands:
-        _add_command(engine, number, command)
-    return number
-
-
-def _port(port: Port) -> tuple[int, int, int]:
-    return port.operand.offset, port.columns, _rows(port.rows)
-
-
-def _rows(rows: int | Rows) -> int:
-    return ROWS[rows] if isinstance(rows, Rows) else rows
-
-
-def _limit(max_rows: Mapping[Rows, int], rows: Rows) -> int:
-    """How many rows an entry takes; one where it has no such dimension (decode)."""
-    return max_rows.get(rows, 1)
-
-
-def _add_command(engine: native.Engine, entry: int, command: Command) -> None:
-    operands = [
-        None if operand is None else (int(operand.region), operand.offset, operand.stride)
-        for operand in command.operands
-    ]
-    opcode = BY_NAME[command.op].opcode
-    engine.add_command(entry, opcode, _rows(command.rows), operands, command.ints, command.floats)

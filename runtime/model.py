@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from hearth.runtime import native
 from hearth.runtime.archive import Archive
+from hearth.runtime.binding import new_state
 from hearth.runtime.defaults import Defaults, Wishes, read_defaults
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.generate import Clock, Generation
 from hearth.runtime.session import Ids, Logits, Session, check_room, checked_ids
 from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer
 from hearth.schemas import sections
-from hearth.schemas.errors import InputError, ResourceError
+from hearth.schemas.errors import InputError
 from hearth.schemas.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class Model:
     @property
     def vocab(self) -> int:
         """V, the number of logits."""
-        return self.manifest.dims.vocab
+        dims = self.manifest.dims
+        assert dims is not None  # consistency.py: a decoder has them
+        return dims.vocab
 
     @property
     def context(self) -> int:
@@ -142,15 +145,7 @@ class Model:
 
     def new_state(self) -> native.State:
         """A zeroed KV region. Its pages take memory as positions are written."""
-        nbytes = self.archive.program.kv_nbytes
-        try:
-            return native.State(nbytes)
-        except MemoryError:
-            raise ResourceError(
-                "resource.memory",
-                f"there is no memory for a KV cache of {nbytes:,} bytes",
-                remedy="close other sessions, or compile with a smaller --context or --kv int8",
-            ) from None
+        return new_state(self.archive)
 
     def run(
         self,

@@ -32,16 +32,52 @@ ADDED_FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "spec
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """ids[T] of a text or a pair, and for each which of the two texts it belongs to (0 or 1)."""
+
+    ids: Sequence[int]
+    types: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Tokenizer:
-    """`encode` and `decode` of one model; `special` holds the text of its named special tokens."""
+    """`encode` and `decode` of one model; `special` holds the text of its named special tokens.
+
+    `side` is where a text too long is cut: "right" (its end) or "left".
+    """
 
     backend: Backend
     special: Mapping[str, str]
+    side: str = "right"
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """ids[T] of a text, with the tokens the model's post-processor adds (BOS) unless told otherwise."""
         _check_text(text)
         return list(self.backend.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def encode_pair(self, first: str, second: str | None) -> Encoded:
+        """One text or two, with the tokens and types of the model's post-processor."""
+        for text in (first, second or ""):
+            _check_text(text)
+        found = self.backend.encode(first, second)
+        return Encoded(found.ids, found.type_ids)
+
+    def truncated(self, length: int) -> Tokenizer:
+        """This tokenizer, from now on cutting what is longer than `length` tokens, special ones included.
+
+        Of a pair the longer text loses first, as transformers cuts with truncation=True. Changes the backend that
+        it shares with this one.
+        """
+        special = self.backend.num_special_tokens_to_add(True)
+        if special >= length:
+            raise InputError(
+                "input.context_full",
+                f"the {special} special tokens of a pair leave no room for text",
+                expected=f"fewer than {length}, the context this archive was compiled for",
+                remedy="compile with a larger --context, or give token ids",
+            )
+        self.backend.enable_truncation(length, strategy="longest_first", direction=self.side)
+        return self
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of ids, all at once (detokenizer.py does it piece by piece)."""
@@ -96,7 +132,8 @@ def parse_tokenizer(tokenizer_json: bytes, tokenizer_config: bytes | None = None
     config = parse_config(tokenizer_config)
     special = special_texts(config)
     _add_tokens(backend, config, special)
-    return Tokenizer(backend, special)
+    side = "left" if config.get("truncation_side") == "left" else "right"
+    return Tokenizer(backend, special, side)
 
 
 def parse_config(data: bytes | None) -> Mapping[str, Any]:

@@ -65,7 +65,7 @@ def wanted(
 ) -> Wanted:
     """The checked form of the options."""
     from hearth.runtime import native
-    from hearth.runtime.loader import checked_isa, checked_threads
+    from hearth.runtime.binding import checked_isa, checked_threads
     from hearth.runtime.verify.subject import Wanted
 
     isas = tuple(native.isas()) if all_isas else (checked_isa(isa),)

@@ -14,7 +14,7 @@ from support.command_line import hearth
 from support.data import checkpoint
 
 from hearth.runtime import load, native
-from hearth.runtime.loader import MAX_THREADS
+from hearth.runtime.binding import MAX_THREADS
 from hearth.runtime.model import Model
 from hearth.schemas.errors import ArchiveError, HearthError, InputError, UsageError
 

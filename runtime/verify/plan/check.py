@@ -96,7 +96,7 @@ class _Check:
             self.need(place.value in entry.given, "value", f"{port.name} is not given")
             self.need(not self.memory.holders(place), "clobbered", f"{port.name} lies on another")
             kind = Kind.F32 if port.columns else Kind.TOKENS
-            rows = self.rows(Matrix(1, port.rows))
+            rows = self.counted(port.rows)
             self.memory.write(place, Definition(place, kind, rows, port.columns or 1, -1))
 
     def port(self, port: Port) -> None:
@@ -126,7 +126,7 @@ class _Check:
             self.need(made.kind is Kind.F32, "kind", f"{port.name} is {made.kind}")
             self.need(made.columns == port.columns, "extent", f"columns of {port.name}")
             self.need(self.memory.intact(port.operand), "clobbered", port.name)
-            rows = self.rows(Matrix(1, port.rows))
+            rows = self.counted(port.rows)
             self.need(made.rows == rows, "rows.mismatch", f"rows of {port.name}")
 
     def step(self, command: Command) -> None:
@@ -223,9 +223,12 @@ class _Check:
         self.need(self.memory.intact(operand), "clobbered", f"{spec.name}, value {operand.value}")
 
     def rows(self, shape: Matrix) -> int | Rows:
-        """Rows of an operand: the command's unless the contract says T; a T that is at most 1 is 1."""
+        """Rows of an operand: the command's unless the contract says T."""
         own = self.command.rows if self.command is not None else 1
-        rows = own if shape.rows is None else shape.rows
+        return self.counted(own if shape.rows is None else shape.rows)
+
+    def counted(self, rows: int | Rows) -> int | Rows:
+        """A T that is at most 1 is 1."""
         return 1 if rows is Rows.T and self.entry.max_rows[Rows.T] == 1 else rows
 
     def rows_extent(self, spec: OperandSpec, operand: Operand, shape: Matrix, kind: Kind) -> None:

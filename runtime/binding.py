@@ -1,0 +1,123 @@
+"""Bind an archive's program to this CPU's kernels: no copies, nothing computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hearth.runtime import native
+from hearth.runtime.archive import Archive
+from hearth.runtime.cores import available_cores
+from hearth.schemas.commands import BY_NAME
+from hearth.schemas.errors import ArchiveError, ResourceError, UsageError
+from hearth.schemas.program import Command, Entry, Port, Rows
+
+MAX_THREADS = 256
+ROWS = {Rows.T: -1, Rows.R: -2}
+
+
+def checked_threads(threads: int | None) -> int:
+    """A number of threads this runtime takes; by default the cores this process may use."""
+    if threads is None:
+        return min(available_cores(), MAX_THREADS)
+    if not 1 <= threads <= MAX_THREADS:
+        raise UsageError(
+            "arguments.threads",
+            f"{threads} threads",
+            expected=f"1 to {MAX_THREADS}",
+            remedy=f"this process may use {available_cores()} cores, which is the default",
+        )
+    return threads
+
+
+def checked_isa(isa: str | None) -> str:
+    """An instruction set this CPU has; by default its best."""
+    here = native.isas()
+    if isa is None:
+        return here[-1]
+    if isa in here:
+        return isa
+    known = list(dict.fromkeys(kernel.isa for kernel in native.kernels()))
+    reason = "this CPU lacks it" if isa in known else f"the known ones are {', '.join(known)}"
+    raise UsageError(
+        "arguments.isa",
+        f"the instruction set {isa!r}: {reason}",
+        expected=f"one of {', '.join(here)}",
+    )
+
+
+def bind(archive: Archive, threads: int, isa: str) -> tuple[native.Engine, dict[str, int]]:
+    """Raises ArchiveError `archive.program` for what the engine refuses, ResourceError for what the machine lacks."""
+    where, program = str(archive.path), archive.program
+    weights = np.frombuffer(archive.weights(), np.uint8)
+    sizes = program.arena_nbytes, program.io_nbytes, program.kv_nbytes
+    try:
+        engine = native.Engine(weights, *sizes, threads, isa)
+        entries = {name: _add_entry(engine, entry) for name, entry in program.entries.items()}
+        engine.finish()
+    except MemoryError:
+        raise ResourceError(
+            "resource.memory",
+            f"there is no memory for an arena of {program.arena_nbytes:,} bytes",
+            where=where,
+            remedy="free memory, or compile with a smaller --context",
+        ) from None
+    except ValueError as error:
+        raise ArchiveError(
+            "archive.program",
+            f"the program cannot run here: {error}",
+            where=where,
+            remedy="compile the model again with this version of hearth",
+        ) from None
+    except RuntimeError as error:  # std::system_error of the thread pool
+        raise ResourceError(
+            "resource.threads",
+            f"{threads} threads cannot be started: {error}",
+            remedy="ask for fewer threads, or raise the limit of processes",
+        ) from None
+    return engine, entries
+
+
+def new_state(archive: Archive) -> native.State:
+    """A zeroed KV region. Its pages take memory as positions are written."""
+    nbytes = archive.program.kv_nbytes
+    try:
+        return native.State(nbytes)
+    except MemoryError:
+        raise ResourceError(
+            "resource.memory",
+            f"there is no memory for a KV cache of {nbytes:,} bytes",
+            remedy="close other sessions, or compile with a smaller --context or --kv int8",
+        ) from None
+
+
+def _add_entry(engine: native.Engine, entry: Entry) -> int:
+    inputs, outputs = map(_port, entry.inputs), map(_port, entry.outputs)
+    most = _limit(entry.max_rows, Rows.T), _limit(entry.max_rows, Rows.R)
+    number = engine.add_entry(*most, list(inputs), list(outputs))
+    for command in entry.commands:
+        _add_command(engine, number, command)
+    return number
+
+
+def _port(port: Port) -> tuple[int, int, int]:
+    return port.operand.offset, port.columns, _rows(port.rows)
+
+
+def _rows(rows: int | Rows) -> int:
+    return ROWS[rows] if isinstance(rows, Rows) else rows
+
+
+def _limit(max_rows: Mapping[Rows, int], rows: Rows) -> int:
+    """How many rows an entry takes; one where it has no such dimension (decode)."""
+    return max_rows.get(rows, 1)
+
+
+def _add_command(engine: native.Engine, entry: int, command: Command) -> None:
+    operands = [
+        None if operand is None else (int(operand.region), operand.offset, operand.stride)
+        for operand in command.operands
+    ]
+    opcode = BY_NAME[command.op].opcode
+    engine.add_command(entry, opcode, _rows(command.rows), operands, command.ints, command.floats)

@@ -1,0 +1,204 @@
+"""A loaded encoder: texts, pairs of texts or token ids in, vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.runtime import native
+from hearth.runtime.archive import Archive
+from hearth.runtime.binding import new_state
+from hearth.runtime.session import Ids, check_room, checked_ids
+from hearth.runtime.tokenizer import Encoded, Tokenizer, parse_tokenizer
+from hearth.schemas import sections
+from hearth.schemas.errors import InputError, UsageError
+from hearth.schemas.manifest import Embedding, Manifest
+from hearth.schemas.program import Entry
+
+MAIN, HIDDEN = "main", "hidden"
+TOKENS, TYPES = "tokens", "types"
+F32 = NDArray[np.float32]
+Text = str | tuple[str, str] | Ids | Encoded
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder:
+    """Made by `load_encoder`. May be used from several threads; the engine runs one call at a time.
+
+    A vector depends on its own text alone, to the bit where the archive's kernels are exact: not on the texts
+    beside it, and not on threads or instruction set.
+    """
+
+    archive: Archive
+    engine: native.Engine
+    entry_numbers: Mapping[str, int]
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the archive is."""
+        return self.archive.manifest
+
+    @property
+    def embedding(self) -> Embedding:
+        """How the vectors are made: pooling, normalisation, columns."""
+        embedding = self.manifest.embedding
+        assert embedding is not None  # consistency.py: an encoder has one
+        return embedding
+
+    @property
+    def columns(self) -> int:
+        """E, the numbers of a vector."""
+        return self.embedding.columns
+
+    @property
+    def context(self) -> int:
+        """The most tokens of a text; those after are cut off."""
+        return self.manifest.context
+
+    @property
+    def threads(self) -> int:
+        """Threads the engine computes with."""
+        return self.engine.threads
+
+    @property
+    def isa(self) -> str:
+        """The highest instruction set in use."""
+        return self.engine.isa
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether texts can be read; else token ids alone."""
+        return sections.TOKENIZER in self.archive.entries
+
+    @property
+    def has_types(self) -> bool:
+        """Whether the model tells the two texts of a pair apart."""
+        return any(port.name == TYPES for port in self.archive.program.entries[MAIN].inputs)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Parsed on first use; cuts nothing off."""
+        return parse_tokenizer(*self._tokenizer_files())
+
+    @cached_property
+    def _cutting(self) -> Tokenizer:
+        """Cuts texts at the context."""
+        return parse_tokenizer(*self._tokenizer_files()).truncated(self.context)
+
+    def encode(self, text: Text) -> Encoded:
+        """The ids and types of a text, of a pair of texts, or of ids (types all 0), as the model reads them.
+
+        Texts get the special tokens of the tokenizer's post-processor. What is longer than the context is cut as
+        sentence-transformers cuts it: the special tokens stay, and of a pair the longer text loses first (strategy
+        "longest_first", at the tokenizer's truncation side). Ids are never cut: too many of them are
+        InputError `input.context_full`.
+        """
+        found = self._encoded(text)
+        ids = checked_ids(found.ids, self._limits[TOKENS])
+        check_room(0, len(ids), self.context)
+        _check_types(found, self._limits.get(TYPES, 1))
+        return found
+
+    def _encoded(self, text: Text) -> Encoded:
+        match text:
+            case Encoded():
+                return text
+            case str():
+                return self._cutting.encode_pair(text, None)
+            case (str(first), str(second)):
+                return self._cutting.encode_pair(first, second)
+        ids = list(text)
+        return Encoded(ids, [0] * len(ids))
+
+    def embed(self, texts: str | Sequence[Text]) -> F32:
+        """f32[n, E], a vector for each of the texts (one text alone: n is 1); pairs are tuples of two texts.
+
+        Raises UsageError `arguments.pooling` where the archive has no pooling: `hidden` gives the rows.
+        """
+        if self.embedding.pooling == "none":
+            raise UsageError(
+                "arguments.pooling",
+                "this archive makes a vector of each token, not of a text",
+                expected="an archive compiled with a pooling",
+                remedy="use hidden(), or compile with --pooling",
+            )
+        encoded = [self.encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
+        found = np.empty((len(encoded), self.columns), np.float32)
+        for row, each in enumerate(encoded):
+            self._run(MAIN, each, found[row : row + 1])
+        return found
+
+    def hidden(self, text: Text) -> F32:
+        """f32[T, E], the last layer's rows of one text, special tokens included."""
+        encoded = self.encode(text)
+        found = np.empty((len(encoded.ids), self.columns), np.float32)
+        self._run(HIDDEN, encoded, found)
+        return found
+
+    def _run(self, entry: str, text: Encoded, result: F32) -> None:
+        values = {TOKENS: text.ids, TYPES: text.types}
+        ports = self.archive.program.entries[entry].inputs
+        inputs = [np.array(values[port.name], np.int32) for port in ports]
+        number = self.entry_numbers[entry]
+        self.engine.run(self._state, number, len(text.ids), 0, inputs, [result])
+
+    @cached_property
+    def _state(self) -> native.State:
+        """Keys and values of one call: each writes all that it reads."""
+        return new_state(self.archive)
+
+    @cached_property
+    def _limits(self) -> dict[str, int]:
+        """One more than the largest id of each port."""
+        entries = self.archive.program.entries.values()
+        ports = {port.name for entry in entries for port in entry.inputs}
+        return {name: min(_limit(entry, name) for entry in entries) for name in ports}
+
+    def _tokenizer_files(self) -> tuple[bytes, bytes | None]:
+        if not self.has_tokenizer:
+            raise InputError(
+                "input.not_in_archive",
+                "this archive has no tokenizer",
+                where=str(self.archive.path),
+                remedy="compile a checkpoint that has a tokenizer, or give token ids",
+            )
+        config = sections.TOKENIZER_CONFIG
+        found = bytes(self.archive.section(config)) if config in self.archive.entries else None
+        return bytes(self.archive.section(sections.TOKENIZER)), found
+
+
+def _limit(entry: Entry, name: str) -> int:
+    """Rows of the smallest table that the ids of a port choose from."""
+    values = {port.operand.value for port in entry.inputs if port.name == name}
+    return min(
+        (
+            command.ints[0]
+            for command in entry.commands
+            if command.op == "embed" and _reads(command.operands[0], values)
+        ),
+        default=1 << 31,
+    )
+
+
+def _reads(operand: object, values: set[int]) -> bool:
+    return getattr(operand, "value", None) in values
+
+
+def _check_types(text: Encoded, limit: int) -> None:
+    if len(text.types) != len(text.ids):
+        raise InputError(
+            "input.token_type",
+            f"{len(text.types)} types for {len(text.ids)} ids",
+            expected="one type for each id",
+        )
+    bad = [each for each in text.types if not 0 <= each < limit]
+    if bad:
+        raise InputError(
+            "input.token_range",
+            f"type id {bad[0]}",
+            expected=f"0 to {limit - 1}, the model's text types",
+        )
