@@ -24,6 +24,7 @@ from hearth.compiler.lower.targets import find_target
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
 from hearth.compiler.pipeline import Options, compile_model
 from hearth.compiler.quantize.schemes import make_scheme, weight_scheme
+from hearth.runtime.tokenizer import Encoded
 from hearth.schemas.commands import KVScheme
 
 torch = pytest.importorskip("torch", reason="needs the parity extra")
@@ -182,8 +183,8 @@ def test_encoders(case: str, tmp_path: Path) -> None:
         (vector,) = run_entry(made, "main", given)[0]["embedding"]
         _close(vector, wanted.mean(dim=0), f"{case}, {name}, vector")
     encoder = runtime.load_encoder(_compiled(tmp_path), threads=2)
-    types = given.get("types")
-    found = encoder.hidden(ids.tolist(), None if types is None else types.tolist())
+    types = given.get("types", np.zeros(len(ids), np.int64))
+    found = encoder.hidden(Encoded(ids.tolist(), types.tolist()))
     _close(found, wanted, f"{case}, archive")
 
 
