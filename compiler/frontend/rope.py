@@ -1,8 +1,7 @@
 """RoPE tables cos and sin f32[S, D / 2], as transformers computes them in float32.
 
-Every rounding is explicit: + - * / are IEEE float32; powers, cosines and sines are taken in float64 by the C
-library and rounded to float32 once, so that no vector unit's approximation enters an archive. (C libraries
-may differ in the last bit of a float64; that moves a float32 about once in 2^28 values.)
+Every rounding is explicit: + - * / are IEEE float32; powers, cosines and sines are rounded to float32 once
+(rounded.py), so that neither a vector unit's approximation nor a C library's last bit enters an archive.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.frontend.rope_config import RopeConfig, RopeKind
+from hearth.compiler.frontend.rounded import COS, SIN, Function, power_of
 
 F32 = NDArray[np.float32]
 FASTEST = 1e30  # times the longest context still is an f32
@@ -26,7 +26,7 @@ BLOCK = 256  # positions per step: Python floats never pile up
 def inverse_frequencies(rope: RopeConfig, head_dim: int) -> F32:
     """f[D / 2] = 1 / theta^(2 i / D), scaled by the rules of the rope kind."""
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    powers = np.array([math.pow(rope.theta, float(x)) for x in exponents], np.float32)
+    powers = power_of(rope.theta)(exponents.tolist())
     plain = np.asarray(np.float32(1) / powers, np.float32)
     with np.errstate(
         over="ignore"
@@ -84,7 +84,7 @@ class RopeTable:
     rope: RopeConfig
     context: int
     head_dim: int
-    function: Callable[[float], float]
+    function: Function
     stored: str = "f32"
 
     @property
@@ -102,12 +102,11 @@ class RopeTable:
             stop = min(start + BLOCK, self.context)
             positions = np.arange(start, stop, dtype=np.float32)
             angles = (positions[:, None] * frequencies).reshape(-1).tolist()
-            values = np.fromiter(map(self.function, angles), np.float64, len(angles))
-            table[start:stop] = values.reshape(stop - start, -1)
+            table[start:stop] = self.function(angles).reshape(stop - start, -1)
         return table
 
 
 def rope_tables(rope: RopeConfig, context: int, head_dim: int) -> tuple[RopeTable, RopeTable]:
     """(cos, sin)."""
-    cos, sin = (RopeTable(rope, context, head_dim, f) for f in (math.cos, math.sin))
+    cos, sin = (RopeTable(rope, context, head_dim, f) for f in (COS, SIN))
     return cos, sin

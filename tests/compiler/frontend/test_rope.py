@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 
 import numpy as np
 import pytest
 
 from hearth.compiler.frontend.rope import RopeTable, inverse_frequencies, rope_tables
 from hearth.compiler.frontend.rope_config import RopeConfig, RopeKind
+from hearth.compiler.frontend.rounded import Function
 
 EPS = 2.0**-24  # relative error of one rounding to float32
 LLAMA3 = RopeConfig(500000.0, RopeKind.LLAMA3, 8.0, 1.0, 4.0, 8192)
@@ -93,7 +95,7 @@ def test_rows_are_slices_of_one_table_computed_once() -> None:
         calls.append(angle)
         return angle
 
-    table = RopeTable(RopeConfig(10000.0), 300, 4, count)
+    table = RopeTable(RopeConfig(10000.0), 300, 4, Function(count, Decimal))
     assert not calls
     whole = table.rows(0, 300)
     assert np.array_equal(table.rows(250, 260), whole[250:260])
