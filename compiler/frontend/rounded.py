@@ -36,7 +36,7 @@ class Function:
         with np.errstate(over="ignore"):
             found = values.astype(np.float32)
             low, high = ((values * (1 + sign * DOUBT)).astype(np.float32) for sign in (-1, 1))
-        for place in np.nonzero(low != high)[0]:
+        for place in np.nonzero(low != high)[0].tolist():
             found[place] = np.float32(float(self._decimal(arguments[place])))
         return found
 
