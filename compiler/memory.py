@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hearth.compiler.check.golden import BEYOND, FOLLOWING
-from hearth.compiler.frontend import Assets
 from hearth.compiler.lower import Lowered, PackedTensor
 from hearth.compiler.lower.blocks import CHANNELS, batches
 from hearth.schemas.commands import KVScheme, Layout
@@ -27,8 +26,6 @@ FLOAT_BATCH_NBYTES = 16
 QUANTISED_BATCH_NBYTES = 12
 # Buffers of hashing and writing, and what the allocator keeps.
 SLACK_NBYTES = 2 << 20
-# Bytes of a parsed tokenizer per byte of its file, as measured.
-TOKENIZER_FACTOR = 6
 KV_NBYTES: Mapping[KVScheme, int] = {KVScheme.F32: 4, KVScheme.F16: 2, KVScheme.INT8: 1}
 PAGE_NBYTES = 4096
 LOOKUPS = frozenset({"embed", "embed_positions"})
@@ -60,24 +57,30 @@ class Prediction:
         return max(self.packing, self.running)
 
 
-def predict(lowered: Lowered, assets: Assets) -> Prediction:
+def predict(lowered: Lowered) -> Prediction:
     """The peak of packing this model and running its golden vectors, from what is resident now."""
     packing = max((streaming_nbytes(tensor) for tensor in lowered.weights), default=0)
     return Prediction(
         status_nbytes("VmRSS"),
         packing + SLACK_NBYTES,
-        running_nbytes(lowered.program, lowered.kv_layout, assets) + SLACK_NBYTES,
+        running_nbytes(lowered.program, lowered.kv_layout) + SLACK_NBYTES,
         mapped_nbytes(lowered),
     )
 
 
-def running_nbytes(program: Program, kv: KVLayout, assets: Assets) -> int:
-    """What the engine holds while golden vectors run, and the tokenizer before it."""
+def running_nbytes(program: Program, kv: KVLayout) -> int:
+    """What the engine holds while golden vectors run. A tokenizer was read before, to check it: that room is there."""
     longest = max((entry.max_rows[Rows.T] for entry in program.entries.values()), default=0)
     positions = longest + BEYOND + FOLLOWING
     written = sum(_written(layer, min(positions, layer.context)) for layer in kv.layers)
-    tokenizer = TOKENIZER_FACTOR * len(assets.tokenizer_json or b"")
-    return program.arena_nbytes + program.io_nbytes + written + tokenizer
+    return program.arena_nbytes + _touched_io(program) + written
+
+
+def _touched_io(program: Program) -> int:
+    """Of io only what a call fills: its inputs, and one row of logits."""
+    ports = [port for entry in program.entries.values() for port in (*entry.inputs, *entry.outputs)]
+    one_row = (port.columns if port.rows is Rows.R else port.operand.nbytes // 4 for port in ports)
+    return 4 * sum(one_row)
 
 
 def _written(layer: KVLayer, positions: int) -> int:

@@ -80,7 +80,7 @@ def compile_model(
 
     native = Native(_name(source), model, options.scheme, options.target, lowered)
     package = native_package(native)
-    prediction = predict(lowered, model.assets)
+    prediction = predict(lowered)
     if announce is not None:
         announce(model, prediction)
     require(prediction)
