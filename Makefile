@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NATIVE := $(shell find runtime/kernels -type f) pyproject.toml
 PROMPT ?= Once upon a time
 
-.PHONY: demo test lint parity clean check-tools
+.PHONY: demo test lint parity sanitize clean check-tools
 .DELETE_ON_ERROR:
 
 demo: build/hearthside.har
@@ -31,6 +31,18 @@ lint: $(VENV)/installed
 # Comparisons with transformers; PyTorch is needed for these alone.
 parity: $(VENV)/parity
 	$(BIN)/python -m pytest tests/parity
+
+# The native module under AddressSanitizer and UndefinedBehaviorSanitizer (docs/kernels.md).
+sanitize: build/sanitize/installed
+	ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
+	  build/sanitize/bin/python -m pytest tests/runtime/kernels tests/runtime/test_engine*.py
+
+build/sanitize/installed: $(NATIVE) | check-tools
+	$(PYTHON) -m venv build/sanitize
+	build/sanitize/bin/python -m pip install --quiet -C build-dir=build/sanitize-native \
+	  -C cmake.define.HEARTH_SANITIZE=address,undefined -e ".[test]"
+	@touch $@
 
 $(VENV)/installed: $(NATIVE) | check-tools
 	$(PYTHON) -m venv $(VENV)

@@ -2,16 +2,21 @@
 //
 // A row is KERNEL(name, opcode, variant, x_is_q8, isa, exact, run, scratch): isa is portable, avx2 or
 // avx512vnni, and run and scratch are functions of namespace hearth::<isa>. KERNELS(...), without the isa,
-// makes one row per ISA, named <name>_<isa>.
+// makes one row per ISA of the processor's family, named <name>_<isa>.
 #include "table.h"
 
 #include <stdexcept>
 #include <string>
 
+#if defined(__x86_64__)
 #define KERNELS(name, opcode, variant, x_is_q8, exact, run, scratch)                          \
   KERNEL(name##_portable, opcode, variant, x_is_q8, portable, exact, run, scratch)            \
   KERNEL(name##_avx2, opcode, variant, x_is_q8, avx2, exact, run, scratch)                    \
   KERNEL(name##_avx512vnni, opcode, variant, x_is_q8, avx512vnni, exact, run, scratch)
+#else
+#define KERNELS(name, opcode, variant, x_is_q8, exact, run, scratch) \
+  KERNEL(name##_portable, opcode, variant, x_is_q8, portable, exact, run, scratch)
+#endif
 
 namespace hearth {
 
@@ -25,7 +30,7 @@ namespace hearth {
 
 namespace {
 
-constexpr Isa isa_portable = kPortable, isa_avx2 = kAvx2, isa_avx512vnni = kAvx512Vnni;
+[[maybe_unused]] constexpr Isa isa_portable = kPortable, isa_avx2 = kAvx2, isa_avx512vnni = kAvx512Vnni;
 
 constexpr Kernel kTable[] = {
 #define KERNEL(name, opcode, variant, x_is_q8, isa, exact, run, scratch) \
@@ -36,6 +41,7 @@ constexpr Kernel kTable[] = {
 
 constexpr std::string_view kIsaNames[] = {"portable", "avx2", "avx512vnni"};
 
+#if defined(__x86_64__)
 bool cpu_has(Isa isa) {
   __builtin_cpu_init();  // asks the operating system too (xgetbv)
   switch (isa) {
@@ -50,6 +56,9 @@ bool cpu_has(Isa isa) {
   }
   return false;
 }
+#else
+bool cpu_has(Isa isa) { return isa == kPortable; }
+#endif
 
 }  // namespace
 
