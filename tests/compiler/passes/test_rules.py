@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-
 from support.graphs import Draw
 
 from hearth.compiler.ir.ops import (

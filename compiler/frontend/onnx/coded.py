@@ -1,0 +1,135 @@
+"""Weights that a graph stores as integer codes, as lazy sources of the IR: the codes are kept, nothing is quantised anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from hearth.compiler.frontend.onnx.model import Initializer
+from hearth.compiler.ir.tensors import F32, GroupedRows, QuantisedRows, Source
+
+Rows = NDArray[Any]
+SMALLEST_GROUP = 16  # K-values of a group: a multiple of this
+BITS = {TensorProto.INT8: 8, TensorProto.UINT8: 8, TensorProto.INT4: 4, TensorProto.UINT4: 4}
+SIGNED = (TensorProto.INT8, TensorProto.INT4)
+
+
+class Table(Protocol):
+    """Rows [stop - start, width] of whole numbers or floats, read on demand."""
+
+    def rows(self, start: int, stop: int) -> Rows: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Flat:
+    """A stored tensor as rows of `width` elements, however it is shaped."""
+
+    initializer: Initializer
+    width: int
+
+    def rows(self, start: int, stop: int) -> Rows:
+        shape = self.initializer.shape
+        lead = shape[0] if shape else 1
+        inner = int(np.prod(shape[1:], dtype=np.int64))
+        if inner and self.width % inner == 0:
+            step = self.width // inner
+            return self.initializer.rows(start * step, stop * step).reshape(-1, self.width)
+        if inner % self.width == 0 and lead:
+            per = inner // self.width
+            low, high = start // per, -(-stop // per)
+            read = self.initializer.rows(low, high).reshape(-1, self.width)
+            return read[start - low * per : stop - low * per]
+        raise ValueError(f"{self.initializer.name!r} {list(shape)} has no rows of {self.width}")
+
+
+@dataclass(frozen=True, eq=False)
+class Unpacked:
+    """Codes of `bits` packed in bytes, the low bits first: rows of `width` codes."""
+
+    packed: Flat
+    bits: int
+    width: int
+
+    def rows(self, start: int, stop: int) -> Rows:
+        raw = self.packed.rows(start, stop).view(np.uint8)
+        if self.bits == 8:
+            return raw[:, : self.width]
+        codes = np.empty((raw.shape[0], raw.shape[1], 2), np.uint8)
+        np.bitwise_and(raw, 15, out=codes[..., 0])
+        np.right_shift(raw, 4, out=codes[..., 1])
+        return codes.reshape(raw.shape[0], -1)[:, : self.width]
+
+
+@dataclass(frozen=True, eq=False)
+class Repeated:
+    """One row for all."""
+
+    row: Rows
+
+    def rows(self, start: int, stop: int) -> Rows:
+        return np.broadcast_to(self.row, (stop - start, self.row.size))
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """A stored tensor of whole numbers as floats, for what reads floats (a transpose in panels)."""
+
+    initializer: Initializer
+    stored: str = "f32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.initializer.shape
+
+    def rows(self, start: int, stop: int) -> F32:
+        return np.asarray(self.initializer.rows(start, min(stop, self.shape[0])), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedTensor:
+    """A GroupedSource. `shift` makes signed codes and zero points unsigned: the difference of both stays the same."""
+
+    shape: tuple[int, ...]
+    bits: int
+    group: int
+    codes: Table | Source
+    scales: Table | Source
+    zeros: Table | Source
+    shift: int = 0
+
+    def grouped(self, start: int, stop: int) -> GroupedRows:
+        stop = min(stop, self.shape[0])
+        scales = np.asarray(self.scales.rows(start, stop), np.float32)
+        codes, zeros = (self._unsigned(each.rows(start, stop)) for each in (self.codes, self.zeros))
+        return GroupedRows(codes, np.ascontiguousarray(scales), zeros, self.group)
+
+    def _unsigned(self, rows: Rows) -> NDArray[np.uint8]:
+        if rows.dtype == np.uint8 and not self.shift:
+            return np.ascontiguousarray(rows)
+        return np.ascontiguousarray(rows.astype(np.int16) + self.shift).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class SymmetricTensor:
+    """A QuantisedSource of int8 codes with one scale per row and no zero point."""
+
+    shape: tuple[int, ...]
+    codes: Table | Source
+    scales: Table | Source
+    bits: int = 8
+    group: int = 0
+
+    def quantised(self, start: int, stop: int) -> QuantisedRows:
+        stop = min(stop, self.shape[0])
+        codes = np.ascontiguousarray(self.codes.rows(start, stop)).astype(np.int8)
+        scale = np.asarray(self.scales.rows(start, stop), np.float32).reshape(-1)
+        return QuantisedRows(codes, None, np.ascontiguousarray(scale), 0)
+
+
+def fitted_group(block: int, k: int) -> int:
+    """The group attribute for blocks of K-values: no larger than the row."""
+    return min(block, -(-k // SMALLEST_GROUP) * SMALLEST_GROUP)

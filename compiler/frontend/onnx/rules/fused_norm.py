@@ -1,0 +1,42 @@
+"""Norms as one node: RMSNormalization and SimplifiedLayerNormalization, LayerNormalization."""
+
+from __future__ import annotations
+
+from hearth.compiler.frontend.onnx.model import Node
+from hearth.compiler.frontend.onnx.raising import Raising, integer, number, optional_input
+from hearth.compiler.frontend.onnx.values import Mismatch, View
+from hearth.compiler.frontend.onnx.views import as_view, matrix, shown
+from hearth.compiler.ir.ops import Constant, LayerNorm, Op, RMSNorm, tensor
+
+
+def rows_of(view: View, node: Node) -> tuple[Op, int]:
+    """(the matrix that is normalised, its columns): whole rows, along the last axis."""
+    width, rank = view.dims[-1], len(view.dims)
+    if integer(node, "axis", -1) % rank != rank - 1:
+        raise Mismatch("normalises more than the last axis")
+    op = matrix(view)
+    if tensor(op).shape[1] != width or not isinstance(width, int):
+        raise Mismatch(f"normalises parts of rows {shown(view.dims)}")
+    return op, width
+
+
+def vector(node: Node, index: int, width: int, raising: Raising) -> Constant | None:
+    """A gain or bias, None where it is absent."""
+    name = optional_input(node, index)
+    return None if name is None else raising.vector(name, width)
+
+
+def rms_normalization(node: Node, raising: Raising) -> View:
+    """x / sqrt(mean(x^2) + eps) * gain."""
+    view = raising.view(node.inputs[0])
+    op, width = rows_of(view, node)
+    gain = vector(node, 1, width, raising)
+    return as_view(RMSNorm(op, gain, number(node, "epsilon", 1e-5)), view.dims)
+
+
+def layer_normalization(node: Node, raising: Raising) -> View:
+    """(x - mean) / sqrt(var + eps) * gain + bias."""
+    view = raising.view(node.inputs[0])
+    op, width = rows_of(view, node)
+    gain, bias = (vector(node, i, width, raising) for i in (1, 2))
+    return as_view(LayerNorm(op, gain, bias, number(node, "epsilon", 1e-5)), view.dims)
