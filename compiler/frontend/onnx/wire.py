@@ -18,11 +18,12 @@ from hearth.compiler.frontend.onnx.files import ModelFile
 from hearth.schemas.errors import CheckpointError
 
 MAX_STRUCTURE = 48 << 20  # bytes of everything but large tensors
-MAX_FIELDS = 2_000_000
-MAX_NODES = 100_000
+MAX_FIELDS = 1_000_000
+MAX_NODES = 50_000
 MAX_DEPTH = 100  # of messages, protobuf's own limit
 LEFT_OUT = 4096  # tensor data of at least so many bytes stay in the file
 WINDOW = 1 << 18
+LONGEST_VARINT = 10
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 # Documentation and training: no part of what the model computes.
@@ -143,30 +144,32 @@ class Walk:
         return body, body + length
 
     def _varint(self, at: int, stop: int) -> tuple[int, int]:
-        data, index = self._at(at)
+        index = at - self._base
+        if not 0 <= index <= len(self._window) - LONGEST_VARINT:
+            index = self._seek(at)
+        if at < stop and self._window[index] < 0x80:
+            return self._window[index], at + 1
         value = shift = 0
-        for place in range(index, min(index + 10, index + stop - at)):
-            byte = data[place]
+        for place in range(index, min(index + LONGEST_VARINT, index + stop - at)):
+            byte = self._window[place]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value, at + place + 1 - index
             shift += 7
         raise self.refuse(f"a broken number at byte {at}")
 
-    def _at(self, at: int) -> tuple[bytearray, int]:
-        index = at - self._base
-        if not 0 <= index <= len(self._window) - 10:
-            self._base, index = at, 0
-            self._window = self.file.read(at, min(WINDOW, self.file.size - at))
-        return self._window, index
+    def _seek(self, at: int) -> int:
+        """Make the window start at a byte of the file; where that is in the window."""
+        self._base = at
+        self._window = self.file.read(at, min(WINDOW, self.file.size - at))
+        return 0
 
     def _bytes(self, start: int, stop: int) -> bytearray:
         self._keep(stop - start)
         if stop - start > WINDOW // 2:
             return self.file.read(start, stop - start)
         if not self._base <= start <= stop <= self._base + len(self._window):
-            self._base = start
-            self._window = self.file.read(start, min(WINDOW, self.file.size - start))
+            self._seek(start)
         return self._window[start - self._base : stop - self._base]
 
     def _keep(self, nbytes: int) -> None:
