@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ def load(
 
 def is_onnx(path: Path) -> bool:
     """Whether the ONNX frontend reads it."""
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, False whatever the system says
         stored = any((path / name).exists() for name in (SINGLE, INDEX))
         return not stored and any(path.glob("*.onnx"))
     return path.suffix == ".onnx"
