@@ -60,6 +60,11 @@ class Encoder:
         return self.manifest.context
 
     @property
+    def vocab(self) -> int:
+        """V: ids are below it."""
+        return self._limits[TOKENS]
+
+    @property
     def threads(self) -> int:
         """Threads the engine computes with."""
         return self.engine.threads
@@ -98,7 +103,7 @@ class Encoder:
         InputError `input.context_full`.
         """
         found = self._encoded(text)
-        ids = checked_ids(found.ids, self._limits[TOKENS])
+        ids = checked_ids(found.ids, self.vocab)
         check_room(0, len(ids), self.context)
         _check_types(found, self._limits.get(TYPES, 1))
         return found

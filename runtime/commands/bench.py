@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from hearth.runtime.commands.run import parse_ids
+from hearth.runtime.commands.arguments import parse_ids
 from hearth.runtime.commands.terminal import duration, emit, emit_json, rate, size, table
 from hearth.runtime.options import Options, read_options
 from hearth.runtime.progress import Progress, choose, step
 from hearth.schemas.errors import InputError, UsageError
 
-if TYPE_CHECKING:
-    from hearth.runtime.model import Model
-
 Clock = Callable[[], float]
+USUAL = (16, 96, 512)
+COLUMNS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "prompt_tokens": ("prompt", str),
+    "ttft_s": ("TTFT", duration),
+    "prefill_tokens_per_s": ("prefill", rate),
+    "decode_tokens_per_s": ("decode", rate),
+    "embed_s": ("vector", duration),
+    "texts_per_s": ("texts", lambda value: f"{value:.1f} texts/s"),
+    "tokens_per_s": ("tokens", rate),
+}
 
 
 def bench_command(
     file: Annotated[Path, typer.Argument(help="the .har file")],
     prompts: Annotated[
-        str, typer.Option("--prompts", help="prompt lengths in tokens")
-    ] = "16,96,512",
+        str | None,
+        typer.Option("--prompts", help="prompt lengths in tokens; 16,96,512 where they fit"),
+    ] = None,
     decode: Annotated[int, typer.Option(help="tokens to decode after each prompt")] = 32,
     runs: Annotated[int, typer.Option(help="runs of each length; the median counts")] = 3,
     seed: Annotated[int, typer.Option(help="draws the prompts' token ids")] = 0,
@@ -39,8 +47,8 @@ def bench_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Measure load time, TTFT, prefill and decode rates, and memory."""
-    lengths = _lengths(prompts)
+    """Measure load time, TTFT, prefill and decode rates, and memory; of an encoder the rate of its vectors."""
+    lengths = [] if prompts is None else _lengths(prompts)
     _check("--decode and --runs", [decode, runs], 1)
     _check("--seed", [seed], 0)
     options = read_options(threads, isa)
@@ -80,62 +88,40 @@ def measure(
     progress: Progress,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Any]:
-    """All figures as plain data; times in seconds, rates in tokens per second."""
-    from hearth.runtime.loader import load
+    """All figures as plain data; times in seconds, rates per second. Without lengths: the usual ones that fit."""
+    from hearth.runtime.commands.bench_subjects import subject
+    from hearth.runtime.loader import load_any
     from hearth.runtime.session import check_room
 
     loads = []
     for _ in range(runs):
         began = clock()
-        model = load(file, options.threads, isa=options.isa)
+        model = load_any(file, options.threads, isa=options.isa)
         loads.append(clock() - began)
+    measured = subject(model, decode)
     loaded = memory()
-    check_room(0, max(lengths) + decode, model.context)
+    wanted = [*lengths] or [n for n in USUAL if n <= measured.longest] or [1]
+    check_room(0, max(wanted) + measured.after, measured.longest + measured.after)
     draw = np.random.default_rng(seed)
     results = []
-    with step(progress, "bench", runs * len(lengths)) as advance:
-        for length in lengths:
-            ids = draw.integers(0, model.vocab, length + decode).tolist()
-            measured = []
+    with step(progress, "bench", runs * len(wanted)) as advance:
+        for length in wanted:
+            ids = draw.integers(0, measured.vocab, length + decode).tolist()
+            times = []
             for _ in range(runs):
-                measured.append(one_run(model, ids[:length], ids[length:], clock))
+                times.append(measured.one_run(ids, length, clock))
                 advance(1)
-            results.append(summary(length, decode, measured))
+            results.append(measured.summary(length, times))
     return {
         "file": file.name,
-        "isa": model.isa,
-        "threads": model.threads,
+        "isa": measured.model.isa,
+        "threads": measured.model.threads,
         "runs": runs,
         "seed": seed,
         "load_s": median(loads),
         "memory_after_load": loaded,
         "memory_at_end": memory(),
         "results": results,
-    }
-
-
-def one_run(
-    model: Model, prompt: Sequence[int], more: Sequence[int], clock: Clock
-) -> tuple[float, float]:
-    """(time to the first token, time of all decode steps) in a fresh session."""
-    session = model.session()
-    began = clock()
-    session.prefill(prompt).argmax()
-    first = clock()
-    for token in more:
-        session.decode(token).argmax()
-    return first - began, clock() - first
-
-
-def summary(length: int, decode: int, runs: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Medians of one prompt length."""
-    ttft, decoding = (median(times) for times in zip(*runs, strict=True))
-    return {
-        "prompt_tokens": length,
-        "decode_tokens": decode,
-        "ttft_s": ttft,
-        "prefill_tokens_per_s": length / ttft,
-        "decode_tokens_per_s": decode / decoding,
     }
 
 
@@ -152,18 +138,14 @@ def memory(status: Path = Path("/proc/self/status")) -> dict[str, int] | None:
 
 def as_text(found: dict[str, Any]) -> str:
     """The same for people."""
-    rows = [("prompt", "TTFT", "prefill", "decode")]
-    for result in found["results"]:
-        rows.append((
-            str(result["prompt_tokens"]),
-            duration(result["ttft_s"]),
-            rate(result["prefill_tokens_per_s"]),
-            rate(result["decode_tokens_per_s"]),
-        ))  # fmt: skip
+    results = found["results"]
+    shown = [column for column in COLUMNS if column in results[0]]
+    head = [COLUMNS[column][0] for column in shown]
+    rows = [[COLUMNS[column][1](each[column]) for column in shown] for each in results]
     lines = [
         f"{found['file']} on {found['isa']}, {found['threads']} threads, medians of {found['runs']}",
         f"load {duration(found['load_s'])}",
-        table(rows),
+        table([head, *rows]),
     ]
     if found["memory_at_end"]:
         now, end = found["memory_after_load"], found["memory_at_end"]

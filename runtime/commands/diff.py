@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hearth.runtime.commands.run import checked
+from hearth.runtime.commands.arguments import checked
 from hearth.runtime.commands.terminal import emit, emit_json
 from hearth.schemas.errors import LimitError, UsageError
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hearth.runtime.commands.run import checked
+from hearth.runtime.commands.arguments import checked
 from hearth.runtime.commands.terminal import emit, emit_json, size, table
 from hearth.runtime.options import read_options
 from hearth.schemas.errors import ArchiveError, ResourceError
+from hearth.schemas.manifest import ModelKind
 
 if TYPE_CHECKING:
     from hearth.runtime.archive import Archive
-    from hearth.schemas.program import Entry
+    from hearth.schemas.program import Entry, Port
 
 
 def inspect_command(
@@ -34,7 +35,7 @@ def inspect_command(
     from hearth.runtime.archive import open_archive
 
     archive = open_archive(file, checked(check))
-    facts = describe(archive) | {"kernels": kernels(file, read_options(1, isa).isa)}
+    facts = describe(archive) | {"kernels": kernels(archive, read_options(1, isa).isa)}
     if as_json:
         emit_json(facts)
     else:
@@ -66,7 +67,7 @@ def describe(archive: Archive) -> dict[str, Any]:
             "arena_nbytes": program.arena_nbytes,
             "io_nbytes": program.io_nbytes,
             "kv_nbytes": program.kv_nbytes,
-            "kv_nbytes_per_position": program.kv_nbytes / manifest.context,
+            "kv_nbytes_per_position": program.kv_nbytes / max(manifest.context, 1),
         },
     }
 
@@ -92,6 +93,8 @@ def weights(archive: Archive) -> dict[str, Any]:
 def entry(part: Entry) -> dict[str, Any]:
     """One entry's commands by name and the rows it takes."""
     return {
+        "inputs": {port.name: port_shape(port) for port in part.inputs},
+        "outputs": {port.name: port_shape(port) for port in part.outputs},
         "commands": len(part.commands),
         "by_op": dict(Counter(command.op for command in part.commands)),
         "max_rows": {str(rows): count for rows, count in part.max_rows.items()},
@@ -99,40 +102,41 @@ def entry(part: Entry) -> dict[str, Any]:
     }
 
 
-def kernels(file: Path, isa: str | None) -> dict[str, Any]:
+def port_shape(port: Port) -> str:
+    """'i32[T]', 'f32[1, 384]'"""
+    return f"f32[{port.rows}, {port.columns}]" if port.columns else f"i32[{port.rows}]"
+
+
+def kernels(archive: Archive, isa: str | None) -> dict[str, Any]:
     """The kernels each entry would run here; why not, where it would not."""
-    from hearth.runtime.loader import load
+    from hearth.runtime.binding import bind, checked_isa
 
     try:
-        model = load(file, threads=1, isa=isa)
+        engine, numbers = bind(archive, 1, checked_isa(isa))
     except (ArchiveError, ResourceError) as error:
         return {"error": str(error)}
-    chosen = {
-        name: dict(Counter(model.engine.kernel_names(number)))
-        for name, number in model.entry_numbers.items()
-    }
-    return {"isa": model.isa, "entries": chosen}
+    chosen = {name: dict(Counter(engine.kernel_names(number))) for name, number in numbers.items()}
+    return {"isa": engine.isa, "entries": chosen}
 
 
 def as_text(facts: Mapping[str, Any]) -> str:
     """The same for people."""
-    blocks = [_head(facts), _sections(facts), _entries(facts), _memory(facts), _kernels(facts)]
+    blocks = [_head(facts), _sections(facts)]
+    if facts["entries"]:
+        blocks += [_entries(facts), _memory(facts), _kernels(facts)]
     return "\n\n".join(blocks) + "\n"
 
 
 def _head(facts: Mapping[str, Any]) -> str:
     manifest, held = facts["manifest"], facts["weights"]
-    dims, schemes = manifest["dims"], manifest["schemes"]
-    letters = zip(["L", "E", "H", "Hkv", "D", "F", "V"], dims.values(), strict=True)
     bits = held["bits_per_weight"]
     rows = [
         ("file", f"{facts['file']}, {size(facts['file_nbytes'])}"),
         ("made by", f"hearth {manifest['hearth']}, format {manifest['format']}"),
         ("source", f"{manifest['source']} ({manifest['family']})"),
         ("fingerprint", facts["fingerprint"]),
-        ("model", ", ".join(f"{letter} {value}" for letter, value in letters)),
-        ("context", f"{manifest['context']} positions, prefill in chunks of {manifest['chunk']}"),
-        ("schemes", ", ".join(f"{name} {value}" for name, value in schemes.items())),
+        *_kind_rows(manifest),
+        ("schemes", ", ".join(f"{name} {value}" for name, value in manifest["schemes"].items())),
         ("targets", ", ".join(manifest["targets"])),
         ("parameters", f"{held['parameters']:,} in {held['tensors']} tensors"),
         (
@@ -143,6 +147,24 @@ def _head(facts: Mapping[str, Any]) -> str:
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+
+
+def _kind_rows(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a decoder, an encoder and a graph each have to say."""
+    kind, dims, embedding = manifest["kind"], manifest["dims"], manifest["embedding"]
+    yield "kind", str(kind)
+    if dims is not None:
+        letters = zip(["L", "E", "H", "Hkv", "D", "F", "V"], dims.values(), strict=True)
+        yield "model", ", ".join(f"{letter} {value}" for letter, value in letters)
+    if embedding is not None:
+        length = "of length 1" if embedding["normalised"] else "not normalised"
+        pooling = embedding["pooling"]
+        each = "one a token" if pooling == "none" else f"pooling {pooling}"
+        yield "vectors", f"f32[{embedding['columns']}], {each}, {length}"
+        yield "context", f"{manifest['context']} tokens, all at once; longer texts are cut"
+    elif manifest["context"]:
+        positions, chunk = manifest["context"], manifest["chunk"]
+        yield "context", f"{positions} positions, prefill in chunks of {chunk}"
 
 
 def _sections(facts: Mapping[str, Any]) -> str:
@@ -158,13 +180,18 @@ def _entries(facts: Mapping[str, Any]) -> str:
     for name, part in facts["entries"].items():
         limits = ", ".join(f"{rows} <= {count}" for rows, count in part["max_rows"].items())
         ops = ", ".join(f"{count} {op}" for op, count in part["by_op"].items())
-        lines.append(f"entry {name} ({limits or 'one token'}): {part['commands']} commands: {ops}")
+        inputs = ", ".join(f"{port} {shape}" for port, shape in part["inputs"].items())
+        outputs = ", ".join(f"{port} {shape}" for port, shape in part["outputs"].items())
+        lines.append(f"entry {name}: {inputs} -> {outputs} ({limits})")
+        lines.append(f"  {part['commands']} commands: {ops}")
     return "\n".join(lines)
 
 
 def _memory(facts: Mapping[str, Any]) -> str:
     memory = facts["memory"]
-    names = ("weights (mapped)", "arena", "io", "kv of a session", "  per position")
+    whole = facts["manifest"]["kind"] == ModelKind.ENCODER
+    kv = ("kv of a text", "  per token") if whole else ("kv of a session", "  per position")
+    names = ("weights (mapped)", "arena", "io", *kv)
     return table((name, size(value)) for name, value in zip(names, memory.values(), strict=True))
 
 

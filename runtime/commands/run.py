@@ -1,27 +1,35 @@
-"""`hearth run`: continue a prompt, or answer a message, printing the text as it comes."""
+"""`hearth run`: one command for archives of every kind; what is done is in run_<kind>.py."""
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from hearth.runtime.commands.terminal import duration, emit, emit_json, rate
+from hearth.runtime.commands.arguments import checked
+from hearth.runtime.commands.run_options import (
+    DecoderOptions,
+    EncoderOptions,
+    GraphOptions,
+    RunOptions,
+    TextOptions,
+    check_options,
+)
 from hearth.runtime.options import read_options
-from hearth.schemas.errors import InputError, UsageError
-
-if TYPE_CHECKING:
-    from hearth.runtime.generate import Generation, Stats
-    from hearth.runtime.model import Prompt
+from hearth.schemas.manifest import ModelKind
 
 
 def run_command(
     file: Annotated[Path, typer.Argument(help="the .har file")],
     prompt: Annotated[
-        str | None, typer.Argument(help="the text to continue; - or nothing: standard input")
+        str | None,
+        typer.Argument(
+            help="the text to continue, or to make a vector of; - or nothing: standard input"
+            " (of an encoder each line)"
+        ),
     ] = None,
     chat: Annotated[
         bool, typer.Option("--chat", help="the prompt is a message, put into the chat template")
@@ -42,6 +50,19 @@ def run_command(
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="go on at the model's own end")
     ] = False,
+    pair: Annotated[
+        str | None, typer.Option(help="encoder: the second text, beside each of the first")
+    ] = None,
+    hidden: Annotated[
+        bool, typer.Option("--hidden", help="encoder: a vector for each token")
+    ] = False,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="graph: NAME=FILE.npy; once for each input"),
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="graph: write each output here as .npy")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="HEARTH_THREADS, else the cores there are")
     ] = None,
@@ -61,107 +82,46 @@ def run_command(
         bool, typer.Option("--json", help="print one JSON object at the end")
     ] = False,
 ) -> None:
-    """Generate text from a compiled model."""
-    from hearth.runtime.loader import load
+    """Run a compiled model: continue a prompt, make vectors of texts, or run a graph on arrays."""
+    from hearth.runtime.loader import load_any
 
-    options = read_options(threads, isa)
+    limits = read_options(threads, isa)
     began = time.perf_counter()
-    model = load(file, options.threads, checked(check), options.isa)
-    load_s = time.perf_counter() - began
-    generation = model.generate(
-        read_prompt(prompt, chat=chat or system is not None, system=system, ids=ids),
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-        stop=stop or (),
-        ignore_eos=ignore_eos,
-        pieces="ids" if ids else "text",
+    model = load_any(file, limits.threads, checked(check), limits.isa)
+    wanted = RunOptions(
+        TextOptions(prompt, ids, stats),
+        DecoderOptions(
+            chat, system, max_tokens, temperature, top_k, top_p, seed, tuple(stop or ()), ignore_eos
+        ),
+        EncoderOptions(pair, hidden),
+        GraphOptions(tuple(inputs or ()), output_dir),
+        as_json,
+        time.perf_counter() - began,
     )
-    for piece in generation:
-        if not as_json:
-            emit(piece)
-    if as_json:
-        emit_json(as_object(generation, load_s))
-    else:
-        emit("\n")
-    if stats:
-        print(stats_text(generation.stats, load_s), file=sys.stderr)
+    check_options(wanted, model.manifest.kind)
+    RUNNERS[model.manifest.kind](model, wanted)
 
 
-def checked(check: str) -> Literal["structure", "full"]:
-    """How much of the archive to verify."""
-    match check:
-        case "structure" | "full":
-            return check
-    raise UsageError("arguments.check", f"--check {check}", expected="structure or full")
+def _decoder(model: Any, options: RunOptions) -> None:
+    from hearth.runtime.commands.run_decoder import run_decoder
+
+    run_decoder(model, options)
 
 
-def read_prompt(text: str | None, *, chat: bool, system: str | None, ids: bool) -> Prompt:
-    """The prompt in the form that `generate` takes."""
-    if ids and chat:
-        raise UsageError("arguments.prompt", "--ids with --chat", expected="one of the two")
-    text = _standard_input() if text is None or text == "-" else text
-    if ids:
-        return parse_ids(text)
-    if not chat:
-        return text
-    user = {"role": "user", "content": text}
-    return [user] if system is None else [{"role": "system", "content": system}, user]
+def _encoder(model: Any, options: RunOptions) -> None:
+    from hearth.runtime.commands.run_encoder import run_encoder
+
+    run_encoder(model, options)
 
 
-def parse_ids(text: str) -> list[int]:
-    """'1, 2 3' -> [1, 2, 3]"""
-    try:
-        return [int(word) for word in text.replace(",", " ").split()]
-    except ValueError as error:
-        raise InputError(
-            "input.token_type", f"the prompt is not token ids: {error}", expected="numbers"
-        ) from None
+def _graph(model: Any, options: RunOptions) -> None:
+    from hearth.runtime.commands.run_graph import run_graph
+
+    run_graph(model, options)
 
 
-def _standard_input() -> str:
-    """All of stdin but the newline that ends it."""
-    if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError(
-            "arguments.prompt",
-            "there is no prompt",
-            expected="one as an argument, or on standard input",
-        )
-    data = sys.stdin.buffer.read()
-    try:
-        return data.decode().removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            "input.text", f"standard input is not UTF-8 at byte {error.start}", expected="UTF-8"
-        ) from None
-
-
-def as_object(generation: Generation, load_s: float) -> dict[str, Any]:
-    """What --json prints. `seed` repeats the text where tokens were drawn."""
-    stats = generation.stats
-    return {
-        "text": generation.text,
-        "tokens": generation.tokens,
-        "finish_reason": generation.finish_reason,
-        "seed": generation.request.sampling.seed
-        if generation.request.sampling.temperature
-        else None,
-        "prompt_tokens": stats.prompt_tokens,
-        "generated_tokens": stats.generated_tokens,
-        "load_s": load_s,
-        "ttft_s": stats.ttft_s,
-        "encode_s": stats.encode_s,
-        "prefill_tokens_per_s": stats.prefill_rate,
-        "decode_tokens_per_s": stats.decode_rate,
-    }
-
-
-def stats_text(stats: Stats, load_s: float) -> str:
-    """One line for people."""
-    return (
-        f"load {duration(load_s)} | TTFT {duration(stats.ttft_s)} (encode {duration(stats.encode_s)})"
-        f" | prefill {stats.prompt_tokens} tokens, {rate(stats.prefill_rate)}"
-        f" | decode {stats.generated_tokens} tokens, {rate(stats.decode_rate)}"
-    )
+RUNNERS: Mapping[ModelKind, Callable[[Any, RunOptions], None]] = {
+    ModelKind.DECODER: _decoder,
+    ModelKind.ENCODER: _encoder,
+    ModelKind.GRAPH: _graph,
+}

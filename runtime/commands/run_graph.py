@@ -1,62 +1,134 @@
-"""What `hearth run` does with a general graph: files in, files or a summary out."""
+"""`hearth run` on a general graph: arrays from .npy files in, arrays out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hearth.runtime.commands.graph_files import plain, read_inputs, write_outputs
-from hearth.runtime.commands.terminal import emit, emit_json, table
-from hearth.runtime.graph_model import GraphModel
-from hearth.runtime.graph_ports import describe
-from hearth.schemas.errors import UsageError
+from hearth.runtime.commands.run_options import RunOptions
+from hearth.runtime.commands.terminal import emit, emit_json
+from hearth.schemas.errors import InputError, ResourceError, UsageError
 
-SHOWN = 8  # values of each output
+if TYPE_CHECKING:
+    from hearth.runtime.graph_model import GraphModel
 
-
-def run_graph(
-    model: GraphModel, given: Sequence[str], output_dir: Path | None, as_json: bool
-) -> None:
-    """Run once; write the outputs where a folder is given, and say what they are."""
-    if not given and model.inputs:
-        ports = ", ".join(f"{port.name}: {describe(port)}" for port in model.inputs)
-        raise UsageError(
-            "arguments.input", "no --input", expected=f"--input NAME=FILE for each of {ports}"
-        )
-    values = model.run(read_inputs(given))
-    files = {} if output_dir is None else write_outputs(output_dir, values)
-    if as_json:
-        emit_json({name: facts(value) for name, value in values.items()})
-    else:
-        emit(summary(values, files))
+SHOWN = 8  # values of an output that are printed
 
 
-def facts(value: Any) -> Any:
-    """Type, shape and first values of an output, as plain data."""
-    if isinstance(value, list):
-        return [facts(item) for item in value]
-    if value is None:
-        return None
-    array = np.asarray(value)
-    first = plain(array).reshape(-1)[:SHOWN].tolist()
-    return {"type": str(array.dtype), "shape": list(array.shape), "first": first}
+def run_graph(model: GraphModel, options: RunOptions) -> None:
+    """Every output in a line of its own; with --output-dir as files, with --json as one object."""
+    found = model.run(read_inputs(options.graph.input))
+    folder = options.graph.output_dir
+    files = {} if folder is None else write_outputs(found, folder)
+    if options.as_json:
+        emit_json({"outputs": as_objects(found, files), "load_s": options.load_s})
+        return
+    for name, part, array in arrays(found):
+        place = files.get((name, part))
+        emit(f"{name}{part} {describe(array)}{'' if place is None else f' -> {place}'}\n")
 
 
-def summary(values: Mapping[str, Any], files: Mapping[str, Path]) -> str:
-    """A line for each output."""
-    lines = []
-    for name, value in values.items():
-        found = facts(value)
-        if isinstance(found, dict):
-            first = ", ".join(
-                f"{each:.6g}" if isinstance(each, float) else str(each) for each in found["first"]
+def read_inputs(given: Iterable[str]) -> dict[str, Any]:
+    """'name=file.npy' -> arrays by name. Files are data: one that holds Python objects is refused."""
+    found: dict[str, Any] = {}
+    for each in given:
+        name, equals, path = each.partition("=")
+        if not equals or not name or name in found:
+            raise UsageError(
+                "arguments.input",
+                f"--input {each!r:.100}",
+                expected="NAME=FILE.npy, each name once",
             )
-            more = ", ..." if np.prod(found["shape"], dtype=np.int64) > SHOWN else ""
-            lines.append((name, f"{found['type']}{found['shape']}: {first}{more}"))
+        found[name] = _read(Path(path))
+    return found
+
+
+def _read(path: Path) -> NDArray[Any]:
+    try:
+        with path.open("rb") as file:
+            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+    except (OSError, ValueError, MemoryError) as error:
+        raise InputError(
+            "input.npy",
+            f"cannot be read as an array: {error!s:.200}",
+            expected="a .npy file, as numpy.save writes it, without Python objects",
+            where=str(path),
+        ) from None
+
+
+Named = tuple[str, str, NDArray[Any]]
+
+
+def arrays(outputs: Mapping[str, Any]) -> Iterator[Named]:
+    """(name, "[i]" of the items of a list, array) of every array."""
+    for name, value in outputs.items():
+        if isinstance(value, list):
+            for place, each in enumerate(value):
+                yield name, f"[{place}]", np.asarray(each)
         else:
-            lines.append((name, "nothing" if found is None else f"{len(found)} values"))
-    written = "".join(f"{path}\n" for path in files.values())
-    return table(lines) + "\n" + written
+            yield name, "", np.asarray(value)
+
+
+def describe(array: NDArray[Any]) -> str:
+    """'float32[2, 3] 0.5 1 2.25 ...'"""
+    values = " ".join(str(value) for value in array.ravel()[:SHOWN])
+    more = " ..." if array.size > SHOWN else ""
+    return f"{array.dtype}{list(array.shape)} {values}{more}"
+
+
+def write_outputs(outputs: Mapping[str, Any], folder: Path) -> dict[tuple[str, str], Path]:
+    """A .npy file for each array, named like its output; characters unsafe in a file name become '_'."""
+    files: dict[tuple[str, str], Path] = {}
+    taken: set[str] = set()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, part, array in arrays(outputs):
+            stem = unique(re.sub(r"[^A-Za-z0-9_.-]", "_", name + part).lstrip(".")[:100], taken)
+            files[name, part] = folder / f"{stem}.npy"
+            np.save(files[name, part], array, allow_pickle=False)
+    except OSError as error:
+        raise ResourceError(
+            "resource.unwritable",
+            f"cannot be written: {error.strerror}",
+            where=str(folder),
+            remedy="choose another --output-dir",
+        ) from None
+    return files
+
+
+def unique(stem: str, taken: set[str]) -> str:
+    """The name, numbered where an output before has it."""
+    found, number = stem or "output", 2
+    while found.lower() in taken:
+        found, number = f"{stem}-{number}", number + 1
+    taken.add(found.lower())
+    return found
+
+
+def as_objects(
+    outputs: Mapping[str, Any], files: Mapping[tuple[str, str], Path]
+) -> list[dict[str, Any]]:
+    """What --json says of each array: its file, or its values."""
+    found = []
+    for name, part, array in arrays(outputs):
+        place = files.get((name, part))
+        content = {"values": _plain(array)} if place is None else {"file": str(place)}
+        facts = {"name": name + part, "dtype": str(array.dtype), "shape": list(array.shape)}
+        found.append(facts | content)
+    return found
+
+
+def _plain(array: NDArray[Any]) -> Any:
+    """Nested lists; what JSON has no number for (infinity, complex) as text."""
+    if array.ndim:
+        return [_plain(each) for each in array]
+    value = array.item()
+    if isinstance(value, float) and np.isfinite(value):
+        return float(str(array)) if array.dtype == np.float32 else value
+    return value if isinstance(value, bool | int | str) else str(value)

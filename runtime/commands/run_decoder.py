@@ -1,0 +1,69 @@
+"""`hearth run` on a decoder: continue a prompt, or answer a message, printing the text as it comes."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from hearth.runtime.commands.arguments import read_prompt
+from hearth.runtime.commands.run_options import RunOptions
+from hearth.runtime.commands.terminal import duration, emit, emit_json, rate
+
+if TYPE_CHECKING:
+    from hearth.runtime.generate import Generation, Stats
+    from hearth.runtime.model import Model
+
+
+def run_decoder(model: Model, options: RunOptions) -> None:
+    """Text piece by piece, or one JSON object at the end."""
+    given, wanted = options.text, options.decoder
+    chat = wanted.chat or wanted.system is not None
+    generation = model.generate(
+        read_prompt(given.prompt, chat=chat, system=wanted.system, ids=given.ids),
+        max_tokens=wanted.max_tokens,
+        temperature=wanted.temperature,
+        top_k=wanted.top_k,
+        top_p=wanted.top_p,
+        seed=wanted.seed,
+        stop=wanted.stop,
+        ignore_eos=wanted.ignore_eos,
+        pieces="ids" if given.ids else "text",
+    )
+    for piece in generation:
+        if not options.as_json:
+            emit(piece)
+    if options.as_json:
+        emit_json(as_object(generation, options.load_s))
+    else:
+        emit("\n")
+    if given.stats:
+        print(stats_text(generation.stats, options.load_s), file=sys.stderr)
+
+
+def as_object(generation: Generation, load_s: float) -> dict[str, Any]:
+    """What --json prints. `seed` repeats the text where tokens were drawn."""
+    stats = generation.stats
+    return {
+        "text": generation.text,
+        "tokens": generation.tokens,
+        "finish_reason": generation.finish_reason,
+        "seed": generation.request.sampling.seed
+        if generation.request.sampling.temperature
+        else None,
+        "prompt_tokens": stats.prompt_tokens,
+        "generated_tokens": stats.generated_tokens,
+        "load_s": load_s,
+        "ttft_s": stats.ttft_s,
+        "encode_s": stats.encode_s,
+        "prefill_tokens_per_s": stats.prefill_rate,
+        "decode_tokens_per_s": stats.decode_rate,
+    }
+
+
+def stats_text(stats: Stats, load_s: float) -> str:
+    """One line for people."""
+    return (
+        f"load {duration(load_s)} | TTFT {duration(stats.ttft_s)} (encode {duration(stats.encode_s)})"
+        f" | prefill {stats.prompt_tokens} tokens, {rate(stats.prefill_rate)}"
+        f" | decode {stats.generated_tokens} tokens, {rate(stats.decode_rate)}"
+    )

@@ -1,0 +1,101 @@
+"""The options of `hearth run`, by the kind of archive that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hearth.schemas.errors import UsageError
+from hearth.schemas.manifest import ModelKind
+
+
+@dataclass(frozen=True)
+class DecoderOptions:
+    """How to continue a prompt."""
+
+    chat: bool = False
+    system: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What to make vectors of."""
+
+    pair: str | None = None
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What decoders and encoders read."""
+
+    prompt: str | None = None
+    ids: bool = False
+    stats: bool = False
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """Where arrays come from and go to."""
+
+    input: tuple[str, ...] = ()
+    output_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Everything after the file; `load_s` is what loading took."""
+
+    text: TextOptions
+    decoder: DecoderOptions
+    encoder: EncoderOptions
+    graph: GraphOptions
+    as_json: bool
+    load_s: float
+
+
+GROUPS: Mapping[ModelKind, tuple[str, ...]] = {
+    ModelKind.DECODER: ("text", "decoder"),
+    ModelKind.ENCODER: ("text", "encoder"),
+    ModelKind.GRAPH: ("graph",),
+}
+
+
+def check_options(options: RunOptions, kind: ModelKind) -> None:
+    """Refuses options that mean nothing for the archive."""
+    groups = {name for each in GROUPS.values() for name in each} - set(GROUPS[kind])
+    strange = [name for group in sorted(groups) for name in _changed(getattr(options, group))]
+    if strange:
+        raise UsageError(
+            "arguments.kind",
+            f"{', '.join(strange)} with an archive that is {ARTICLE[kind]} {kind}",
+            expected=f"only options for {ARTICLE[kind]} {kind}",
+            remedy="hearth run --help says which option is for what",
+        )
+
+
+ARTICLE: Mapping[ModelKind, str] = {
+    ModelKind.DECODER: "a",
+    ModelKind.ENCODER: "an",
+    ModelKind.GRAPH: "a",
+}
+
+
+def _changed(options: Any) -> list[str]:
+    """The options that were given, as the command line spells them."""
+    default = type(options)()
+    names = [
+        field.name
+        for field in fields(options)
+        if getattr(options, field.name) != getattr(default, field.name)
+    ]
+    return ["a prompt" if name == "prompt" else f"--{name.replace('_', '-')}" for name in names]
