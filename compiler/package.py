@@ -82,7 +82,7 @@ class Native:
 
 def require_output(source: Path, output: Path) -> None:
     """Refuses to replace a file of the checkpoint."""
-    folder = source if source.is_dir() else source.parent
+    folder = source if os.path.isdir(source) else source.parent
     inside = output.resolve().parent == folder.resolve()
     if inside and output.suffix != ".har" and os.path.exists(output):
         raise UsageError(
