@@ -18,7 +18,7 @@ from hearth.compiler.lower.blocks import CHANNELS, batches
 from hearth.schemas.commands import KVScheme, Layout
 from hearth.schemas.errors import ResourceError
 from hearth.schemas.kv_layout import KVLayer, KVLayout
-from hearth.schemas.program import Program, Region, Rows
+from hearth.schemas.program import Program, Rows
 
 # Bytes alive per weight of a batch at the worst moment. Floats: rows, rows in packed order, packed bytes, and the
 # chunk before them. Quantised: the stored rows, as f32, scaled; or the rows, codes and the packed bytes.
@@ -28,7 +28,6 @@ QUANTISED_BATCH_NBYTES = 12
 SLACK_NBYTES = 2 << 20
 KV_NBYTES: Mapping[KVScheme, int] = {KVScheme.F32: 4, KVScheme.F16: 2, KVScheme.INT8: 1}
 PAGE_NBYTES = 4096
-LOOKUPS = frozenset({"embed", "embed_positions"})
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -64,7 +63,7 @@ def predict(lowered: Lowered) -> Prediction:
         status_nbytes("VmRSS"),
         packing + SLACK_NBYTES,
         running_nbytes(lowered.program, lowered.kv_layout) + SLACK_NBYTES,
-        mapped_nbytes(lowered),
+        lowered.program.weights_nbytes,
     )
 
 
@@ -88,19 +87,6 @@ def _written(layer: KVLayer, positions: int) -> int:
     heads = 2 * layer.heads
     nbytes = positions * layer.head_dim * KV_NBYTES[layer.scheme]
     return min(heads * (nbytes + PAGE_NBYTES), layer.k.codes.nbytes + layer.v.codes.nbytes)
-
-
-def mapped_nbytes(lowered: Lowered) -> int:
-    """Weights that a run reads: all but the tables of which only some rows are looked up."""
-    read = {
-        operand.offset
-        for entry in lowered.program.entries.values()
-        for command in entry.commands
-        if command.op not in LOOKUPS
-        for operand in command.operands
-        if operand is not None and operand.region is Region.WEIGHTS
-    }
-    return sum(tensor.nbytes for tensor in lowered.weights if tensor.offset in read)
 
 
 def streaming_nbytes(tensor: PackedTensor) -> int:

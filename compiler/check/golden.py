@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hearth.compiler.check.samples import CHATS, LONG, SHORT, TEXTS
 from hearth.runtime.archive import Archive
 from hearth.runtime.chat_template import ChatTemplate
-from hearth.runtime.graph_model import GraphModel, graph_model_of
-from hearth.runtime.loader import model_of
+from hearth.runtime.encoder import Encoder
+from hearth.runtime.graph_model import GraphModel
+from hearth.runtime.loader import any_of
 from hearth.runtime.model import Model
 from hearth.runtime.tokenizer import Tokenizer
 from hearth.runtime.verify.draws import draw_ids
 from hearth.runtime.verify.graphs import graph_case
 from hearth.runtime.verify.texts import chat_case, clock, text_case
 from hearth.runtime.verify.tokens import tokens_case
+from hearth.runtime.verify.vectors import vector_case
 from hearth.schemas import sections
+from hearth.schemas.errors import InputError
 from hearth.schemas.golden import ChatCase, Golden, TextCase
-from hearth.schemas.manifest import ModelKind
 
 SEED = 1
 FEW = 12
+LONGEST = 200  # ids of an encoder's longest text, where there is no tokenizer
 BEYOND = 3  # tokens in the second prefill chunk
 FOLLOWING = 4
 
@@ -36,25 +40,35 @@ class Made:
 
 def make_golden(archive: Archive, threads: int) -> Made:
     """Run the unfinished archive. `threads` (0: all cores) changes no bit of it."""
-    match archive.manifest.kind:
-        case ModelKind.DECODER:
-            return _decoder(model_of(archive, threads or None))
-        case ModelKind.GRAPH:
-            return _graph(graph_model_of(archive, threads))
-        case ModelKind.ENCODER:
-            return Made(Golden())
+    match any_of(archive, threads or None):
+        case Model() as model:
+            return _decoder(model)
+        case Encoder() as encoder:
+            return _encoder(encoder)
+        case graph:
+            return _graph(graph)
 
 
 def _decoder(model: Model) -> Made:
     prompts = list(decoder_prompts(model))
     cases = [tokens_case(model, ids, count) for ids, count in prompts]
     finite = tuple(case for case in cases if case is not None)
-    bad = len(prompts) - len(finite)
-    notes = (
-        f"the compiled model's logits are not finite on {bad} of {len(prompts)} golden prompts",
-    )
     golden = Golden(tokens=finite, texts=texts(model), chats=chats(model))
-    return Made(golden, notes if bad else ())
+    return Made(golden, _overflow(len(prompts), len(finite)))
+
+
+def _encoder(model: Encoder) -> Made:
+    prompts = list(encoder_prompts(model))
+    cases = [vector_case(model, ids, types) for ids, types in prompts]
+    finite = tuple(case for case in cases if case is not None)
+    golden = Golden(vectors=finite, texts=texts(model))
+    return Made(golden, _overflow(len(prompts), len(finite)))
+
+
+def _overflow(all_of_them: int, finite: int) -> tuple[str, ...]:
+    bad = all_of_them - finite
+    note = f"the compiled model's results are not finite on {bad} of {all_of_them} golden inputs"
+    return (note,) if bad else ()
 
 
 def _graph(model: GraphModel) -> Made:
@@ -72,6 +86,20 @@ def decoder_prompts(model: Model) -> Iterator[tuple[list[int], int]]:
             yield ids[:count], min(FOLLOWING, model.context - count)
 
 
+def encoder_prompts(model: Encoder) -> Iterator[tuple[list[int], list[int]]]:
+    """(ids, types): a short text, a long one, and a pair where the model tells its texts apart."""
+    dims = model.manifest.dims
+    longest = FEW if model.has_tokenizer else LONGEST
+    for count in dict.fromkeys(min(each, model.context) for each in (1, longest)):
+        yield draw_ids(SEED, "encoder", count, 1 if dims is None else dims.vocab), []
+    texts: list[str | tuple[str, str]] = [SHORT, LONG] if model.has_tokenizer else []
+    pairs: list[str | tuple[str, str]] = [(SHORT, TEXTS[-1])] if texts and model.has_types else []
+    for text in (*texts, *pairs):
+        with suppress(InputError):  # a tokenizer with ids that the model has no rows for
+            found = model.encode(text)
+            yield found.ids, found.types if any(found.types) else []
+
+
 def prompt_ids(model: Model, name: str, text: str) -> list[int]:
     """Enough ids for the longest prompt: of the text, over and over; drawn where there is no tokenizer."""
     wanted = model.chunk + BEYOND
@@ -83,7 +111,7 @@ def prompt_ids(model: Model, name: str, text: str) -> list[int]:
     return (found * (wanted // len(found) + 1))[:wanted]
 
 
-def texts(model: Model) -> tuple[TextCase, ...]:
+def texts(model: Model | Encoder) -> tuple[TextCase, ...]:
     """What the tokenizer makes of each text, and of the special tokens it has itself."""
     if not model.has_tokenizer:
         return ()
