@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hearth.runtime.commands.arguments import checked
+from hearth.runtime.commands.inspect_graph import describe_graph, graph_text
 from hearth.runtime.commands.terminal import emit, emit_json, size, table
 from hearth.runtime.options import read_options
 from hearth.schemas.errors import ArchiveError, ResourceError
@@ -69,7 +70,14 @@ def describe(archive: Archive) -> dict[str, Any]:
             "kv_nbytes": program.kv_nbytes,
             "kv_nbytes_per_position": program.kv_nbytes / max(manifest.context, 1),
         },
+        **_graph(archive),
     }
+
+
+def _graph(archive: Archive) -> dict[str, Any]:
+    """What a general graph has besides."""
+    graph = archive.manifest.kind is ModelKind.GRAPH
+    return {"graph": describe_graph(archive)} if graph else {}
 
 
 def weights(archive: Archive) -> dict[str, Any]:
@@ -122,6 +130,8 @@ def kernels(archive: Archive, isa: str | None) -> dict[str, Any]:
 def as_text(facts: Mapping[str, Any]) -> str:
     """The same for people."""
     blocks = [_head(facts), _sections(facts)]
+    if "graph" in facts:
+        blocks.append(graph_text(facts["graph"]))
     if facts["entries"]:
         blocks += [_entries(facts), _memory(facts), _kernels(facts)]
     return "\n\n".join(blocks) + "\n"
