@@ -61,17 +61,6 @@ def interleave(parts: list[NDArray[Rows]]) -> NDArray[Rows]:
     return out.reshape(blocks * len(parts), CHANNELS, *parts[0].shape[1:])
 
 
-def separate(blocks: NDArray[Rows], n: int, paired: bool) -> NDArray[Rows]:
-    """The inverse of `interleave` over a whole weight: [blocks, 16, ...] -> [n, ...]."""
-    parts = halves(n, paired)
-    return np.concatenate(
-        [
-            blocks[index :: len(parts)].reshape(-1, *blocks.shape[2:])[: stop - start]
-            for index, (start, stop) in enumerate(parts)
-        ]
-    )
-
-
 def flat(array: NDArray[np.generic]) -> Bytes:
     """The bytes of an array in its order."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

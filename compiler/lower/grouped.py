@@ -19,7 +19,6 @@ from hearth.compiler.lower.blocks import (
     fours,
     interleave,
     round_up,
-    separate,
 )
 
 HEAD = 5  # lines of 64 bytes before the codes of four groups: 4 of scales, 1 of zero points
@@ -87,23 +86,3 @@ class GroupedBlocks:
             words = pairs[..., 0] | pairs[..., 1] << np.uint32(4)
         out[:, lines] = flat(words.transpose(0, 2, 1)).reshape(blocks, lines.size, ALIGN)
         return out.reshape(-1)
-
-    def unpack(
-        self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False
-    ) -> GroupedRows:
-        blocks, groups = block_count(n, paired), -(-k // group)
-        (_, heads, _), (tops, lines) = self.sizes(k, group), self.lines(k, group)
-        body = data.reshape(blocks, -1, ALIGN)
-        table = body[:, tops[:, :4]].view(np.float32).reshape(blocks, heads * 4, CHANNELS)
-        points = body[:, tops[:, 4]].reshape(blocks, heads * 4, CHANNELS)
-        words = np.ascontiguousarray(body[:, lines].view(np.uint32).transpose(0, 2, 1))
-        if self.bits == 4:
-            low, high = words & 0x0F0F0F0F, (words >> 4) & 0x0F0F0F0F
-            words = np.stack([low, high], axis=-1)
-        codes = words.view(np.uint8).reshape(blocks, CHANNELS, -1)[:, :, :k]
-        return GroupedRows(
-            separate(codes, n, paired),
-            separate(table[:, :groups].transpose(0, 2, 1), n, paired),
-            separate(points[:, :groups].transpose(0, 2, 1), n, paired),
-            group,
-        )

@@ -1,6 +1,6 @@
-"""The packed weight layouts of docs/layouts.md: sizes, `chunks` (pack, in bounded memory) and `unpack`.
+"""The packed weight layouts of docs/layouts.md: sizes, and `chunks`, which packs in bounded memory.
 
-A layout is the only place that knows the order of a weight's bytes; the kernels are the only other readers.
+The kernels read these bytes, and runtime/archive/rows.py for whoever looks into an archive.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from hearth.compiler.ir.tensors import (
     F32,
-    GroupedRows,
     GroupedSource,
     QuantisedRows,
     QuantisedSource,
@@ -30,25 +29,19 @@ from hearth.compiler.lower.blocks import (
     fours,
     interleave,
     round_up,
-    separate,
 )
 from hearth.compiler.lower.grouped import GroupedBlocks
 from hearth.schemas.commands import Layout
 
 AnySource = Source | QuantisedSource | GroupedSource
-Unpacked = F32 | QuantisedRows | GroupedRows
 
 
 class PackedLayout(Protocol):
-    """pack and unpack are inverses; `nbytes` is what the chunks add up to."""
+    """`nbytes` is what the chunks add up to; runtime/archive/rows.py is the inverse."""
 
     def nbytes(self, n: int, k: int, group: int = 0, paired: bool = False) -> int: ...
 
     def chunks(self, source: AnySource, paired: bool = False) -> Iterator[Bytes]: ...
-
-    def unpack(
-        self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False
-    ) -> Unpacked: ...
 
 
 def _floats(source: AnySource) -> Source:
@@ -85,10 +78,6 @@ class FloatBlocks:
             raise ValueError("an f16 layout was asked to pack values that are not f16")
         return flat(stored.transpose(0, 2, 1))
 
-    def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
-        blocks = np.frombuffer(data, self.dtype).reshape(-1, k, CHANNELS).transpose(0, 2, 1)
-        return np.ascontiguousarray(separate(blocks, n, paired), dtype=np.float32)
-
 
 @dataclass(frozen=True)
 class Int8Blocks:
@@ -113,15 +102,6 @@ class Int8Blocks:
     def _blocks(self, parts: list[QuantisedRows]) -> Bytes:
         codes = interleave([part.codes for part in parts])  # [B, 16, K]
         return flat(fours(codes, self.columns(codes.shape[2])).transpose(0, 2, 1))
-
-    def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
-        blocks, columns = block_count(n, paired), self.columns(k)
-        words = data[: blocks * CHANNELS * columns].view(np.uint32)
-        rows = np.ascontiguousarray(
-            words.reshape(blocks, columns // 4, CHANNELS).transpose(0, 2, 1)
-        )
-        codes = separate(rows.view(np.int8)[:, :, :k], n, paired)
-        return QuantisedRows(codes, None, _scales(data, blocks, n, paired), 0)
 
 
 @dataclass(frozen=True)
@@ -170,32 +150,11 @@ class Int4Blocks:
         out[:, lines] = flat(nibbles.transpose(0, 2, 1)).reshape(blocks, lines.size, ALIGN)
         return out.reshape(-1)
 
-    def unpack(self, data: Bytes, n: int, k: int, group: int = 0, paired: bool = False) -> Unpacked:
-        blocks, (heads, lines) = block_count(n, paired), self.lines(k, group)
-        body = data[: blocks * (heads.size + lines.size) * ALIGN].reshape(blocks, -1, ALIGN)
-        table = body[:, heads].view(np.int8).reshape(blocks, heads.size * 4, CHANNELS)
-        multipliers = table[:, : -(-k // group)].transpose(0, 2, 1)
-        stored = body[:, lines].view(np.uint32).transpose(0, 2, 1)  # [B, 16, Kp / 8]
-        words = stored ^ np.uint32(0x88888888)
-        pairs = np.stack([words & 0x0F0F0F0F, (words >> 4) & 0x0F0F0F0F], axis=-1)
-        nibbles = pairs.view(np.int8).reshape(blocks, CHANNELS, -1)[:, :, :k]
-        return QuantisedRows(
-            separate((nibbles ^ 8) - 8, n, paired).astype(np.int8),
-            separate(multipliers, n, paired),
-            _scales(data, blocks, n, paired),
-            group,
-        )
-
 
 def _multipliers(rows: QuantisedRows) -> NDArray[np.int8]:
     if rows.multipliers is None:
         raise TypeError("an int4 weight has a multiplier per group")
     return rows.multipliers
-
-
-def _scales(data: Bytes, blocks: int, n: int, paired: bool) -> F32:
-    tail = np.frombuffer(data[data.size - blocks * CHANNELS * 4 :].tobytes(), np.float32)
-    return separate(tail.reshape(blocks, CHANNELS), n, paired)
 
 
 LAYOUTS: dict[Layout, PackedLayout] = {

@@ -19,6 +19,7 @@ Bytes = NDArray[np.uint8]
 F32 = NDArray[np.float32]
 CHANNELS = 16
 LINE = 64
+HEAD = 5  # lines before the codes of four groups: 4 of scales, 1 of zero points
 BATCH_NBYTES = 4 << 20  # of f32 rows read at once
 
 
@@ -126,6 +127,43 @@ def int4_blocks(packed: Packed, blocks: NDArray[np.int64]) -> StoredRows:
     return StoredRows(codes, multipliers, scales(packed, blocks), group=group)
 
 
+@dataclass(frozen=True)
+class Grouped:
+    """g4b16, g8b16: per 4 groups f32 scale[4][16] and u8 zero[4][16], then the codes of these groups."""
+
+    bits: int
+
+    def __call__(self, packed: Packed, blocks: NDArray[np.int64]) -> StoredRows:
+        k, group = packed.k, packed.group
+        heads = -(-k // (4 * group))
+        columns = round_up(k, CHANNELS)
+        step = 32 // self.bits  # K-values of 16 channels in a line
+        codes = np.arange(columns // step)
+        tops = np.arange(heads) * (HEAD + 4 * group // step)
+        count = heads * HEAD + codes.size
+        body = packed.data.reshape(packed.blocks, count, LINE)[blocks]
+        table = body[:, tops[:, None] + np.arange(4)].view(np.float32)
+        lines = body[:, codes + (codes * step // (4 * group) + 1) * HEAD]
+        return StoredRows(
+            self._codes(lines.reshape(len(blocks), -1, CHANNELS, 4))[:, :k],
+            scales=_by_group(table, -(-k // group)),
+            zeros=_by_group(body[:, tops + 4], -(-k // group)),
+            group=group,
+        )
+
+    def _codes(self, fours: Bytes) -> NDArray[np.uint8]:
+        """[B, lines of 4 or pairs of 4, 16, 4] -> [B * 16, K]."""
+        halves = [fours & 15, fours >> 4] if self.bits == 4 else [fours]
+        spread = np.stack(halves, axis=3).transpose(0, 2, 1, 3, 4)
+        return spread.reshape(len(fours) * CHANNELS, -1)
+
+
+def _by_group(table: NDArray[Any], groups: int) -> NDArray[Any]:
+    """[B, ...] of [group][16] -> [B * 16, groups]."""
+    whole = table.reshape(len(table), -1, CHANNELS)[:, :groups]
+    return whole.transpose(0, 2, 1).reshape(-1, groups)
+
+
 def scales(packed: Packed, blocks: NDArray[np.int64]) -> F32:
     """The scale of each channel of the blocks."""
     found: F32 = packed.tail(np.float32).reshape(-1, CHANNELS)[blocks].reshape(-1)
@@ -142,6 +180,8 @@ READERS: Mapping[Layout, Reader] = {
     Layout.F16B16: Floats(np.float16),
     Layout.Q8B16: int8_blocks,
     Layout.Q4B16: int4_blocks,
+    Layout.G4B16: Grouped(4),
+    Layout.G8B16: Grouped(8),
 }
 
 

@@ -10,7 +10,16 @@ from itertools import zip_longest
 
 from hearth.runtime.diff.fields import field_changes, plain
 from hearth.runtime.diff.findings import Change
-from hearth.schemas.commands import BY_NAME, Activation, KVKind, KVScheme, Layout, Pooling
+from hearth.schemas.commands import (
+    BY_NAME,
+    Activation,
+    Kind,
+    KVKind,
+    KVScheme,
+    Layout,
+    Pooling,
+    Role,
+)
 from hearth.schemas.program import Command, Entry, Operand, Program, Region
 from hearth.schemas.weights_index import WeightsIndex
 
@@ -39,7 +48,18 @@ class Named:
         return self.tensors.get(operand.offset, f"weights+{operand.offset}")
 
     def words(self, command: Command) -> str:
-        """The command with the weights it reads: `linear model.layers.0.mlp.down`."""
+        """The command with the first weight it reads: `linear model.layers.0.mlp.down`; tables say nothing."""
+        contract = BY_NAME.get(command.op)
+        specs = contract.operands if contract else ()
+        own = [
+            self.weight(operand)
+            for operand, spec in zip(command.operands, specs, strict=False)
+            if operand is not None and spec.role is Role.WEIGHT and Kind.TABLE not in spec.kinds
+        ]
+        return " ".join((command.op, *own[:1]))
+
+    def key(self, command: Command) -> str:
+        """What commands are aligned by: all weights they read."""
         return " ".join((command.op, *self.weights(command)))
 
     def weights(self, command: Command) -> list[str]:
