@@ -1,8 +1,7 @@
-"""Arrays of a graph's inputs and outputs as files: .npy, and the standard's .pb."""
+"""Values of a graph's inputs from files (.npy, and the standard's .pb), and outputs as numpy alone can keep them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.schemas.errors import InputError, MissingError, ResourceError, UsageError
-
-
-def read_inputs(given: Sequence[str]) -> dict[str, Any]:
-    """`NAME=FILE` pairs as values by name."""
-    found: dict[str, Any] = {}
-    for pair in given:
-        name, equals, file = pair.rpartition("=")
-        if not equals or not name or not file or name in found:
-            raise UsageError(
-                "arguments.input",
-                f"--input {pair}",
-                expected="NAME=FILE.npy or NAME=FILE.pb, each name once",
-            )
-        found[name] = read_value(Path(file))
-    return found
 
 
 def read_value(path: Path) -> Any:
@@ -46,10 +30,12 @@ def read_value(path: Path) -> Any:
 
 
 def _npy(path: Path) -> NDArray[Any]:
+    """Files are data: one that holds Python objects is refused."""
     try:
         with path.open("rb") as file:
-            return np.asarray(np.load(file, allow_pickle=False))
-    except (ValueError, EOFError) as error:
+            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+    except (ValueError, EOFError, MemoryError) as error:
         raise _bad(path, str(error)) from None
 
 
@@ -78,45 +64,6 @@ def _bad(path: Path, reason: str) -> InputError:
         expected="an array as numpy or ONNX stores it",
         where=str(path),
     )
-
-
-def write_outputs(folder: Path, values: Mapping[str, Any]) -> dict[str, Path]:
-    """Each output as NAME.npy in the folder, which is made; a list's items as NAME.0.npy, NAME.1.npy, ..."""
-    written: dict[str, Path] = {}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, array in _arrays(values):
-            path = _free(folder, name, written)
-            with path.open("wb") as file:
-                np.save(file, plain(array), allow_pickle=False)
-            written[name] = path
-    except OSError as error:
-        raise ResourceError(
-            "resource.unwritable",
-            f"cannot be written: {error.strerror or error}",
-            where=str(folder),
-            remedy="choose another folder",
-        ) from None
-    return written
-
-
-def _arrays(values: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:
-    for name, value in values.items():
-        if isinstance(value, list):
-            yield from _arrays({f"{name}.{at}": item for at, item in enumerate(value)})
-        elif value is not None:
-            yield name, np.asarray(value)
-
-
-def _free(folder: Path, name: str, written: Mapping[str, Path]) -> Path:
-    """A file name made of a value's name; one more where two names give the same."""
-    stem = "".join(each if each.isalnum() or each in "._-" else "_" for each in name)[:100]
-    taken = set(written.values())
-    path, count = folder / f"{stem.lstrip('.') or 'value'}.npy", 1
-    while path in taken:
-        count += 1
-        path = folder / f"{stem}-{count}.npy"
-    return path
 
 
 def plain(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""`hearth run` on a general graph: arrays from .npy files in, arrays out."""
+"""`hearth run` on a general graph: arrays from files in, arrays out."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.runtime.commands.graph_files import plain, read_value
 from hearth.runtime.commands.run_options import RunOptions
 from hearth.runtime.commands.terminal import emit, emit_json
-from hearth.schemas.errors import InputError, ResourceError, UsageError
+from hearth.schemas.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
     from hearth.runtime.graph_model import GraphModel
@@ -34,7 +35,7 @@ def run_graph(model: GraphModel, options: RunOptions) -> None:
 
 
 def read_inputs(given: Iterable[str]) -> dict[str, Any]:
-    """'name=file.npy' -> arrays by name. Files are data: one that holds Python objects is refused."""
+    """'name=file.npy' -> values by name."""
     found: dict[str, Any] = {}
     for each in given:
         name, equals, path = each.partition("=")
@@ -42,37 +43,23 @@ def read_inputs(given: Iterable[str]) -> dict[str, Any]:
             raise UsageError(
                 "arguments.input",
                 f"--input {each!r:.100}",
-                expected="NAME=FILE.npy, each name once",
+                expected="NAME=FILE.npy or NAME=FILE.pb, each name once",
             )
-        found[name] = _read(Path(path))
+        found[name] = read_value(Path(path))
     return found
-
-
-def _read(path: Path) -> NDArray[Any]:
-    try:
-        with path.open("rb") as file:
-            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-            return array
-    except (OSError, ValueError, MemoryError) as error:
-        raise InputError(
-            "input.npy",
-            f"cannot be read as an array: {error!s:.200}",
-            expected="a .npy file, as numpy.save writes it, without Python objects",
-            where=str(path),
-        ) from None
 
 
 Named = tuple[str, str, NDArray[Any]]
 
 
 def arrays(outputs: Mapping[str, Any]) -> Iterator[Named]:
-    """(name, "[i]" of the items of a list, array) of every array."""
+    """(name, "[i]" of the items of a list, array) of every array; an optional output that is empty has none."""
     for name, value in outputs.items():
         if isinstance(value, list):
             for place, each in enumerate(value):
-                yield name, f"[{place}]", np.asarray(each)
-        else:
-            yield name, "", np.asarray(value)
+                yield name, f"[{place}]", plain(np.asarray(each))
+        elif value is not None:
+            yield name, "", plain(np.asarray(value))
 
 
 def describe(array: NDArray[Any]) -> str:
