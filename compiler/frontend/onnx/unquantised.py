@@ -65,7 +65,7 @@ def without_activation_quantisation(model: OnnxModel) -> tuple[OnnxModel, tuple[
 
 
 def _round_trip(node: Node, edit: Edit) -> None:
-    """DequantizeLinear(QuantizeLinear(x)) by the same scale: x. Or of gathered codes: the dequantised table gathered."""
+    """DequantizeLinear(QuantizeLinear(x)) by one scale: x. Of gathered codes: the dequantised table gathered."""
     before = edit.producer(node.inputs[0], "QuantizeLinear")
     if before is not None:
         if before.inputs[1:] == node.inputs[1:] and not edit.is_stored(before.inputs[0]):
@@ -202,8 +202,7 @@ def _has_graph(node: Node) -> bool:
 def _with_outputs(nodes: list[Node], model: OnnxModel, edit: Edit) -> list[Node]:
     """Graph outputs keep their names."""
     ends = [each.name for each in model.outputs if each.name in edit.renamed]
-    dropped = {name for name in ends}
-    kept = [node for node in nodes if not dropped.intersection(node.outputs)]
+    kept = [node for node in nodes if not set(ends).intersection(node.outputs)]
     return kept + [_node("Identity", (_name(name, edit),), name) for name in ends]
 
 

@@ -10,8 +10,8 @@ from hearth.compiler.frontend.onnx.model import Node
 from hearth.compiler.frontend.onnx.raising import Raising, integer, integers, optional_input
 from hearth.compiler.frontend.onnx.rules.heads import (
     check_nothing_hidden,
-    hand_on,
     heads_of,
+    presents,
     refuse,
     rows_again,
     scale_of,
@@ -45,11 +45,12 @@ def attention(node: Node, raising: Raising) -> View:
     q, k, v = (matrix(part) for part in parts)
     past = optional_input(node, 4)
     mask, added = optional_input(node, 3), optional_input(node, 5)
-    result = _attend(node, (q, k, v), ((past, 0), (past, 1)), mask, added, raising)
+    result, _, _ = _attend(node, (q, k, v), ((past, 0), (past, 1)), mask, added, raising)
+    raising.presents.update(name for name in node.outputs[1:] if name)  # both in one
     return rows_again(result, (*view.dims[:-1], sizes[2]))
 
 
-def multi_head_attention(node: Node, raising: Raising) -> View:
+def multi_head_attention(node: Node, raising: Raising) -> tuple[View, View, View]:
     """q, k, v [B, T, H * D] (or packed [B, T, H, 3, D]), perhaps biases of all three in one vector."""
     refuse(node, (), ((8, "a past of given length"), (9, "a cache indirection")))
     heads = integer(node, "num_heads", 0)
@@ -59,11 +60,11 @@ def multi_head_attention(node: Node, raising: Raising) -> View:
         q, k, v = _biased((q, k, v), biases, raising)
     pasts = ((optional_input(node, 6), 0), (optional_input(node, 7), 0))
     mask, added = optional_input(node, 4), optional_input(node, 5)
-    result = _attend(node, (q, k, v), pasts, mask, added, raising)
+    result, keys, values = _attend(node, (q, k, v), pasts, mask, added, raising)
     rows = raising.view(node.inputs[0]).dims[:2]
     width = result.dims[0], result.dims[2]
     assert isinstance(width[0], int) and isinstance(width[1], int)
-    return rows_again(result, (*rows, width[0] * width[1]))
+    return rows_again(result, (*rows, width[0] * width[1])), *presents(keys, values)
 
 
 def _projected(node: Node, heads: int, raising: Raising) -> tuple[Op, Op, Op]:
@@ -116,7 +117,8 @@ def _attend(
     mask: str | None,
     added: str | None,
     raising: Raising,
-) -> View:
+) -> tuple[View, View, View]:
+    """(the result [H, T, D], keys, values)."""
     heads = integer(node, "num_heads", 0)
     q = heads_of(ops[0], heads)
     keys, values = (
@@ -133,8 +135,7 @@ def _attend(
     if added is not None:
         visible = _narrower(visible, seen_by(Scores(q, keys, 1.0, (Mask(added),)), raising))
     result = raising.layers.attend(q, keys, values, scale_of(node, head_dim), visible)
-    hand_on(node, raising)
-    return result
+    return result, keys, values
 
 
 def _narrower(first: Seen, second: Seen) -> Seen:

@@ -8,8 +8,8 @@ from hearth.compiler.frontend.onnx.model import Node
 from hearth.compiler.frontend.onnx.raising import Raising, integer, optional_input
 from hearth.compiler.frontend.onnx.rules.heads import (
     check_counts,
-    hand_on,
     heads_of,
+    presents,
     refuse,
     repeated,
     rows_again,
@@ -45,7 +45,7 @@ class Heads:
     keys: int
 
 
-def group_query_attention(node: Node, raising: Raising) -> View:
+def group_query_attention(node: Node, raising: Raising) -> tuple[View, View, View]:
     """Causal attention; a window of the last positions where the attribute says so."""
     refuse(node, REFUSED_ATTRIBUTES, REFUSED_INPUTS)
     heads = Heads(integer(node, "num_heads", 0), integer(node, "kv_num_heads", 0))
@@ -66,8 +66,7 @@ def group_query_attention(node: Node, raising: Raising) -> View:
         scale_of(node, head_dim),
         seen(True, max(window, 0)),
     )
-    hand_on(node, raising)
-    return rows_again(result, dims)
+    return rows_again(result, dims), *presents(keys, values)
 
 
 def _operands(

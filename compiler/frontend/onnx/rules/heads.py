@@ -19,7 +19,7 @@ from hearth.compiler.frontend.onnx.values import (
     View,
     fused,
 )
-from hearth.compiler.frontend.onnx.views import as_view, reshape, shown, transpose
+from hearth.compiler.frontend.onnx.views import as_view, reshape, shown, transpose, unsqueeze
 from hearth.compiler.ir.ops import Op, tensor
 
 
@@ -130,6 +130,6 @@ def seen(causal: bool, window: int = 0) -> Seen:
     return Seen(causal=causal, window=window)
 
 
-def hand_on(node: Node, raising: Raising) -> None:
-    """The outputs that give the caches back: the archive keeps them as state."""
-    raising.presents.update(name for name in node.outputs[1:] if name)
+def presents(keys: View, values: View) -> tuple[View, View]:
+    """[1, heads, S, D] each: what fused attention gives back."""
+    return unsqueeze(keys, (0,)), unsqueeze(values, (0,))
