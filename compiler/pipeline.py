@@ -54,7 +54,7 @@ def compile_model(
     neither on that nor on `threads` (0: all cores).
     """
     skip = check_skip(options.skip)
-    dumped = Dump(dump or DumpOptions())
+    dumped, progress = Dump(dump or DumpOptions()), progress or Silent()
     require_output(source, output)
 
     model = frontend.load(
@@ -63,9 +63,17 @@ def compile_model(
     if not isinstance(model, SourceModel):
         from hearth.compiler.segments.compile import compile_graph
 
+        compare = comparison(source, options, checked, compared, progress, threads)
         name = _name(source)
         return compile_graph(
-            source, name, model, output, options, progress=progress, threads=threads
+            source,
+            name,
+            model,
+            output,
+            options,
+            progress=progress,
+            compare=compare,
+            threads=threads,
         )
     dumped.graph("frontend", model.graph)
     verify(model.graph)
@@ -86,7 +94,6 @@ def compile_model(
     require(prediction)
     require_disk(output, package)
 
-    progress = progress or Silent()
     publication = Publication(
         source,
         output,

@@ -72,7 +72,7 @@ def _log_softmax(row: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def vector_figures(name: str, source: F32, found: F32) -> Figures:
-    """Of two vectors [E]."""
+    """Of two vectors [E], or of rows of them."""
     a, b = source.astype(np.float64).ravel(), found.astype(np.float64).ravel()
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     cosine = float(a @ b) / lengths if lengths else float(np.array_equal(a, b))
@@ -140,6 +140,8 @@ def require(found: Accuracy, gate: Gate) -> None:
         and bound is not None
         and (not value >= bound if least else not value <= bound)
     ]
+    if gate.asks and not found.inputs:
+        missed.append("nothing could be compared")
     if missed:
         raise LimitError(
             "check.accuracy",

@@ -1,10 +1,10 @@
-"""Run source and archive on the same inputs."""
+"""Run source and archive on the same inputs, and say how far they are apart."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from math import prod
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,24 +14,28 @@ from hearth.compiler.check.accuracy import (
     Accuracy,
     Figures,
     accuracy,
+    array_figures,
     logits_figures,
     require,
+    vector_figures,
 )
-from hearth.compiler.check.blocks import run_blocks
-from hearth.compiler.check.inputs import CheckOptions, Ids, windows
+from hearth.compiler.check.inputs import CheckOptions, Ids, lines, windows
+from hearth.compiler.check.reference import Reference, float_graph, whole_graph
 from hearth.compiler.frontend import SourceModel
-from hearth.compiler.ir.ops import Constant, Graph
-from hearth.compiler.ir.rewrite import order
 from hearth.compiler.job import Options
 from hearth.runtime.archive import Archive
-from hearth.runtime.loader import model_of
+from hearth.runtime.encoder import TOKENS, TYPES, Encoder
+from hearth.runtime.graph_model import GraphModel
+from hearth.runtime.loader import any_of
 from hearth.runtime.model import Model
-from hearth.runtime.progress import Progress, step
+from hearth.runtime.progress import Progress
+from hearth.runtime.tokenizer import Encoded
+from hearth.runtime.verify.draws import draw
+from hearth.runtime.verify.graphs import graph_case
 from hearth.schemas.commands import KVScheme
 
 F32 = NDArray[np.float32]
-# The source's logits [T, V] of each prompt, from an empty context; told of its progress.
-Reference = Callable[[Sequence[Ids]], list[F32]]
+GRAPH_SEEDS = (2, 3, 4)
 
 
 def comparison(
@@ -53,7 +57,13 @@ def comparison(
         source = frontend.load(
             path, context=options.context, kv=KVScheme.F32, pooling=options.pooling
         )
-        found = compare_decoder(source, archive, checked, progress, threads)
+        model = any_of(archive, threads or None)
+        if isinstance(source, SourceModel) and not isinstance(model, GraphModel):
+            found = compare_model(model, float_graph(source, progress, threads), checked)
+        elif isinstance(model, GraphModel) and not isinstance(source, SourceModel):
+            found = compare_graph(model, whole_graph(source, threads))
+        else:
+            raise TypeError(f"{type(source).__name__} became a {type(model).__name__}")
         if compared is not None:
             compared(found)
         require(found, checked.gate)
@@ -62,41 +72,36 @@ def comparison(
     return compare
 
 
-def compare_decoder(
-    source: SourceModel,
-    archive: Archive,
-    options: CheckOptions,
-    progress: Progress,
-    threads: int,
-) -> Accuracy:
-    """Logits of every position of every prompt. `source` holds float weights and a float cache."""
-    model = model_of(archive, threads or None)
+def compare_model(model: Model | Encoder, reference: Reference, options: CheckOptions) -> Accuracy:
+    """Logits of every position of every prompt, or the vector of every text."""
     tokenizer = model.tokenizer if model.has_tokenizer else None
-    prompts = windows(options, tokenizer, model.vocab, model.context)
-    calls = [prompt.ids for prompt in prompts]
-    with step(progress, "run the source", constants(source.graph, "main")) as advance:
-        wanted = float_logits(source, calls, threads, advance)
-
-    def figures() -> Iterator[Figures]:
-        for prompt, logits in zip(prompts, wanted, strict=True):
-            yield logits_figures(prompt.name, logits, compiled_logits(model, prompt.ids))
-
-    return accuracy(figures())
-
-
-def float_logits(
-    source: SourceModel, calls: Sequence[Ids], threads: int, advance: Callable[[int], None]
-) -> list[F32]:
-    """What onnxruntime makes of the float graph."""
-    ids = [{"tokens": each} for each in calls]
-    found = run_blocks(source.graph, "main", ids, threads=threads, advance=advance)
-    return [logits for (logits,) in found]
+    dims = model.manifest.dims
+    cut = windows if isinstance(model, Model) else lines
+    prompts = cut(options, tokenizer, 1 if dims is None else dims.vocab, model.context)
+    entry = "hidden" if isinstance(model, Encoder) and unpooled(model) else "main"
+    wanted = reference(entry, [call(prompt.ids) for prompt in prompts])
+    return accuracy(
+        _figures(model, prompt.name, prompt.ids, rows)
+        for prompt, rows in zip(prompts, wanted, strict=True)
+    )
 
 
-def constants(graph: Graph, entry: str) -> int:
-    """Elements of the constants that an entry reads."""
-    ops = order(graph.entries[entry])
-    return sum(prod(op.value.shape) for op in ops if isinstance(op, Constant))
+def call(ids: Ids) -> dict[str, Ids]:
+    """What an entry is fed, by port."""
+    return {TOKENS: ids, TYPES: np.zeros_like(ids)}
+
+
+def _figures(model: Model | Encoder, name: str, ids: Ids, wanted: F32) -> Figures:
+    if isinstance(model, Model):
+        return logits_figures(name, wanted, compiled_logits(model, ids))
+    text = Encoded(ids.tolist(), [0] * len(ids))
+    found = model.hidden(text) if unpooled(model) else model.embed([text])
+    return vector_figures(name, wanted, found)
+
+
+def unpooled(model: Encoder) -> bool:
+    """Whether the encoder has no vector of a text, only rows."""
+    return model.embedding.pooling == "none"
 
 
 def compiled_logits(model: Model, ids: Ids) -> F32:
@@ -107,3 +112,35 @@ def compiled_logits(model: Model, ids: Ids) -> F32:
         part = slice(start, start + model.chunk)
         model.run(state, "prefill", ids[part], start, logits[part])
     return logits
+
+
+def compare_graph(
+    model: GraphModel, reference: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Accuracy:
+    """Every output on drawn inputs; nothing where the graph takes none that can be drawn."""
+    found: list[Figures] = []
+    for seed in GRAPH_SEEDS:
+        case = graph_case(model, seed)
+        if case is not None:
+            feeds = {
+                name: draw(seed, name, port.dtype, port.shape) for name, port in case.inputs.items()
+            }
+            found += output_figures(seed, reference(feeds), model.run(feeds))
+    return accuracy(found)
+
+
+def output_figures(seed: int, source: dict[str, Any], found: dict[str, Any]) -> Sequence[Figures]:
+    """One row for each output."""
+    return [
+        value_figures(f"{name} of draw {seed}", wanted, found[name])
+        for name, wanted in source.items()
+    ]
+
+
+def value_figures(name: str, source: Any, found: Any) -> Figures:
+    """Numbers by their differences, anything else by being equal."""
+    arrays = isinstance(source, np.ndarray) and isinstance(found, np.ndarray)
+    if arrays and source.dtype.kind not in "OUS" and source.shape == found.shape:
+        return array_figures(name, source, found)
+    same = np.array_equal(source, found) if arrays else repr(source) == repr(found)
+    return Figures(name, 1, 0.0 if same else float("inf"), 0.0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from hearth.compiler.check.accuracy import Accuracy
 from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.frontend.onnx.model import OnnxModel
 from hearth.compiler.ir.ops import Graph
@@ -21,6 +22,7 @@ from hearth.compiler.segments.build import Built, build, known_types, wanted_nod
 from hearth.compiler.segments.facts import Facts
 from hearth.compiler.segments.islands import LEAST_SAVED, Chosen, choose, island_graph
 from hearth.compiler.segments.package import GraphPackage, graph_package
+from hearth.runtime.archive import Archive
 from hearth.runtime.progress import Progress, Silent
 from hearth.runtime.verify.plan import check
 from hearth.schemas import __version__
@@ -38,6 +40,7 @@ def compile_graph(
     options: Options,
     *,
     progress: Progress | None = None,
+    compare: Callable[[Archive], Accuracy] | None = None,
     threads: int = 0,
     least: int = LEAST_SAVED,
 ) -> CompileReport:
@@ -61,6 +64,7 @@ def compile_graph(
         package,
         graph.files,
         lambda files: _provenance(made, files, sorted(options.skip)),
+        compare,
         named=bool(built.tensors.tensors),  # onnxruntime maps them by the name of their file
     )
     published = publish(publication, progress or Silent(), threads)
@@ -76,6 +80,7 @@ def compile_graph(
         predicted_peak=0,
         measured_peak=status_nbytes("VmHWM"),
         notes=(*graph.notes, *published.notes),
+        accuracy=published.accuracy,
     )
 
 
