@@ -97,7 +97,7 @@ def encoder_prompts(model: Encoder) -> Iterator[tuple[list[int], list[int]]]:
     for text in (*texts, *pairs):
         with suppress(InputError):  # a tokenizer with ids that the model has no rows for
             found = model.encode(text)
-            yield found.ids, found.types if any(found.types) else []
+            yield list(found.ids), list(found.types) if any(found.types) else []
 
 
 def prompt_ids(model: Model, name: str, text: str) -> list[int]:

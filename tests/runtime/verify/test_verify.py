@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from support.rewriting import Change, opened, replaced, rewritten, typed
+from support.forging import Change, opened, replaced, rewritten, typed
 
 from hearth.runtime import native
 from hearth.runtime.archive import append
