@@ -9,7 +9,9 @@ from hearth.compiler.ir.ops import (
     Cache,
     Embedding,
     Graph,
+    Input,
     KVWrite,
+    L2Normalize,
     LastRows,
     Linear,
     Position,
@@ -72,6 +74,17 @@ def fused() -> Graph:
 
 def test_golden() -> None:
     assert dump(fused()) == FUSED
+
+
+def test_named_results_are_named() -> None:
+    x = Input("rows", 4)
+    graph = Graph({"main": (L2Normalize(x, 1e-12), x)}, {"main": ("unit", "same")})
+    assert dump(graph) == (
+        "main:\n"
+        "  %0 = Input(port=rows, columns=4) : f32[T, 4]\n"
+        "  %1 = L2Normalize(%0, eps=1e-12) : f32[T, 4]\n"
+        "  return unit=%1, same=%0\n"
+    )
 
 
 def test_equal_graphs_give_equal_text() -> None:

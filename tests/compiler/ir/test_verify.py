@@ -15,13 +15,16 @@ from hearth.compiler.ir.ops import (
     Constant,
     Embedding,
     Graph,
+    Input,
     IRError,
     KVWrite,
     LastRows,
+    LayerNorm,
     Linear,
     Mul,
     Op,
     Position,
+    PositionEmbedding,
     RMSNorm,
     RoPE,
     Tokens,
@@ -66,6 +69,21 @@ def short_tables() -> Graph:
     rows, position = x(), Position()
     k = KVWrite(cache(), rows, position, *tables(15, 8))
     return Graph({"main": (rows, k)})
+
+
+def short_positions() -> Graph:
+    rows, position = x(), Position()
+    k = KVWrite(cache(), rows, position)
+    table = DRAW.constant("positions", 15, 8)
+    return Graph({"main": (Add(rows, PositionEmbedding(table, position)), k)})
+
+
+def computed_position() -> Graph:
+    return one(Add(x(), PositionEmbedding(TABLE, Row())))
+
+
+def two_inputs() -> Graph:
+    return Graph({"main": (x(), Input("b", 8, 1))}, {"main": ("a", "b")})
 
 
 def written_twice() -> Graph:
@@ -139,6 +157,30 @@ REFUSED: tuple[tuple[str, Callable[[], Graph], str], ...] = (
     ("rows of last rows", last_of_last, "LastRows.*must take"),
     ("caches of last rows", lambda: kv_of_last_rows(), "KVWrite.*must take"),
     ("short tables", short_tables, "KVWrite.*tables end at 15"),
+    ("short positions", short_positions, "PositionEmbedding.*tables end at 15"),
+    ("a computed position", computed_position, "the position is no Position"),
+    ("a computed norm bias", lambda: one(LayerNorm(x(), None, Row(), 1e-5)), "the bias is no"),
+    (
+        "one result for two names",
+        lambda: Graph({"main": (x(),)}, {"main": ("a", "b")}),
+        "no outputs for b",
+    ),
+    (
+        "one name for two results",
+        lambda: Graph({"main": (x(), x())}, {"main": ("a", "a")}),
+        "names",
+    ),
+    (
+        "a cache among the results",
+        lambda: Graph({"main": (x(), cache())}, {"main": ("a", "b")}),
+        "the output 'b' must be a matrix",
+    ),
+    ("rows of two inputs", two_inputs, "expected one kind"),
+    (
+        "an input of one row",
+        lambda: one(Add(x(), PositionEmbedding(TABLE, Position(), 1))),
+        "shapes must be equal|must give",
+    ),
     ("written twice", written_twice, "KVWrite.*written twice"),
     ("write over write", write_over_write, "writes over another write"),
     ("read before write", read_before_write, "k is read before it is written"),
