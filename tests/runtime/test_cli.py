@@ -114,7 +114,7 @@ def test_help_lists_the_verbs_without_importing_them() -> None:
     )
     for name in declared():
         assert f"\n  {name} " in found.stdout
-    assert "Generate text from a compiled model." in found.stdout
+    assert "Run a compiled model: continue a prompt" in found.stdout
 
 
 def test_the_verbs_show_their_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,7 +130,7 @@ def test_a_run_allocates_nothing() -> None:
     steps = [np.array([token], np.int32) for token in TOKENS]
     before = native.allocations()
     for position, token in enumerate(steps):
-        engine.run(talk.state, 0, token, position, logits)
+        engine.run(talk.state, 0, 1, position, [token], [logits])
     assert native.allocations() == before
 
 
@@ -168,18 +168,17 @@ def test_the_gil_is_released() -> None:
     table = table[-table.ctypes.data % 64 :][: 64 * 4 * 16]
     rows, cols = 1 << 14, 16
     engine = native.Engine(table, rows * cols * 4, 1 << 20, 0, 1, "portable")
-    engine.add_entry(rows, 0, 0, 0, 1)
+    engine.add_entry(rows, 0, [], [])
     place = (1, 0, cols * 4)
     for _ in range(400):
         engine.add_command(0, native.contracts()["activate"], -1, [place, place], [cols, 1], [])
     engine.finish()
-    tokens, logits = np.zeros(rows, np.int32), np.zeros((0, 1), np.float32)
     state = native.State(0)
     window: list[float] = []
 
     def work() -> None:
         window.append(time.perf_counter())
-        engine.run(state, 0, tokens, 0, logits)
+        engine.run(state, 0, rows, 0, [], [])
         window.append(time.perf_counter())
 
     worker = threading.Thread(target=work)

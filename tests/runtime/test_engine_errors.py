@@ -15,12 +15,16 @@ from support.engines import (
     IO_NBYTES,
     KV,
     KV_NBYTES,
+    LOGITS_PORT,
     MOST,
     PROGRAM,
     ROW,
+    TOKENS,
     VOCAB,
     WEIGHTS,
     Line,
+    R,
+    T,
     Talk,
     add,
     blank,
@@ -81,7 +85,7 @@ BAD_COMMANDS = {
     "layout_unknown": (_ints("linear", 2, 9), "unknown layout"),
     "group_zero": (_ints("linear", 3, 0), "group is not"),
     "group_odd": (_ints("linear", 3, 48), "group is not"),
-    "activation_unknown": (_ints("linear", 4, 7), "unknown activation"),
+    "activation_unknown": (_ints("linear", 4, 8), "unknown activation"),
     "scheme_unknown": (_ints("attention", 5, 3), "unknown cache scheme"),
     "heads_not_grouped": (_ints("attention", 1, 3), "multiple of kv_heads"),
     "no_kv_heads": (_ints("attention", 1, 0), "multiple of kv_heads"),
@@ -120,17 +124,25 @@ def test_unknown_opcodes_and_entries() -> None:
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((0, 0, 0, 64, VOCAB), "max_tokens"),
-        ((1 << 40, 1, 0, 64, VOCAB), "max_tokens"),
-        ((4, 5, 0, 64, VOCAB), "max_logits"),
-        ((4, 4, 0, 64, 0), "vocab"),
-        ((MOST, MOST, 0, 68, VOCAB), "the logits are not inside"),
-        ((MOST, MOST, IO_NBYTES - 4, 64, VOCAB), "the tokens are not inside"),
-        ((MOST, MOST, -4, 64, VOCAB), "the tokens are not inside"),
-        ((MOST, MOST, 2, 64, VOCAB), "the tokens are not inside"),
+        ((0, 0, [TOKENS], [LOGITS_PORT]), "max_tokens"),
+        ((1 << 40, 1, [TOKENS], [LOGITS_PORT]), "max_tokens"),
+        ((4, 5, [TOKENS], [LOGITS_PORT]), "max_logits"),
+        ((4, 4, [TOKENS], [(64, 0, R)]), "an output is f32"),
+        ((4, 4, [TOKENS], [(64, -1, R)]), "columns are out of range"),
+        ((4, 4, [TOKENS], [(64, 1 << 40, R)]), "columns are out of range"),
+        ((4, 4, [TOKENS], [(64, VOCAB, -3)]), "rows are out of range"),
+        ((4, 4, [TOKENS], [(64, VOCAB, 1 << 40)]), "rows are out of range"),
+        ((MOST, MOST, [TOKENS], [(68, VOCAB, R)]), "a port is not inside"),
+        ((MOST, MOST, [(IO_NBYTES - 4, 0, T)], []), "a port is not inside"),
+        ((MOST, MOST, [(-4, 0, T)], []), "a port is not inside"),
+        ((MOST, MOST, [(2, 0, T)], []), "a port is not inside"),
+        ((MOST, MOST, [(1 << 62, 0, T)], []), "a port is not inside"),
+        ((MOST, MOST, [(0, 0, T), (4 * MOST - 4, 0, T)], []), "two inputs share bytes"),
+        ((MOST, MOST, [(0, 0, T), (4, 8, 1)], []), "two inputs share bytes"),
+        ((MOST, MOST, [], [LOGITS_PORT] * 33), "too many ports"),
     ],
 )
-def test_a_bad_entry_is_refused(shape: tuple[int, ...], message: str) -> None:
+def test_a_bad_entry_is_refused(shape: tuple[Any, ...], message: str) -> None:
     engine = native.Engine(weights(), ARENA_NBYTES, IO_NBYTES, KV_NBYTES, 1, "portable")
     with pytest.raises(ValueError, match=message):
         engine.add_entry(*shape)
@@ -180,12 +192,16 @@ def test_an_arena_without_memory_is_a_memory_error() -> None:
         ({"tokens": [2**31 - 1]}, "token id"),
         ({"tokens": []}, "0 tokens"),
         ({"tokens": [1] * (MOST + 1)}, f"{MOST + 1} tokens"),
-        ({"rows": 3}, "3 rows of logits"),
+        ({"rows": 3}, "output 0 has 3 rows, expected at most 2"),
         ({"position": -1}, "position -1"),
         ({"position": CONTEXT - 1}, f"the context holds {CONTEXT}"),
         ({"position": 2**62}, "the context holds"),
         ({"entry": 1}, "no such entry"),
-        ({"columns": VOCAB + 1}, "columns"),
+        ({"columns": VOCAB + 1}, f"columns, expected {VOCAB}"),
+        ({"t": 3}, "input 0 has 2 rows, expected 3"),
+        ({"ports": (0, 1)}, "0 inputs and 1 outputs, the entry has 1 and 1"),
+        ({"ports": (1, 0)}, "1 inputs and 0 outputs"),
+        ({"ports": (2, 1)}, "2 inputs"),
         ({"state": KV_NBYTES - 1}, "the program needs"),
     ],
 )
@@ -198,11 +214,14 @@ def test_a_bad_run_is_refused(change: dict[str, Any], message: str) -> None:
         "entry": 0,
         "columns": VOCAB,
         "state": KV_NBYTES,
+        "ports": (1, 1),
     } | change
     logits = np.full((given["rows"], given["columns"]), 7, np.float32)
     tokens = np.array(given["tokens"], np.int32)
+    state, place = native.State(given["state"]), (given["entry"], given.get("t", len(tokens)))
+    ins, outs = given["ports"]
     with pytest.raises(ValueError, match=message):
-        engine.run(native.State(given["state"]), given["entry"], tokens, given["position"], logits)
+        engine.run(state, *place, given["position"], [tokens] * ins, [logits] * outs)
     assert (logits == 7).all()
     np.testing.assert_array_equal(Talk(engine).feed([3, 4], 2), expected([3, 4]))
 
@@ -221,14 +240,14 @@ def test_a_bad_run_is_refused(change: dict[str, Any], message: str) -> None:
 )
 def test_arrays_of_another_kind_are_refused(tokens: Any, logits: Any) -> None:
     with pytest.raises(TypeError):
-        ready().run(native.State(KV_NBYTES), 0, tokens, 0, logits)
+        ready().run(native.State(KV_NBYTES), 0, 2, 0, [tokens], [logits])
 
 
 def test_logits_that_cannot_be_written_are_refused() -> None:
     logits = np.zeros((1, VOCAB), np.float32)
     logits.flags.writeable = False
     with pytest.raises(TypeError):
-        ready().run(native.State(KV_NBYTES), 0, np.zeros(1, np.int32), 0, logits)
+        ready().run(native.State(KV_NBYTES), 0, 1, 0, [np.zeros(1, np.int32)], [logits])
 
 
 def test_order_of_calls() -> None:
@@ -240,7 +259,7 @@ def test_order_of_calls() -> None:
         with pytest.raises(RuntimeError, match="finished"):
             late()
     with pytest.raises(RuntimeError, match="finished"):
-        engine.add_entry(MOST, MOST, 0, 64, VOCAB)
+        engine.add_entry(MOST, MOST, [TOKENS], [LOGITS_PORT])
 
 
 def test_a_table_smaller_than_the_vocabulary_bounds_the_ids() -> None:
@@ -257,12 +276,76 @@ def test_a_table_smaller_than_the_vocabulary_bounds_the_ids() -> None:
 def test_rope_bounds_the_positions_by_its_table() -> None:
     region = weights()
     engine = native.Engine(region, ARENA_NBYTES, IO_NBYTES, 0, 1, "portable")
-    engine.add_entry(MOST, 0, 0, 64, VOCAB)
+    engine.add_entry(MOST, 0, [], [])
     place, table = (ARENA, 0, ROW), (WEIGHTS, region.size - 5 * 64, 0)
     opcode = native.contracts()["rope"]
     engine.add_command(0, opcode, -1, [place, table, table, place], [1, 32, 32], [])
     engine.finish()
-    none = np.zeros((0, VOCAB), np.float32)
-    engine.run(native.State(0), 0, np.zeros(5, np.int32), 0, none)
+    engine.run(native.State(0), 0, 5, 0, [], [])
     with pytest.raises(ValueError, match="the context holds 5"):
-        engine.run(native.State(0), 0, np.zeros(1, np.int32), 5, none)
+        engine.run(native.State(0), 0, 1, 5, [], [])
+
+
+def test_the_ids_of_each_port_are_bounded_by_the_table_they_choose_from() -> None:
+    """Two i32 inputs: words of a table of 45 rows, types of one of 3."""
+    embed, types = BY_OP["embed"], (256, 0, T)
+    line = replace(
+        embed,
+        operands=((IO, 256, 0), embed.operands[1], (ARENA, MOST * ROW, ROW)),
+        ints=(3, *embed.ints[1:]),
+    )
+    engine = native.Engine(weights(), ARENA_NBYTES, IO_NBYTES, 0, 1, "portable")
+    engine.add_entry(MOST, 0, [TOKENS, types], [])
+    add(engine, embed)
+    add(engine, line)
+    engine.finish()
+
+    def run(words: list[int], kinds: list[int]) -> None:
+        inputs = [np.array(ids, np.int32) for ids in (words, kinds)]
+        engine.run(native.State(0), 0, len(words), 0, inputs, [])
+
+    run([44, 0], [2, 0])
+    for words, kinds, message in (
+        ([44, 45], [0, 0], r"token id 45 is not in \[0, 45\)"),
+        ([44, 44], [0, 3], r"token id 3 is not in \[0, 3\)"),
+        ([44, 44], [-1, 0], "token id -1"),
+        ([44, 44], [0], "input 1 has 1 rows, expected 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(words, kinds)
+
+
+def test_commands_read_no_more_ids_than_were_checked() -> None:
+    """A port of one id, an embedding of every row: the ids after the first would be unchecked."""
+    engine = native.Engine(weights(), ARENA_NBYTES, IO_NBYTES, 0, 1, "portable")
+    engine.add_entry(MOST, 0, [(0, 0, 1)], [])
+    with pytest.raises(ValueError, match="not the entry's tokens"):
+        add(engine, BY_OP["embed"])
+    add(engine, replace(BY_OP["embed"], rows=1))
+
+
+def test_an_output_may_not_land_on_any_ids() -> None:
+    engine = native.Engine(weights(), ARENA_NBYTES, IO_NBYTES, 0, 1, "portable")
+    engine.add_entry(MOST, 0, [TOKENS, (1024, 0, T)], [])
+    with pytest.raises(ValueError, match="overwrite the tokens"):
+        add(engine, _moved("embed", 2, (IO, 640, ROW)))
+
+
+def test_fixed_rows_are_the_shape_of_a_port() -> None:
+    """One row out whatever T; f32 rows in."""
+    engine = native.Engine(weights(), ARENA_NBYTES, IO_NBYTES, 0, 1, "portable")
+    engine.add_entry(MOST, 0, [(0, 8, T)], [(512, 8, 1)])
+    pool = native.contracts()["pool"]
+    engine.add_command(0, pool, 1, [(IO, 0, 32), (IO, 512, 32)], [8, 3], [])  # the largest
+    engine.finish()
+    rows = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    found = np.zeros((1, 8), np.float32)
+    engine.run(native.State(0), 0, 5, 0, [rows], [found])
+    np.testing.assert_array_equal(found[0], rows.max(0))
+    for bad in (np.zeros((2, 8), np.float32), np.zeros((0, 8), np.float32)):
+        with pytest.raises(ValueError, match="rows, expected 1"):
+            engine.run(native.State(0), 0, 5, 0, [rows], [bad])
+    with pytest.raises(ValueError, match="input 0 has 9 columns, expected 8"):
+        engine.run(native.State(0), 0, 5, 0, [np.zeros((5, 9), np.float32)], [found])
+    with pytest.raises(ValueError, match="input 0 has 0 columns"):
+        engine.run(native.State(0), 0, 5, 0, [np.zeros(5, np.int32)], [found])

@@ -6,12 +6,13 @@ import random
 from dataclasses import replace
 
 import pytest
-from support.engines import PROGRAM, Line, Talk, ready
+from support.engines import LOGITS_PORT, PROGRAM, TOKENS, Line, Talk, ready
 from support.forks import in_child
 
 from hearth.runtime import native
 
 PROGRAMS = 400
+Port = tuple[int, int, int]
 NUMBERS = (
     *(-3, -2, -1, 0, 1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 128, 192, 1000),
     *(4096, 65536, 1 << 20, (1 << 28) - 1, 1 << 31, 1 << 40, 1 << 62, (1 << 63) - 1, -(1 << 63)),
@@ -56,11 +57,21 @@ def _broken(rng: random.Random) -> list[Line]:
     return program
 
 
+def _ports(rng: random.Random) -> tuple[Port, Port]:
+    """The tokens and the logits, one number of one of them changed now and then."""
+    ports = [list(TOKENS), list(LOGITS_PORT)]
+    if rng.random() < 0.2:
+        port, field = rng.choice(ports), rng.randrange(3)
+        port[field] = rng.choice((port[field] + rng.choice(NUDGES), *NUMBERS))
+    (a, b, c), (d, e, f) = ports
+    return (a, b, c), (d, e, f)
+
+
 def _try(seed: int) -> bool:
     rng = random.Random(seed)
     threads, isa = rng.choice((1, 2, 3)), rng.choice(native.isas())
     try:
-        talk = Talk(ready(threads, isa, _broken(rng)))
+        talk = Talk(ready(threads, isa, _broken(rng), _ports(rng)))
         for tokens, rows in ((1, 1), (12, 0), (5, 5)):
             talk.feed([44] * tokens, rows)
     except ValueError:

@@ -94,7 +94,7 @@ WRONG: list[tuple[tuple[Any, ...], Any, str]] = [
     ((*PREFILL, "commands"), {}, ".entries.prefill.commands is {}; expected an array"),
     ((*PREFILL, "max_rows", "S"), 3, ".entries.prefill.max_rows.S is 'S'; expected one of T, R"),
     ((*PREFILL, "max_rows", "T"), None, ".entries.prefill.max_rows.T is None"),
-    ((*PREFILL, "extra"), 1, ".entries.prefill.extra is unknown; expected only commands, tokens"),
+    ((*PREFILL, "extra"), 1, ".entries.prefill.extra is unknown; expected only commands, inputs"),
     (("entries",), [], "program.entries is []; expected a map"),
     (("entries", "prefill"), 3, "program.entries.prefill is 3; expected a map with commands"),
 ]  # fmt: skip

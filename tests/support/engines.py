@@ -24,6 +24,7 @@ POSITIONS = 48  # the context up to a multiple of 16
 CODES, STEPS = HEADS * POSITIONS * HEAD_DIM, HEADS * POSITIONS * 4
 ROW, RECORD, LOGITS = DIM * 4, 192, VOCAB * 4
 T, R = -1, -2
+TOKENS, LOGITS_PORT = (0, 0, T), (64, VOCAB, R)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ PROGRAM: tuple[Line, ...] = (
         "attention",
         T,
         (_arena(0), None, None, *(_CACHES[name] for name in ("k", "ks", "v", "vs")), _arena(1)),
-        (HEADS, HEADS, HEAD_DIM, 0, CONTEXT, int(KVScheme.INT8), 0),
+        (HEADS, HEADS, HEAD_DIM, 0, CONTEXT, int(KVScheme.INT8), 0, 1),
         (0.25,),
     ),
     Line("add", T, (_arena(0), _arena(1), _arena(2)), (DIM,)),
@@ -104,18 +105,25 @@ def add(engine: native.Engine, line: Line, entry: int = 0) -> None:
     engine.add_command(entry, opcode, line.rows, line.operands, line.ints, line.floats)
 
 
-def blank(threads: int = 1, isa: str = "portable") -> native.Engine:
-    """An engine with one entry and no commands."""
+def blank(
+    threads: int = 1,
+    isa: str = "portable",
+    ports: tuple[tuple[int, int, int], tuple[int, int, int]] = (TOKENS, LOGITS_PORT),
+) -> native.Engine:
+    """An engine with one entry, which has one input and one output, and no commands."""
     engine = native.Engine(weights(), ARENA_NBYTES, IO_NBYTES, KV_NBYTES, threads, isa)
-    assert engine.add_entry(MOST, MOST, 0, 64, VOCAB) == 0
+    assert engine.add_entry(MOST, MOST, [ports[0]], [ports[1]]) == 0
     return engine
 
 
 def ready(
-    threads: int = 1, isa: str = "portable", program: Sequence[Line] = PROGRAM
+    threads: int = 1,
+    isa: str = "portable",
+    program: Sequence[Line] = PROGRAM,
+    ports: tuple[tuple[int, int, int], tuple[int, int, int]] = (TOKENS, LOGITS_PORT),
 ) -> native.Engine:
     """The program, bound."""
-    engine = blank(threads, isa)
+    engine = blank(threads, isa, ports)
     for line in program:
         add(engine, line)
     engine.finish()
@@ -133,7 +141,8 @@ class Talk:
     def feed(self, tokens: Sequence[int], rows: int = 1) -> F32:
         """Logits of the last rows."""
         logits = np.full((rows, VOCAB), np.nan, np.float32)
-        self.engine.run(self.state, 0, np.array(tokens, np.int32), self.position, logits)
+        ids = np.array(tokens, np.int32)
+        self.engine.run(self.state, 0, len(ids), self.position, [ids], [logits])
         self.position += len(tokens)
         return logits
 

@@ -12,15 +12,23 @@ from support import archives
 from hearth.runtime.archive import open_archive
 from hearth.schemas.errors import ArchiveError
 from hearth.schemas.kv_layout import KVLayout, Span
-from hearth.schemas.manifest import Manifest
+from hearth.schemas.manifest import Embedding, Manifest, ModelKind
 from hearth.schemas.program import Entry, Operand, Program, Region, Rows
 
+VECTOR = Embedding("mean", True, 32)
 ENTRY = archives.program().entries["prefill"]
 LINEAR = ENTRY.commands[2]
 
 
 def with_entry(**changes: Any) -> Program:
     return replace(archives.program(), entries={"prefill": replace(ENTRY, **changes)})
+
+
+def with_port(place: int, **changes: Any) -> Program:
+    """The tokens (0) or the logits (1) elsewhere."""
+    ports = [*ENTRY.inputs, *ENTRY.outputs]
+    ports[place] = replace(ports[place], operand=replace(ports[place].operand, **changes))
+    return with_entry(inputs=(ports[0],), outputs=(ports[1],))
 
 
 def with_command(**changes: Any) -> Program:
@@ -41,6 +49,7 @@ def kv_beyond() -> KVLayout:
 
 def with_vocab(vocab: int) -> Manifest:
     manifest = archives.manifest()
+    assert manifest.dims is not None
     return replace(manifest, dims=replace(manifest.dims, vocab=vocab))
 
 
@@ -51,12 +60,12 @@ def index_beyond() -> Any:
 
 # what disagrees: the part that replaces a good one, what the message says
 CASES: dict[str, tuple[str, Any, str]] = {
-    "another format": ("manifest", replace(archives.manifest(), format=2), "manifest.format is 2"),
+    "another format": ("manifest", replace(archives.manifest(), format=1), "manifest.format is 1"),
     "entries": ("manifest", replace(archives.manifest(), entries=("decode",)), "manifest.entries"),
     "no target": ("manifest", replace(archives.manifest(), targets=()), "at least one target"),
     "chunk": ("manifest", replace(archives.manifest(), chunk=8), "manifest.chunk is 8"),
     "context": ("manifest", replace(archives.manifest(), context=17), "layers[0].context is 16"),
-    "vocabulary": ("manifest", with_vocab(33), "prefill.logits.stride is 128"),
+    "vocabulary": ("manifest", with_vocab(33), "prefill.outputs is [('logits', 32)]"),
     "KV bytes": ("kv_layout", replace(archives.kv_layout(), nbytes=2048), "kv_layout.nbytes is 2048"),
     "KV span": ("kv_layout", kv_beyond(), "kv_layout span 0 ends at 1025"),
     "tensor": ("weights_index", index_beyond(), "tensor 'embed' ends at 10995"),
@@ -70,8 +79,21 @@ CASES: dict[str, tuple[str, Any, str]] = {
     "arena operand": ("program", with_operand(0, Operand(Region.ARENA, 512, 1)), "beyond ARENA"),
     "kv operand": ("program", with_operand(0, Operand(Region.KV, 2**62, 2**62)), "beyond KV"),
     "io operand": ("program", with_operand(4, Operand(Region.IO, 1024, 64)), "operand 4 ends at 1088"),
-    "tokens elsewhere": ("program", with_entry(tokens=Operand(Region.ARENA, 0, 4)), "tokens is in ARENA"),
-    "logits beyond": ("program", with_entry(logits=Operand(Region.IO, 0, 1025, 128)), "logits ends at 1025"),
+    "tokens elsewhere": ("program", with_port(0, region=Region.ARENA), "'tokens' is in ARENA"),
+    "tokens beyond": ("program", with_port(0, offset=1009), "'tokens' ends at 1025"),
+    "logits beyond": ("program", with_port(1, offset=1000), "'logits' ends at 1512"),
+    "logits of other rows": ("program", with_port(1, nbytes=4 * 32), "'logits' has bytes is 128"),
+    "a port twice": ("program", with_entry(inputs=ENTRY.inputs * 2), "prefill.inputs is"),
+    "ids elsewhere": ("program", with_entry(inputs=()), "prefill.inputs is []"),
+    "no logits": ("program", with_entry(outputs=()), "prefill.outputs is []"),
+    "no dims": ("manifest", replace(archives.manifest(), dims=None), "manifest.dims is nil"),
+    "a vector": ("manifest", replace(archives.manifest(), embedding=VECTOR), "manifest.embedding is given"),
+    "no vector": ("manifest", replace(archives.manifest(), kind=ModelKind.ENCODER), "manifest.embedding is nil"),
+    "another kind": (
+        "manifest", replace(archives.manifest(), kind=ModelKind.ENCODER, embedding=VECTOR),
+        "prefill.outputs is [('logits', 32)]",
+    ),
+    "a graph with sizes": ("manifest", replace(archives.manifest(), kind=ModelKind.GRAPH), "manifest.dims is given"),
 }  # fmt: skip
 
 
@@ -87,7 +109,8 @@ def test_parts_that_disagree(tmp_path: Path, case: str) -> None:
 
 
 def test_an_empty_entry_is_consistent(tmp_path: Path) -> None:
-    entry = Entry((), ENTRY.tokens, ENTRY.logits, (0,), {Rows.T: 4}, 0)
+    most = {Rows.T: 4, Rows.R: 4}
+    entry = Entry((), ENTRY.inputs, ENTRY.outputs, (0,), most, 0)
     program = replace(archives.program(), entries={"prefill": entry})
     assert (
         open_archive(archives.write_model(tmp_path / "a.har", program=program)).program == program
