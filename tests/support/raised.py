@@ -57,6 +57,8 @@ class Source:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
+        # its optimisations quantise activations where they fuse a dequantised weight
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         data = str(model) if isinstance(model, Path) else model.SerializeToString()
         session = onnxruntime.InferenceSession(data, options, ["CPUExecutionProvider"])
         return cls(session, {})
