@@ -28,7 +28,12 @@ COUNTS = st.lists(COUNT, max_size=3)
 FLOAT = st.floats(allow_nan=False, allow_infinity=False)
 OPERAND = st.tuples(st.integers(0, 3), COUNT, COUNT, COUNT, st.integers(-1, 2**63 - 1)).map(list)
 PORT = st.fixed_dictionaries(
-    {"name": TEXT, "rows": COUNT | st.sampled_from(["T", "R"]), "columns": COUNT, "operand": OPERAND}
+    {
+        "name": TEXT,
+        "rows": COUNT | st.sampled_from(["T", "R"]),
+        "columns": COUNT,
+        "operand": OPERAND,
+    }
 )
 COMMAND = st.tuples(
     TEXT, COUNT | st.sampled_from(["T", "R"]), st.lists(st.none() | OPERAND, max_size=3), COUNTS,
@@ -196,5 +201,8 @@ def complete(name: str) -> Any:
     """An example to change. A recipe may leave out what has a default, the mirror takes it whole."""
     data = encode(EXAMPLES[name])
     if name == "recipe":
-        return {key: data[key] for key in ("source", "output", "context", "weights", "group_size", "gate")}
+        return {
+            key: data[key]
+            for key in ("source", "output", "context", "weights", "group_size", "gate")
+        }
     return data

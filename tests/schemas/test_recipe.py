@@ -84,7 +84,10 @@ WRONG = {
     BASE + f"context = {10**30}": ("recipe.value", "context = 10"),
     BASE + f"context = {2**24 + 1}": ("recipe.value", "context = 16777217.*at most 16777216"),
     BASE + "context = true": ("recipe.value", "context = True.*integer"),
-    BASE + 'pooling = "avg"': ("recipe.value", "pooling = 'avg'.*one of mean, cls, last, max, none"),
+    BASE + 'pooling = "avg"': (
+        "recipe.value",
+        "pooling = 'avg'.*one of mean, cls, last, max, none",
+    ),
     BASE + "gate = 1": ("recipe.value", "gate = 1.*object"),
     BASE + "[gate]\nmax_kl = 1": ("recipe.unknown_key", "unknown key gate.max_kl.*max_kld"),
     BASE + "[gate]\nmax_kld = nan": ("recipe.value", "gate.max_kld = nan"),
