@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hearth.runtime.archive import Archive, open_archive
@@ -40,18 +41,20 @@ def load(
     threads: int | None = None,
     check: Check = "structure",
     isa: str | None = None,
+    key: str | os.PathLike[str] | None = None,
 ) -> Model:
     """A decoder ready to run, e.g. `load("qwen.har", threads=2, isa="avx2")`.
 
     `threads` defaults to the cores this process may use, `isa` is the highest instruction set to use and
     defaults to the best this CPU has; neither changes a bit of any result where the archive's kernels are
-    exact. check="full" also verifies the hash of all weights (reads the whole file).
+    exact. check="full" also verifies the hash of all weights (reads the whole file). `key` is the file of a public
+    key (PEM) that must have signed the archive, which is checked in full then: ArchiveError signature.* otherwise.
 
     The tokenizer is parsed on first use of text, not here: a vocabulary of 150,000 takes about 0.4 s.
     Raises ArchiveError `archive.kind` for an encoder or a graph.
     """
     threads, isa = checked_threads(threads), checked_isa(isa)
-    return model_of(open_archive(path, check), threads, isa)
+    return model_of(_opened(path, check, key), threads, isa)
 
 
 def load_encoder(
@@ -59,10 +62,11 @@ def load_encoder(
     threads: int | None = None,
     check: Check = "structure",
     isa: str | None = None,
+    key: str | os.PathLike[str] | None = None,
 ) -> Encoder:
     """An encoder ready to run; arguments and errors as of `load`."""
     threads, isa = checked_threads(threads), checked_isa(isa)
-    return encoder_of(open_archive(path, check), threads, isa)
+    return encoder_of(_opened(path, check, key), threads, isa)
 
 
 def load_graph(
@@ -70,10 +74,11 @@ def load_graph(
     threads: int | None = None,
     check: Check = "structure",
     isa: str | None = None,
+    key: str | os.PathLike[str] | None = None,
 ) -> GraphModel:
     """A general graph ready to run; arguments and errors as of `load`. `isa` is that of its native parts."""
     threads, isa = checked_threads(threads), checked_isa(isa)
-    return graph_of(open_archive(path, check), threads, isa)
+    return graph_of(_opened(path, check, key), threads, isa)
 
 
 def load_any(
@@ -81,10 +86,24 @@ def load_any(
     threads: int | None = None,
     check: Check = "structure",
     isa: str | None = None,
+    key: str | os.PathLike[str] | None = None,
 ) -> Model | Encoder | GraphModel:
     """Whatever the archive is; `manifest.kind` of the result tells."""
     threads, isa = checked_threads(threads), checked_isa(isa)
-    return any_of(open_archive(path, check), threads, isa)
+    return any_of(_opened(path, check, key), threads, isa)
+
+
+def _opened(
+    path: str | os.PathLike[str], check: Check, key: str | os.PathLike[str] | None
+) -> Archive:
+    """Signed hashes say nothing of bytes that are not hashed."""
+    if key is None:
+        return open_archive(path, check)
+    from hearth.runtime.signing import check_signature
+
+    archive = open_archive(path, "full")
+    check_signature(archive, Path(key))
+    return archive
 
 
 def any_of(

@@ -45,12 +45,16 @@ def inspect_command(
 
 def describe(archive: Archive) -> dict[str, Any]:
     """Everything that does not depend on this machine, as plain data."""
+    from hearth.runtime.archive.content import content_hash
+
     manifest, program = archive.manifest, archive.program
     return {
         "file": archive.path.name,
         "file_nbytes": archive.header.file_nbytes,
         "manifest": asdict(manifest),
         "fingerprint": archive.fingerprint,
+        "content_hash": content_hash(archive.directory.sections),
+        "signed_by": signer(archive),
         "sections": [
             {
                 "name": section.name,
@@ -72,6 +76,14 @@ def describe(archive: Archive) -> dict[str, Any]:
         },
         **_graph(archive),
     }
+
+
+def signer(archive: Archive) -> str | None:
+    """The public key (hex) that the archive says has signed it; `hearth verify --key` checks that."""
+    from hearth.runtime.signing import read_signature
+
+    found = read_signature(archive)
+    return None if found is None else found.key
 
 
 def _graph(archive: Archive) -> dict[str, Any]:
@@ -145,6 +157,8 @@ def _head(facts: Mapping[str, Any]) -> str:
         ("made by", f"hearth {manifest['hearth']}, format {manifest['format']}"),
         ("source", f"{manifest['source']} ({manifest['family']})"),
         ("fingerprint", facts["fingerprint"]),
+        ("content", facts["content_hash"]),
+        ("signed by", facts["signed_by"] or "nobody"),
         *_kind_rows(manifest),
         ("schemes", ", ".join(f"{name} {value}" for name, value in manifest["schemes"].items())),
         ("targets", ", ".join(manifest["targets"])),
