@@ -43,7 +43,8 @@ def record(archive: Archive) -> Record:
         "version": VERSION,
         "content": content_hash(counted),
         "nbytes": sum(section.nbytes for section in counted),
-        "sections": {section.name: _short(section.sha256) for section in counted},
+        "format": archive.header.version,
+        "sections": {section.name: _place(section) for section in counted},
         "manifest": plain(archive.manifest),
         "program": _program(archive) if sections.PROGRAM in names else {},
         "tensors": _tensors(archive) if archive.manifest.targets else {},
@@ -63,6 +64,11 @@ def _counted(archive: Archive, golden: Golden) -> Iterator[Section]:
             continue
         if section.kind not in RECORDS:
             yield section
+
+
+def _place(section: Section) -> str:
+    """Offset, bytes and hash: the way a file is laid out is part of the format."""
+    return f"at {section.offset}, {section.nbytes} bytes, {_short(section.sha256)}"
 
 
 def _short(digest: bytes) -> str:

@@ -12,7 +12,7 @@ from hearth.runtime.diff.text import change_lines, indented, section_lines
 
 FEW = 6
 # What the others follow from comes first; hashes say no more than that.
-ORDER = ("manifest", "program", "tensors", "golden", "nbytes")
+ORDER = ("format", "manifest", "program", "tensors", "golden", "nbytes")
 
 
 def as_text(report: Report) -> str:

@@ -98,7 +98,7 @@ class Floats:
     dtype: type[np.generic]
 
     def __call__(self, packed: Packed, blocks: NDArray[np.int64]) -> StoredRows:
-        stored = packed.data.view(self.dtype).reshape(-1, packed.k, CHANNELS)[blocks]
+        stored = packed.data.view(self.dtype).reshape(packed.blocks, packed.k, CHANNELS)[blocks]
         return StoredRows(stored.transpose(0, 2, 1).reshape(-1, packed.k))
 
 
@@ -106,7 +106,7 @@ def int8_blocks(packed: Packed, blocks: NDArray[np.int64]) -> StoredRows:
     """q8b16: s8[Kp/4][16][4] per block, then a scale per channel."""
     columns = round_up(packed.k, 64)
     body = packed.data[: packed.blocks * CHANNELS * columns]
-    stored = body.view(np.int8).reshape(-1, columns // 4, CHANNELS, 4)[blocks]
+    stored = body.view(np.int8).reshape(packed.blocks, columns // 4, CHANNELS, 4)[blocks]
     codes = stored.transpose(0, 2, 1, 3).reshape(-1, columns)[:, : packed.k]
     return StoredRows(codes, scales=scales(packed, blocks))
 
@@ -118,7 +118,7 @@ def int4_blocks(packed: Packed, blocks: NDArray[np.int64]) -> StoredRows:
     lines = np.arange(columns // 8)
     heads = np.arange(-(-columns // group // 4))
     count = heads.size + lines.size
-    body = packed.data[: packed.blocks * count * LINE].reshape(-1, count, LINE)[blocks]
+    body = packed.data[: packed.blocks * count * LINE].reshape(packed.blocks, count, LINE)[blocks]
     table = body[:, heads * (1 + group // 2)].view(np.int8).reshape(len(blocks), -1, CHANNELS)
     multipliers = table[:, : -(-k // group)].transpose(0, 2, 1).reshape(-1, -(-k // group))
     bytes_ = body[:, lines + lines // (group // 2) + 1].reshape(len(blocks), -1, CHANNELS, 4)
@@ -166,7 +166,7 @@ def _by_group(table: NDArray[Any], groups: int) -> NDArray[Any]:
 
 def scales(packed: Packed, blocks: NDArray[np.int64]) -> F32:
     """The scale of each channel of the blocks."""
-    found: F32 = packed.tail(np.float32).reshape(-1, CHANNELS)[blocks].reshape(-1)
+    found: F32 = packed.tail(np.float32).reshape(packed.blocks, CHANNELS)[blocks].reshape(-1)
     return found
 
 
@@ -183,6 +183,7 @@ READERS: Mapping[Layout, Reader] = {
     Layout.G4B16: Grouped(4),
     Layout.G8B16: Grouped(8),
 }
+WITH_GROUPS = (Layout.Q4B16, Layout.G4B16, Layout.G8B16)
 
 
 def read_rows(layout: Layout, packed: Packed, start: int, stop: int) -> StoredRows:
@@ -207,6 +208,10 @@ def read_rows(layout: Layout, packed: Packed, start: int, stop: int) -> StoredRo
 def packed_rows(data: Bytes, entry: TensorEntry, start: int, stop: int) -> StoredRows:
     """Rows start..stop of a tensor's bytes; ValueError where these are not what its entry says."""
     n, k = rows_of(entry.shape)
+    if n * k > 2 * data.size or (entry.paired and n % 2):
+        raise ValueError(f"{data.size} bytes are no {n} x {k} numbers")
+    if entry.layout in WITH_GROUPS and entry.group < CHANNELS:
+        raise ValueError(f"a group of {entry.group}")
     if entry.layout is None:
         return StoredRows(data.view(np.float32).reshape(n, k)[start:stop])
     packed = Packed(data, n, k, entry.group, entry.paired)

@@ -91,11 +91,9 @@ def tensor_diff(a: tuple[Weights, TensorEntry], b: tuple[Weights, TensorEntry]) 
 
 def _rows(weights: Weights, entry: TensorEntry) -> Iterator[StoredRows]:
     n, k = rows_of(entry.shape)
-    step = batch_rows(k)
-    data = weights.bytes_of(entry)
-    yield from (
-        packed_rows(data, entry, start, min(start + step, n)) for start in range(0, n, step)
-    )
+    step, data = batch_rows(k), weights.bytes_of(entry)
+    for start in range(0, n if k else 0, step):
+        yield packed_rows(data, entry, start, min(start + step, n))
 
 
 @dataclass

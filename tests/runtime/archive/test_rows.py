@@ -22,11 +22,12 @@ def test_a_plain_array_is_rows_of_floats() -> None:
     assert rows_of(()) == (1, 1)
 
 
+@pytest.mark.parametrize("group", [0, 32])
 @pytest.mark.parametrize("layout", READERS)
-def test_bytes_of_another_size_are_refused(layout: Layout) -> None:
+def test_bytes_of_another_size_are_refused(layout: Layout, group: int) -> None:
     data = np.zeros(64 * 7 + 4, np.uint8)
     with pytest.raises(ValueError):
-        packed_rows(data, TensorEntry("w", 0, data.size, layout, (50, 200), 32, False, 1), 0, 50)
+        packed_rows(data, TensorEntry("w", 0, data.size, layout, (50, 200), group, False, 1), 0, 50)
 
 
 def test_every_layout_has_a_reader_and_batches_are_bounded() -> None:
