@@ -153,9 +153,8 @@ class GroupedRows:
     def dequantise(self) -> F32:
         """f32[N, K]: one exact integer difference, one rounded product."""
         columns = self.codes.shape[1]
-        zeros, scales = (
-            np.repeat(each, self.group, axis=1)[:, :columns] for each in (self.zeros, self.scales)
-        )
+        zeros = np.repeat(self.zeros, self.group, axis=1)[:, :columns]
+        scales = np.repeat(self.scales, self.group, axis=1)[:, :columns]
         steps = self.codes.astype(np.int32) - zeros.astype(np.int32)
         return np.asarray(steps.astype(np.float32) * scales, np.float32)
 
