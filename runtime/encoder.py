@@ -100,12 +100,13 @@ class Encoder:
         Texts get the special tokens of the tokenizer's post-processor. What is longer than the context is cut as
         sentence-transformers cuts it: the special tokens stay, and of a pair the longer text loses first (strategy
         "longest_first", at the tokenizer's truncation side). Ids are never cut: too many of them are
-        InputError `input.context_full`.
+        InputError `input.context_full`. Types that the model does not tell apart (`has_types`) are not read.
         """
         found = self._encoded(text)
         ids = checked_ids(found.ids, self.vocab)
         check_room(0, len(ids), self.context)
-        _check_types(found, self._limits.get(TYPES, 1))
+        if self.has_types:
+            _check_types(found, self._limits[TYPES])
         return found
 
     def _encoded(self, text: Text) -> Encoded:
@@ -200,7 +201,7 @@ def _check_types(text: Encoded, limit: int) -> None:
             f"{len(text.types)} types for {len(text.ids)} ids",
             expected="one type for each id",
         )
-    bad = [each for each in text.types if not 0 <= each < limit]
+    bad = [each for each in text.types if each not in range(limit)]
     if bad:
         raise InputError(
             "input.token_range",
