@@ -20,7 +20,9 @@ def permuted(op: Op, order: Sequence[int], constants: Constants) -> Op:
             return Add(permuted(a, order, constants), _rows(bias, order, constants))
         case Linear(x=x, weight=Constant() as weight, bias=None, residual=None):
             return Linear(x, _rows(weight, order, constants))
-    raise Mismatch(f"turns neighbouring elements of a {type(op).__name__}, whose columns cannot be moved")
+    raise Mismatch(
+        f"turns neighbouring elements of a {type(op).__name__}, whose columns cannot be moved"
+    )
 
 
 def _rows(constant: Constant, order: Sequence[int], constants: Constants) -> Constant:

@@ -116,7 +116,9 @@ def past_view(info: ValueInfo) -> View:
     shape = info.shape or ()
     unknown = [i for i, size in enumerate(shape) if not isinstance(size, int)]
     known = [size for size in shape if isinstance(size, int)]
-    if len(unknown) == 2 or (len(unknown) == 3 and len(shape) >= 4):  # the head's size may be unknown too
+    if len(unknown) == 2 or (
+        len(unknown) == 3 and len(shape) >= 4
+    ):  # the head's size may be unknown too
         row = unknown[1]
     elif len(unknown) == 1 and 1 in known:
         row = unknown[0]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.frontend.onnx.raising import Raising, integer
-from hearth.compiler.frontend.onnx.values import Mismatch, Point
+from hearth.compiler.frontend.onnx.values import Ends, Mismatch, Point
 from hearth.compiler.frontend.sources import RowRange
 from hearth.compiler.ir.ops import Constant
 from hearth.compiler.ir.tensors import ArraySource, Source
@@ -96,7 +96,5 @@ def stored_rows(
         return None
     context = raising.layers.context
     if table.value.shape[0] - first < context:
-        raise Mismatch(f"the table of positions ends at {table.value.shape[0] - first}")
-    if first == 0:
-        return table
+        raise Ends(table.value.shape[0] - first, "the learned positions")
     return raising.constants.named(table.name, RowRange(table.value, first, first + context))

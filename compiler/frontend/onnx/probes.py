@@ -74,7 +74,9 @@ class Probes:
         ends: list[str] = []
         stack, shapes, seen = list(names), list[str](), set(names)
         while stack or shapes:
-            of_shape = not stack  # a value whose shape alone is read need not be computed, if raised
+            of_shape = (
+                not stack
+            )  # a value whose shape alone is read need not be computed, if raised
             name = stack.pop() if stack else shapes.pop()
             if of_shape and name in seen:
                 continue

@@ -1,4 +1,4 @@
-"""The engine: raises each data value by the first rule that fits its node, on demand, and keeps why the others do not."""
+"""The engine: raises each data value by the first rule that fits its node, on demand; keeps why the others do not."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from hearth.compiler.frontend.onnx.probes import Probes
 from hearth.compiler.frontend.onnx.sessions import reads
 from hearth.compiler.frontend.onnx.values import (
     Blocked,
+    Ends,
     Mismatch,
     Reason,
     Scores,
     Stored,
+    Unsuited,
     Value,
     View,
 )
@@ -54,10 +56,13 @@ class Raising:
     rules: Callable[[Node], Sequence[Rule]]
     values: dict[str, Value]
     notes: list[str] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)  # of tables that are shorter than the context
     reasons: dict[Node, tuple[Reason, ...]] = field(default_factory=dict)
     tables: list[tuple[Constant, Constant]] = field(default_factory=list)  # RoPE's cos and sin
     appended: dict[tuple[str, int], Stored] = field(default_factory=dict)  # by past and offset
-    presents: set[str] = field(default_factory=set)  # outputs of fused nodes that hand the caches on
+    presents: set[str] = field(
+        default_factory=set
+    )  # outputs of fused nodes that hand the caches on
     _nested: int = 0
 
     @property
@@ -104,8 +109,10 @@ class Raising:
             try:
                 result = rule(node, self)
             except Mismatch as mismatch:
-                blocked = isinstance(mismatch, Blocked)
-                reasons.append(Reason(node.title, rule.__name__, str(mismatch), blocked))
+                blocked, unsuited = (isinstance(mismatch, kind) for kind in (Blocked, Unsuited))
+                reasons.append(Reason(node.title, rule.__name__, str(mismatch), blocked, unsuited))
+                if isinstance(mismatch, Ends):
+                    self.ends.append(mismatch.longest)
             except UNREADABLE as error:
                 reasons.append(Reason(node.title, rule.__name__, f"is malformed: {error}"))
             else:
@@ -156,13 +163,13 @@ class Raising:
 
     def causes(self, outputs: Iterable[str]) -> tuple[Reason, ...]:
         """Why the outputs were not raised: the reasons of the first nodes in the way."""
+        wanted = self._unraised_before(outputs)
         found: list[Reason] = []
         later: list[Reason] = []
-        wanted = self._unraised_before(outputs)
-        for node in self.model.nodes:
-            if node in wanted:
-                for reason in self.reasons.get(node, ()):
-                    (later if reason.blocked else found).append(reason)
+        for node in (node for node in self.model.nodes if node in wanted):
+            reasons = self.reasons.get(node, ())
+            near = [each for each in reasons if not each.unsuited] or list(reasons)
+            (later if any(each.blocked for each in near) else found).extend(near)
         return tuple(found or later)
 
     def _unraised_before(self, outputs: Iterable[str]) -> set[Node]:

@@ -9,6 +9,7 @@ import onnx
 from onnx import AttributeProto, TensorProto
 
 from hearth.compiler.frontend.onnx.files import find_model_file
+from hearth.compiler.frontend.onnx.find import find_graph
 from hearth.compiler.frontend.onnx.functions import inline, subgraphs, walk
 from hearth.compiler.frontend.onnx.initializers import (
     ExternalFiles,
@@ -31,13 +32,13 @@ ENGINE_IR = 13
 
 
 def read_model(path: Path) -> OnnxModel:
-    """The model at `path`, or in it where it is a folder with one .onnx file.
+    """The model at `path`, or in it where it is a folder (find.py).
 
     Model-local functions are inlined, `Constant` nodes have become initializers, nodes are in an order in which
     each reads what earlier ones made, inputs with a stored value are no inputs any more. Raises CheckpointError
     with a code onnx.*; no large tensor is read.
     """
-    file = find_model_file(_model_path(path))
+    file = find_model_file(find_graph(path))
     proto = read_structure(file)
     if not proto.HasField("graph"):
         raise CheckpointError(
@@ -62,23 +63,6 @@ def read_model(path: Path) -> OnnxModel:
         initializers=initializers,
         opsets={standard_domain(each.domain): each.version for each in proto.opset_import},
         files=(file.path, *(each.path for each in files.found.values())),
-    )
-
-
-def _model_path(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = sorted(path.glob("*.onnx"))
-    if len(found) == 1:
-        return found[0]
-    raise CheckpointError(
-        "onnx.which",
-        f"{len(found)} .onnx files ({', '.join(each.name for each in found[:5])})"
-        if found
-        else "no .onnx file",
-        expected="one",
-        where=str(path),
-        remedy="give the path of the .onnx file",
     )
 
 

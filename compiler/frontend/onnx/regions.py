@@ -26,13 +26,81 @@ MOST_NODES = 64
 MOST_LEAVES = 4  # values tried as the start of a region, nearest first
 
 POINTWISE = frozenset(
-    ["Abs", "Add", "BiasGelu", "Cast", "CastLike", "Clip", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp", "FastGelu", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "Less", "LessOrEqual", "Log", "Max", "Min", "Mish", "Mul", "Neg", "Not", "Or", "And", "Pow", "QuickGelu", "Reciprocal", "Relu", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tanh", "Where"]
+    [
+        "Abs",
+        "Add",
+        "BiasGelu",
+        "Cast",
+        "CastLike",
+        "Clip",
+        "Div",
+        "Dropout",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "FastGelu",
+        "Gelu",
+        "Greater",
+        "GreaterOrEqual",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "IsInf",
+        "IsNaN",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "Max",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "And",
+        "Pow",
+        "QuickGelu",
+        "Reciprocal",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Swish",
+        "Tanh",
+        "Where",
+    ]
 )
 ROWWISE = frozenset(
-    ["LpNormalization", "MeanVarianceNormalization", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum", "ReduceSumSquare"]
+    [
+        "LpNormalization",
+        "MeanVarianceNormalization",
+        "ReduceL2",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceSumSquare",
+    ]
 )
 MOVING = frozenset(
-    ["Concat", "Expand", "Flatten", "Gather", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"]
+    [
+        "Concat",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    ]
 )
 REGION_OPS = POINTWISE | ROWWISE | MOVING
 

@@ -1,8 +1,8 @@
-"""What a data tensor of the graph is in terms of the IR: a strided view of a matrix, or scores on their way to attention."""
+"""What a data tensor is in terms of the IR: a strided view of a matrix, or scores on their way to attention."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import prod
 
@@ -19,6 +19,18 @@ class Mismatch(Exception):
 
 class Blocked(Mismatch):
     """A rule was not even tried in earnest: a value that it reads was not raised."""
+
+
+class Unsuited(Mismatch):
+    """A rule is about other operands; not worth telling where another rule comes nearer."""
+
+
+class Ends(Mismatch):
+    """A stored table of positions ends before the context does."""
+
+    def __init__(self, longest: int, what: str) -> None:
+        self.longest = longest
+        super().__init__(f"{what} end at {longest}, before the context")
 
 
 class Rows(StrEnum):
@@ -165,12 +177,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a node stays as it is: a rule, and what it did not find. `blocked`: because of a node before it."""
+    """Why a node stays as it is: a rule, and what it did not find.
+
+    `blocked`: because of a node before it. `unsuited`: the rule is about other operands.
+    """
 
     node: str
     rule: str
     text: str
-    blocked: bool = field(default=False, compare=False)
+    blocked: bool = False
+    unsuited: bool = False
 
     def __str__(self) -> str:
         return f"{self.node}: {self.rule}: {self.text}"

@@ -41,7 +41,8 @@ class Raised:
     kind: ModelKind
     dims: Dims
     graph: Graph
-    embedding: Embedding | None
+    context: int
+    embedding: Embedding | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -50,6 +51,14 @@ class NotRaised:
     """Why the model is no decoder and no encoder of the IR."""
 
     reasons: tuple[Reason, ...]
+    longest: int | None = None  # the context at which stored tables end, if that is in the way
+
+    def by_node(self) -> dict[str, str]:
+        """What each node's rules say, in one text."""
+        found: dict[str, list[str]] = {}
+        for reason in self.reasons:
+            found.setdefault(reason.node, []).append(f"{reason.rule}: {reason.text}")
+        return {node: "; ".join(texts) for node, texts in found.items()}
 
 
 def raise_model(
@@ -69,7 +78,8 @@ def raise_model(
         return _assembled(raising, sentence)
     except Mismatch as mismatch:
         causes = raising.causes(names)
-        return NotRaised((*causes, Reason("the graph's outputs", "results", str(mismatch))))
+        result = Reason("the graph's outputs", "results", str(mismatch))
+        return NotRaised((*causes, result), min(raising.ends, default=None))
 
 
 def _raising(model: OnnxModel, ports: Ports, context: int, kv: KVScheme) -> Raising:
@@ -115,7 +125,9 @@ def _results(raising: Raising) -> dict[str, View]:
         value = raising.values.get(info.name)
         if isinstance(value, View) and isinstance(value.base, Op):
             found[info.name] = value
-        elif not (isinstance(value, View) and isinstance(value.base, Stored)) and not _is_stack(info, raising):
+        elif not (isinstance(value, View) and isinstance(value.base, Stored)) and not _is_stack(
+            info, raising
+        ):
             raise Mismatch(f"output {info.name!r} was not raised")
     if not found:
         raise Mismatch("no output is an activation")
@@ -146,7 +158,13 @@ def _decoder(raising: Raising, results: dict[str, View], caches: tuple[Op, ...])
         raise Mismatch(f"the first output {shown(head.dims)} is no row of logits per token")
     notes = (*raising.notes, *_dropped(list(results)[1:]))
     dims = _dims(raising, logits, int(tensor(logits).shape[1]))
-    return Raised(ModelKind.DECODER, dims, Graph({"main": (logits, *caches)}), None, notes)
+    return Raised(
+        ModelKind.DECODER,
+        dims,
+        Graph({"main": (logits, *caches)}),
+        raising.layers.context,
+        notes=notes,
+    )
 
 
 def _dropped(names: Sequence[str]) -> tuple[str, ...]:
@@ -178,6 +196,7 @@ def _encoder(
             {"main": (main, *caches), "hidden": (rows, *caches)},
             {"main": ("embedding",), "hidden": ("hidden",)},
         ),
+        raising.layers.context,
         _embedding(main),
         (*raising.notes, *_dropped([name for name in results if name not in used])),
     )
@@ -220,5 +239,3 @@ def _dims(raising: Raising, result: Op, vocab: int) -> Dims:
         ffn=max(widths),
         vocab=vocab,
     )
-
-

@@ -33,6 +33,7 @@ from hearth.compiler.frontend.onnx.rules import (
     moving,
     nbits,
     skip_norm,
+    standard_attention,
     turning,
 )
 from hearth.compiler.frontend.onnx.rules.region import region
@@ -65,7 +66,8 @@ RULES: Mapping[Key, Sequence[Rule]] = {
     ("", "Gelu"): (fused_activation.gelu,),
     ("", "LayerNormalization"): (fused_norm.layer_normalization,),
     ("", "RMSNormalization"): (fused_norm.rms_normalization,),
-    ("", "RotaryEmbedding"): (turning.rotary_embedding,),
+    ("", "RotaryEmbedding"): (turning.rotary_embedding, region),
+    ("", "Attention"): (standard_attention.attention,),
     ("", "SimplifiedLayerNormalization"): (fused_norm.rms_normalization,),
     (MICROSOFT, "Attention"): (fused_attention.attention,),
     (MICROSOFT, "BiasGelu"): (fused_activation.bias_gelu,),
@@ -92,6 +94,7 @@ WEIGHTS: Mapping[Key, WeightRule] = {
 }
 EAGER: frozenset[Key] = frozenset(
     {
+        ("", "Attention"),
         ("", "Gather"),
         ("", "Gemm"),
         ("", "MatMul"),

@@ -15,6 +15,7 @@ from hearth.compiler.frontend.onnx.values import (
     Mismatch,
     Rows,
     Scores,
+    Unsuited,
     View,
 )
 from hearth.compiler.frontend.onnx.views import shown, transpose
@@ -24,7 +25,7 @@ def scores(node: Node, raising: Raising, keys_transposed: bool = True) -> Scores
     """q[.., T, D] @ k[.., D, S] (or k[.., S, D])."""
     first, second = node.inputs[:2]
     if not raising.is_data(first) or not raising.is_data(second):
-        raise Mismatch("one factor is a constant")
+        raise Unsuited("one factor is a constant")
     q, k = raising.value(first), raising.value(second)
     if not isinstance(q, View) or not isinstance(k, View) or min(len(q.axes), len(k.axes)) < 2:
         raise Mismatch("one factor is no view of rows")
@@ -40,7 +41,7 @@ def mask(node: Node, raising: Raising) -> Scores:
     """Scores plus a position-only value."""
     x, other = sides(node, raising)
     if raising.is_data(other):
-        raise Mismatch("adds data")
+        raise Unsuited("adds data")
     return replace(_open(x, raising), masks=(*_open(x, raising).masks, Mask(other)))
 
 
@@ -48,7 +49,7 @@ def _open(name: str, raising: Raising) -> Scores:
     """Scores before their softmax."""
     value = raising.value(name)
     if not isinstance(value, Scores) or value.softmax:
-        raise Mismatch("the operand is no attention score")
+        raise Unsuited("the operand is no attention score")
     return value
 
 
@@ -92,10 +93,10 @@ def weighted(node: Node, raising: Raising) -> View:
     """softmax(scores) @ v."""
     first, second = node.inputs[:2]
     if not raising.is_data(first) or not raising.is_data(second):
-        raise Mismatch("one factor is a constant")
+        raise Unsuited("one factor is a constant")
     found, v = raising.value(first), raising.view(second)
     if not isinstance(found, Scores) or not found.softmax:
-        raise Mismatch("the first factor is no softmax of scores")
+        raise Unsuited("the first factor is no softmax of scores")
     if v.dims[-2] != found.dims[-1]:
         raise Mismatch(f"values {shown(v.dims)} for weights {shown(found.dims)}")
     if not np.isfinite(found.scale):

@@ -11,6 +11,7 @@ from hearth.compiler.frontend.onnx.values import (
     Past,
     Rows,
     Stored,
+    Unsuited,
     View,
     axis_size,
     fused,
@@ -22,10 +23,10 @@ from hearth.compiler.ir.ops import Op
 def append(node: Node, raising: Raising) -> View:
     """past[.., P, ..] followed by this call's rows, along the rows."""
     if len(node.inputs) != 2 or not all(raising.is_data(name) for name in node.inputs):
-        raise Mismatch("does not join a past and new rows")
+        raise Unsuited("does not join a past and new rows")
     past, new = (raising.view(name) for name in node.inputs)
     if not isinstance(past.base, Past):
-        raise Mismatch("does not begin with an input of past keys or values")
+        raise Unsuited("does not begin with an input of past keys or values")
     return appended(past, new, integer(node, "axis", 0) % len(past.axes), raising)
 
 
@@ -79,5 +80,3 @@ def _check_past(past: View, places: list[int], count: int) -> None:
     atoms = fused(tuple(atom for i in places for atom in past.axes[i]))
     if atoms != fused((Atom(count, 1),)) or past.offset % count or past.scale != 1.0:
         raise Mismatch(f"the past {shown(past.dims)} is read in another order than it is stored")
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hearth.compiler.frontend.onnx.model import Node
 from hearth.compiler.frontend.onnx.raising import Raising, integer
-from hearth.compiler.frontend.onnx.values import Mismatch, View
+from hearth.compiler.frontend.onnx.values import Mismatch, Unsuited, View
 from hearth.compiler.frontend.onnx.views import as_view
 from hearth.compiler.ir.ops import Constant, Embedding, Tokens
 
@@ -20,5 +20,5 @@ def gather(node: Node, raising: Raising) -> View:
     """table[ids]."""
     table, ids = node.inputs
     if raising.is_data(table) or integer(node, "axis", 0) != 0:
-        raise Mismatch("takes elements of activations")
+        raise Unsuited("takes elements of activations")
     return look_up(raising.constants.matrix(table, transposed=False), raising.view(ids))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hearth.compiler.frontend.onnx.model import Node
 from hearth.compiler.frontend.onnx.raising import Raising, integer, number, optional_input
-from hearth.compiler.frontend.onnx.values import Mismatch, View
+from hearth.compiler.frontend.onnx.values import Mismatch, Unsuited, View
 from hearth.compiler.frontend.onnx.views import as_view, matrix, shown
 from hearth.compiler.ir.ops import Add, Constant, Linear, Op, tensor
 
@@ -30,7 +30,7 @@ def matmul(node: Node, raising: Raising) -> View:
     """Activations times a weight [K, N]."""
     x, w = node.inputs
     if raising.is_data(w):
-        raise Mismatch("the second factor is no weight")
+        raise Unsuited("the second factor is no weight")
     view = raising.view(x)
     return apply(view, raising.constants.matrix(w, transposed=True))
 

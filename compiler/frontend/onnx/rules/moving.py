@@ -172,12 +172,15 @@ def split(node: Node, raising: Raising) -> tuple[View, ...]:
     if isinstance(size, Rows):
         raise Mismatch("splits rows")
     count = len(node.outputs)
-    sizes = _split_sizes(node, raising) or [min(-(-size // count), size - i * -(-size // count)) for i in range(count)]
+    sizes = _split_sizes(node, raising) or [
+        min(-(-size // count), size - i * -(-size // count)) for i in range(count)
+    ]
     if len(sizes) != count or sum(sizes) != size:
         raise Mismatch(f"splits {size} columns into {list(sizes)}")
     starts = [sum(sizes[:i]) for i in range(count)]
     return tuple(
-        views.slice_axis(view, axis, start, start + n) for start, n in zip(starts, sizes, strict=True)
+        views.slice_axis(view, axis, start, start + n)
+        for start, n in zip(starts, sizes, strict=True)
     )
 
 

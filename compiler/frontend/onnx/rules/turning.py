@@ -5,7 +5,7 @@ from __future__ import annotations
 from hearth.compiler.frontend.onnx.model import Node
 from hearth.compiler.frontend.onnx.permute import permuted
 from hearth.compiler.frontend.onnx.raising import Raising, integer, optional_input
-from hearth.compiler.frontend.onnx.values import Mismatch, Rows, View
+from hearth.compiler.frontend.onnx.values import Ends, Mismatch, Rows, View
 from hearth.compiler.frontend.onnx.views import as_view, columns, reshape, shown, transpose
 from hearth.compiler.frontend.sources import RowRange
 from hearth.compiler.ir.ops import Constant, Op, RoPE, tensor
@@ -23,7 +23,7 @@ def caches(cos: str, sin: str, rotary: int, raising: Raising) -> Tables:
     if len(shapes) != 1 or (rotary and width * 2 != rotary):
         raise Mismatch(f"tables {sorted(shapes)} for {rotary} turned elements")
     if rows < context:
-        raise Mismatch(f"the tables of RoPE end at {rows}; compile with a context of at most that")
+        raise Ends(rows, "the tables of RoPE")
     return _cut(found[0], context, raising), _cut(found[1], context, raising)
 
 
