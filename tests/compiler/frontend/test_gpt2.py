@@ -13,8 +13,9 @@ from support.gpt2 import GPT2, logits, random_tensors
 
 from hearth.compiler.frontend import SourceModel, load
 from hearth.compiler.ir.evaluate import State, evaluate
-from hearth.compiler.ir.ops import Constant, LayerNorm
+from hearth.compiler.ir.ops import Constant, LayerNorm, Linear, tensor
 from hearth.compiler.ir.rewrite import order
+from hearth.compiler.ir.types import Dim
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
 from hearth.schemas.commands import Activation, KVScheme
@@ -66,6 +67,14 @@ def test_the_passes_leave_bare_norms_and_one_activated_linear(tmp_path: Path) ->
     norms = [op for op in ops if isinstance(op, LayerNorm)]
     kept = [norm for norm in norms if norm.gain is not None or norm.bias is not None]
     assert len(kept) == 1  # before the tied head, whose table keeps its values
+
+
+def test_in_prefill_the_last_mlp_and_the_head_see_the_last_rows_only(tmp_path: Path) -> None:
+    graph = run_passes(FLOAT_PASSES, _load(tmp_path, GPT2).graph)
+    linears = [op for op in order(graph.entries["prefill"]) if isinstance(op, Linear)]
+    rows = [tensor(op).shape[0] for op in linears]
+    assert rows.count(Dim.T) == 4 * (GPT2["n_layer"] - 1) + 1  # all but the last layer's o and MLP
+    assert rows.count(Dim.R) == 3 + 1
 
 
 def test_the_facts_of_the_model(tmp_path: Path) -> None:
