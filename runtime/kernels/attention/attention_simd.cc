@@ -1,10 +1,11 @@
-// Causal attention over a cache. A tile of up to kTile query rows that share a KV head is the unit of work; what a
+// Attention over a cache, causal or not. A tile of up to kTile query rows that share a KV head is the unit of work; what a
 // row gives does not depend on its tile, so tiles are made to suit the threads.
 #include "attention/cache.h"
 #include "attention/dots.h"
 #include "attention/values.h"
 #include "quantize.h"
 #include "rope/rotate.h"
+#include "sums.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -68,20 +69,58 @@ void prepare_queries(const Shape& s, const Command& command, const Call& call, c
   }
 }
 
+// sum16 lanes of q . k[t]; a head of kVectors whole vectors (0: any) keeps q in registers.
+template <class Values, int kVectors>
+struct Products {
+  const void* k;
+  int64_t first, head_dim;  // the index in k of position 0
+  const float* q;
+  F32x16 kept[kVectors ? kVectors : 1];
+  Products(const Shape& s, const void* k, int64_t kv_head, const float* q)
+      : k(k), first(s.cache.at(kv_head, 0)), head_dim(s.head_dim), q(q) {
+    for (int i = 0; i < kVectors; ++i) kept[i] = load16(q + 16 * i);
+  }
+  [[gnu::always_inline]] F32x16 operator()(int64_t t) const {
+    const int64_t from = first + t * head_dim;
+    F32x16 sum{};
+    if constexpr (kVectors > 0) {
+#pragma GCC unroll 8
+      for (int i = 0; i < kVectors; ++i) sum = sum + kept[i] * Values::read(k, from + 16 * i);
+    } else {
+      for (int64_t i = 0; i < head_dim; i += 16)
+        sum = sum + load16(q + i) * Values::read(k, from + i, head_dim - i);
+    }
+    return sum;
+  }
+};
+
 // scores[r][t - origin] of each row's own positions, what else is written there means nothing.
 template <class Values>
 struct FloatScores {
   static void compute(const Shape& s, const Command& command, Tile& tile, const Scratch& at) {
-    const void* k = command.operand[3];
-    for (int r = 0; r < tile.rows; ++r)
-      for (int64_t t = tile.begin[r]; t < tile.end[r]; ++t) {
-        const int64_t from = s.cache.at(tile.kv_head, t);
-        F32x16 sum{};
-        for (int64_t i = 0; i < s.head_dim; i += 16)
-          sum = sum + load16(at.q + r * s.padded() + i) * Values::read(k, from + i, s.head_dim - i);
-        at.scores[r * s.score_stride() + t - tile.origin] = reduce_add(sum) * s.scale;
+    switch (s.head_dim) {
+      case 32: return rows<2>(s, command, tile, at);
+      case 64: return rows<4>(s, command, tile, at);
+      case 128: return rows<8>(s, command, tile, at);
+      default: return rows<0>(s, command, tile, at);
+    }
+  }
+
+  template <int kVectors>
+  static void rows(const Shape& s, const Command& command, const Tile& tile, const Scratch& at) {
+    const int64_t last = tile.end[tile.rows - 1];
+    for (int64_t block = tile.origin; block < last; block += kBlock)  // stays in L1 for all rows
+      for (int r = 0; r < tile.rows; ++r) {
+        const Products<Values, kVectors> products(s, command.operand[3], tile.kv_head, at.q + r * s.padded());
+        float* scores = at.scores + r * s.score_stride() - tile.origin;
+        int64_t t = block > tile.begin[r] ? block : tile.begin[r];
+        const int64_t end = block + kBlock < tile.end[r] ? block + kBlock : tile.end[r];
+        for (; t + HEARTH_WIDTH <= end; t += HEARTH_WIDTH)
+          store(scores + t, reduce_add_each([&](int i) { return products(t + i); }) * s.scale);
+        for (; t < end; ++t) scores[t] = reduce_add(products(t)) * s.scale;
       }
   }
+  static constexpr int64_t kBlock = 64;  // positions
 };
 
 struct Int8Scores {

@@ -19,6 +19,7 @@ SEES_ALL = {  # likewise, every row seeing every position
     "odd_head": (3, 1, 6, 0, 0, 0, 17),
     "whole_tiles": (6, 1, 64, 0, 0, 0, 16),
     "rotated": (4, 2, 48, 0, 48, 0, 35),
+    "blocks_of_keys": (2, 2, 64, 0, 0, 0, 150),
     "after_others": (4, 2, 32, 0, 16, 13, 9),
 }
 CASES = {  # heads, kv_heads, D, window, rotary, position, rows
@@ -35,6 +36,8 @@ CASES = {  # heads, kv_heads, D, window, rotary, position, rows
     "window_5": (4, 2, 32, 5, 32, 14, 19),
     "window_5_mha": (2, 2, 80, 5, 80, 3, 30),
     "window_beyond": (2, 1, 32, 64, 32, 0, 20),
+    "blocks_of_keys": (6, 1, 128, 0, 0, 60, 75),
+    "blocks_and_window": (2, 1, 32, 70, 0, 90, 61),
     "window_17_many": (7, 1, 24, 17, 24, 40, 25),
 }
 
