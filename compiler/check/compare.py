@@ -19,12 +19,12 @@ from hearth.compiler.check.accuracy import (
     require,
     vector_figures,
 )
-from hearth.compiler.check.inputs import CheckOptions, Ids, lines, windows
-from hearth.compiler.check.reference import Reference, float_graph, whole_graph
+from hearth.compiler.check.inputs import CheckOptions, Ids, Prompt, lines, windows
+from hearth.compiler.check.reference import Reference, reference, whole_graph
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.job import Options
 from hearth.runtime.archive import Archive
-from hearth.runtime.encoder import TOKENS, TYPES, Encoder
+from hearth.runtime.encoder import HIDDEN, TOKENS, TYPES, Encoder
 from hearth.runtime.graph_model import GraphModel
 from hearth.runtime.loader import any_of
 from hearth.runtime.model import Model
@@ -59,7 +59,7 @@ def comparison(
         )
         model = any_of(archive, threads or None)
         if isinstance(source, SourceModel) and not isinstance(model, GraphModel):
-            found = compare_model(model, float_graph(source, progress, threads), checked)
+            found = compare_model(model, reference(path, source, progress, threads), checked)
         elif isinstance(model, GraphModel) and not isinstance(source, SourceModel):
             found = compare_graph(model, whole_graph(source, threads))
         else:
@@ -72,16 +72,15 @@ def comparison(
     return compare
 
 
-def compare_model(model: Model | Encoder, reference: Reference, options: CheckOptions) -> Accuracy:
+def compare_model(model: Model | Encoder, source: Reference, options: CheckOptions) -> Accuracy:
     """Logits of every position of every prompt, or the vector of every text."""
     tokenizer = model.tokenizer if model.has_tokenizer else None
     dims = model.manifest.dims
     cut = windows if isinstance(model, Model) else lines
     prompts = cut(options, tokenizer, 1 if dims is None else dims.vocab, model.context)
-    entry = "hidden" if isinstance(model, Encoder) and unpooled(model) else "main"
-    wanted = reference(entry, [call(prompt.ids) for prompt in prompts])
+    wanted = source.run([call(prompt.ids) for prompt in prompts])
     return accuracy(
-        _figures(model, prompt.name, prompt.ids, rows)
+        _figures(model, source.entry, prompt, rows)
         for prompt, rows in zip(prompts, wanted, strict=True)
     )
 
@@ -91,17 +90,12 @@ def call(ids: Ids) -> dict[str, Ids]:
     return {TOKENS: ids, TYPES: np.zeros_like(ids)}
 
 
-def _figures(model: Model | Encoder, name: str, ids: Ids, wanted: F32) -> Figures:
+def _figures(model: Model | Encoder, entry: str, prompt: Prompt, wanted: F32) -> Figures:
     if isinstance(model, Model):
-        return logits_figures(name, wanted, compiled_logits(model, ids))
-    text = Encoded(ids.tolist(), [0] * len(ids))
-    found = model.hidden(text) if unpooled(model) else model.embed([text])
-    return vector_figures(name, wanted, found)
-
-
-def unpooled(model: Encoder) -> bool:
-    """Whether the encoder has no vector of a text, only rows."""
-    return model.embedding.pooling == "none"
+        return logits_figures(prompt.name, wanted, compiled_logits(model, prompt.ids))
+    text = Encoded(prompt.ids.tolist(), [0] * len(prompt.ids))
+    found = model.hidden(text) if entry == HIDDEN else model.embed([text])
+    return vector_figures(prompt.name, wanted, found)
 
 
 def compiled_logits(model: Model, ids: Ids) -> F32:
