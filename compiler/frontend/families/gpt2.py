@@ -33,6 +33,7 @@ from hearth.compiler.ir.types import CacheType
 from hearth.schemas.commands import Activation, KVKind, KVScheme
 from hearth.schemas.manifest import Dims, ModelKind
 
+PREFIX, HEAD = "transformer.", "lm_head.weight"  # the published files leave the prefix out
 TIED_HINT = "if the model shares its embeddings, set tie_word_embeddings to true in config.json"
 
 
@@ -98,10 +99,10 @@ class Gpt2Family:
             context=config.context,
             shapes=partial(_shapes, config),
             build=partial(_build, config, request.kv),
-            prefix="transformer.",
+            prefix=PREFIX,
             ignored=("h.*.attn.bias", "h.*.attn.masked_bias"),  # causal masks of old files
-            repeats={"lm_head.weight": "wte.weight"} if config.tied else {},
-            hints={"lm_head.weight": TIED_HINT},
+            repeats={HEAD: "wte.weight"} if config.tied else {},
+            hints={HEAD: TIED_HINT},
         )
 
 
@@ -128,7 +129,7 @@ def _shapes(config: Gpt2Config) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "ln_f.weight", (hidden,)
     yield "ln_f.bias", (hidden,)
     if not config.tied:
-        yield "lm_head.weight", (config.dims.vocab, hidden)
+        yield HEAD, (config.dims.vocab, hidden)
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class _Builder:
     panel: Panel
 
     def constant(self, name: str) -> Constant:
-        return Constant(name, self.sources(name))
+        return Constant(PREFIX + name, self.sources(name))
 
     def norm(self, x: Op, name: str) -> Op:
         affine = self.constant(f"{name}.weight"), self.constant(f"{name}.bias")
@@ -150,8 +151,9 @@ class _Builder:
 
     def linear(self, x: Op, name: str) -> Op:
         """x @ w + b, w[K, N] as Conv1D stores it."""
-        weight = Transposed(self.sources(f"{name}.weight"), self.panel)
-        return Add(Linear(x, Constant(f"{name}.weight", weight)), self.constant(f"{name}.bias"))
+        stored = self.sources(f"{name}.weight")
+        weight = Constant(f"{PREFIX}{name}.weight", Transposed(stored, self.panel))
+        return Add(Linear(x, weight), self.constant(f"{name}.bias"))
 
     def write(self, x: Op, layer: int, kind: KVKind) -> Op:
         dims = self.config.dims
@@ -178,12 +180,13 @@ def _build(config: Gpt2Config, kv: KVScheme, sources: Sources) -> Graph:
     """main: tokens[T] -> (logits[T, V], k0, v0, k1, v1, ...)."""
     b = _Builder(config, kv, sources, Position(), Panel())
     table = b.constant("wte.weight")
-    positions = Constant("wpe.weight", RowRange(sources("wpe.weight"), 0, config.context))
+    rows = RowRange(sources("wpe.weight"), 0, config.context)
+    positions = Constant(f"{PREFIX}wpe.weight", rows)
     x: Op = Add(Embedding(table, Tokens()), PositionEmbedding(positions, b.position))
     caches: list[Op] = []
     for layer in range(config.dims.layers):
         x, keys, values = b.attention(x, layer)
         caches += [keys, values]
         x = b.ffn(x, layer)
-    head = table if config.tied else b.constant("lm_head.weight")
+    head = table if config.tied else Constant(HEAD, sources(HEAD))
     return Graph({"main": (Linear(b.norm(x, "ln_f"), head), *caches)})

@@ -101,7 +101,7 @@ def test_names_with_and_without_the_prefix_and_old_buffers(tmp_path: Path) -> No
 def test_a_shorter_context_reads_fewer_positions(tmp_path: Path) -> None:
     model = _load(tmp_path, GPT2, context=17)
     tables = {op.name: op for op in order(model.graph.entries["main"]) if isinstance(op, Constant)}
-    assert tables["wpe.weight"].value.shape == (17, 24)
+    assert tables["transformer.wpe.weight"].value.shape == (17, 24)
     with pytest.raises(UsageError, match="1 to 40") as caught:
         _load(tmp_path, GPT2, context=41)
     assert caught.value.code == "context.out_of_range"
