@@ -134,7 +134,7 @@ ARCHIVES = (
     Case("archive_half", lambda d: d.bytes(lambda b: b[: len(b) // 2]), "archive.truncated", 4),
     Case("archive_cut", lambda d: d.bytes(lambda b: b[:-1]), "archive.truncated", 4),
     Case("archive_of_another_kind", lambda d: d.bytes(lambda b: b"GGUF" + b[4:]), "archive.bad_magic", 4),
-    Case("archive_newer", lambda d: d.archive_header(version=2), "archive.version", 4),
+    Case("archive_newer", lambda d: d.archive_header(version=3), "archive.version", 4),
     Case("archive_unknown_feature", lambda d: d.forge(lambda f: f.features.update(sparse=5)), "archive.feature", 4),
     Case("archive_unnamed_feature", lambda d: d.archive_header(features=1), "archive.schema", 4),
     Case("header_flipped", lambda d: d.bytes(flip(20)), "archive.header", 4),
