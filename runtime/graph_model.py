@@ -11,7 +11,7 @@ from hearth.runtime.archive import Archive
 from hearth.runtime.binding import bind, checked_isa, checked_threads
 from hearth.runtime.graph_checks import check_plan
 from hearth.runtime.graph_ports import checked_inputs
-from hearth.runtime.native_steps import NativeStep
+from hearth.runtime.native_steps import bind_step
 from hearth.runtime.onnx_engine import OnnxEngine, open_engine
 from hearth.runtime.onnx_tensors import with_tensors
 from hearth.schemas.codec import loads
@@ -120,13 +120,13 @@ def graph_model_of(
     """The graph of an archive that is open already. Its native parts run on `isa`, all parts on `threads`."""
     plan = loads(Plan, archive.section(GRAPH), GRAPH, str(archive.path))
     threads = checked_threads(threads or None)
-    program = archive.program
+    program, where = archive.program, str(archive.path)
     if not program.entries:
         return open_graph(archive, plan, threads, _no_native)
     engine, numbers = bind(archive, threads, checked_isa(isa))
 
     def native(step: Step) -> Runner:
-        return NativeStep(engine, numbers[step.run], program.entries[step.run], step)
+        return bind_step(engine, numbers[step.run], program.entries[step.run], step, where)
 
     return open_graph(archive, plan, threads, native)
 

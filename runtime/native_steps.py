@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hearth.runtime import native
-from hearth.schemas.errors import InputError
+from hearth.schemas.errors import ArchiveError, InputError
 from hearth.schemas.graph import Step
-from hearth.schemas.program import Entry, Rows
+from hearth.schemas.program import Entry, Port, Rows
+
+F32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class NativeStep:
-    """A step bound to an entry. The leading dims of its inputs are its rows; all inputs have the same."""
+    """A step bound to an entry: its inputs are the ports x0, x1, ..., its outputs y0, y1, ...
+
+    The leading dims of the inputs are the rows; all inputs have the same.
+    """
 
     engine: native.Engine
     number: int
@@ -31,22 +38,13 @@ class NativeStep:
 
     def __call__(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The step's outputs, f32[..., columns]."""
-        given = [values[name] for name in self.step.inputs]
-        leading = given[0].shape[:-1]
-        for name, value in zip(self.step.inputs, given, strict=True):
-            if value.shape[:-1] != leading:
-                raise InputError(
-                    "input.rows",
-                    f"{name!r} has the shape {list(value.shape)}, {self.step.inputs[0]!r} {list(given[0].shape)}",
-                    expected="the same leading dims, as the model's shapes say",
-                    remedy="give inputs whose shapes agree with the model's own names of dims",
-                )
-        inputs = [
-            np.ascontiguousarray(value, np.float32).reshape(-1, port.columns)
-            for value, port in zip(given, self.entry.inputs, strict=True)
-        ]
-        rows = len(inputs[0])
-        outputs = [np.empty((rows, port.columns), np.float32) for port in self.entry.outputs]
+        given = {f"x{at}": values[name] for at, name in enumerate(self.step.inputs)}
+        leading = given["x0"].shape[:-1]
+        inputs = [self._rows(given[port.name], port, leading) for port in self.entry.inputs]
+        rows = prod(leading)
+        made = {
+            port.name: np.empty((rows, port.columns), np.float32) for port in self.entry.outputs
+        }
         most = self.entry.max_rows.get(Rows.T, 1)
         for start in range(0, rows, most):
             piece = slice(start, min(start + most, rows))
@@ -56,9 +54,38 @@ class NativeStep:
                 piece.stop - start,
                 0,
                 [each[piece] for each in inputs],
-                [each[piece] for each in outputs],
+                [each[piece] for each in made.values()],
             )
         return {
-            name: rows_of.reshape(*leading, rows_of.shape[1])
-            for name, rows_of in zip(self.step.outputs, outputs, strict=True)
+            name: made[f"y{at}"].reshape(*leading, made[f"y{at}"].shape[1])
+            for at, name in enumerate(self.step.outputs)
         }
+
+    def _rows(self, value: NDArray[Any], port: Port, leading: tuple[int, ...]) -> F32:
+        if value.shape != (*leading, port.columns):
+            name = self.step.inputs[int(port.name[1:])]
+            raise InputError(
+                "input.rows",
+                f"{name!r} has the shape {list(value.shape)}",
+                expected=f"{[*leading, port.columns]}, as the model's own names of dims say",
+                remedy="give inputs whose shapes agree with each other",
+            )
+        return np.ascontiguousarray(value, np.float32).reshape(-1, port.columns)
+
+
+def bind_step(
+    engine: native.Engine, number: int, entry: Entry, step: Step, where: str
+) -> NativeStep:
+    """A step and its entry, whose ports are as many."""
+    ports = sorted(port.name for port in (*entry.inputs, *entry.outputs))
+    wanted = [f"x{at}" for at in range(len(step.inputs))]
+    wanted += [f"y{at}" for at in range(len(step.outputs))]
+    if ports != sorted(wanted) or not step.inputs:
+        raise ArchiveError(
+            "archive.graph",
+            f"entry {step.run!r} has the ports {', '.join(ports)[:200]}",
+            expected=f"{len(step.inputs)} inputs and {len(step.outputs)} outputs",
+            where=where,
+            remedy="compile the model again",
+        )
+    return NativeStep(engine, number, entry, step)

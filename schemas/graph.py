@@ -29,8 +29,8 @@ class GraphPort:
 class Step:
     """One part of the graph: `run` names its section (ONNX) or its entry (native).
 
-    A native step takes matrices: the leading dims of its inputs, all equal, are its rows; `inputs` and `outputs`
-    are in the order of the entry's ports. `tensors` are those of `Plan.tensors` that an ONNX step reads.
+    A native step takes matrices: the leading dims of its inputs, all equal, are its rows; `inputs` are the entry's
+    ports x0, x1, ..., `outputs` y0, y1, ... `tensors` are those of `Plan.tensors` that an ONNX step reads.
     """
 
     engine: Engine

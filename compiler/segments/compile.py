@@ -48,13 +48,8 @@ def compile_graph(
 
     `least` is how many bytes of weights a native island must save.
     """
-    skip = check_skip(options.skip) | NOT_HERE
     built, native = _cut(graph, options.scheme, least)
-    native = run_passes(FLOAT_PASSES, native, skip)
-    native = quantize(native, options.scheme, threads=threads)
-    native = run_passes(QUANTISED_PASSES, native, skip)
-    lowered = lower(native, options.target) if native.entries else NOTHING
-    check(lowered.program)
+    lowered = _lower(native, options, threads) if native.entries else NOTHING
     made = GraphPackage(name, graph, options.scheme, options.target, built, lowered)
     package = graph_package(made)
     require_disk(output, package)
@@ -87,6 +82,16 @@ def compile_graph(
 # Merged linears make slices of one result, and a port takes no slice.
 NOT_HERE = frozenset({"merge-linears"})
 NOTHING = Lowered(Program({}, 0, 0, 0), (), KVLayout((), 0), {})
+
+
+def _lower(graph: Graph, options: Options, threads: int) -> Lowered:
+    """The native islands as a program."""
+    skip = check_skip(options.skip) | NOT_HERE
+    graph = run_passes(FLOAT_PASSES, graph, skip)
+    graph = quantize(graph, options.scheme, threads=threads)
+    lowered = lower(run_passes(QUANTISED_PASSES, graph, skip), options.target)
+    check(lowered.program)
+    return lowered
 
 
 def _cut(graph: GraphSource, scheme: Scheme, least: int) -> tuple[Built, Graph]:

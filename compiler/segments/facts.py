@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -39,8 +38,11 @@ class Facts:
         return frozenset((*self.model.consumers, *outputs))
 
     @cached_property
-    def shapes(self) -> Mapping[str, tuple[Rows, int]]:
-        """The rows (leading dims) and columns of every float tensor whose columns are known."""
+    def shapes(self) -> dict[str, tuple[Rows, int]]:
+        """The rows (leading dims) and columns of every float tensor whose columns are known.
+
+        A leading dim that is not known is equal to no other: it has a name of its own.
+        """
         found = {}
         for name, info in self.types.items():
             kind = info.type.tensor_type
@@ -50,9 +52,16 @@ class Facts:
                 each.dim_value if each.HasField("dim_value") else each.dim_param
                 for each in kind.shape.dim
             ]
-            if isinstance(columns, int) and columns > 0 and all(row != "" for row in rows):
-                found[name] = tuple(rows), columns
+            if isinstance(columns, int) and columns > 0:
+                own = (row if row != "" else f"{name}[{axis}]" for axis, row in enumerate(rows))
+                found[name] = tuple(own), columns
         return found
+
+    def keeps_rows(self, output: str, source: str) -> Rows:
+        """A row by row operator gives rows as many as it takes, whatever else is known of them."""
+        rows, columns = self.matrix(source)[0], self.matrix(output)[1]
+        self.shapes[output] = rows, columns
+        return rows
 
     def matrix(self, name: str) -> tuple[Rows, int]:
         """Rows and columns of a value that is computed."""
@@ -70,10 +79,9 @@ class Facts:
         """The number of dims."""
         return len(self.matrix(name)[0]) + 1
 
-    def same(self, a: str, b: str, rows_only: bool = False) -> None:
-        """Both are matrices of one shape, or of the same rows."""
-        one, other = self.matrix(a), self.matrix(b)
-        if one[0] != other[0] or (one[1] != other[1] and not rows_only):
+    def same(self, a: str, b: str) -> None:
+        """Both are matrices of one shape."""
+        if self.matrix(a) != self.matrix(b):
             raise NotNative("its operands have different shapes, or shapes not known to be equal")
 
     def stored(self, name: str) -> bool:

@@ -45,8 +45,9 @@ def choose(
     for place, index in enumerate(nodes):
         node = model.nodes[index]
         try:
-            natives[place] = native(node, facts)
-            spaces[place] = facts.matrix(node.outputs[0])[0]
+            found = native(node, facts)
+            spaces[place] = facts.keeps_rows(node.outputs[0], found.reads[0])
+            natives[place] = found
         except NotNative as error:
             reasons[node] = str(error)
     needs = dependencies(model, nodes)

@@ -14,17 +14,20 @@ from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.frontend.onnx.reader import ENGINE_IR, read_model
 from hearth.compiler.job import Options
 from hearth.compiler.segments.compile import compile_graph
-from hearth.runtime.archive import open_archive
-from hearth.runtime.graph_model import GraphModel, graph_model_of
+from hearth.compiler.segments.islands import LEAST_SAVED
+from hearth.runtime import load_graph
+from hearth.runtime.graph_model import GraphModel
 from hearth.runtime.onnx_engine import OnnxEngine, open_engine
 from support.compiling import wanted
 
 
-def compiled(source: Path, output: Path, options: Options | None = None) -> GraphModel:
-    """The archive of a model that stays a graph, loaded."""
-    graph = GraphSource(read_model(source))
-    compile_graph(source, source.stem, graph, output, options or wanted(weights="f32"))
-    return graph_model_of(open_archive(output), 2)
+def compiled(
+    source: Path, output: Path, options: Options | None = None, least: int = LEAST_SAVED
+) -> GraphModel:
+    """The archive of a model that stays a graph, loaded. `least`: bytes of weights that an island saves."""
+    graph, options = GraphSource(read_model(source)), options or wanted(weights="f32")
+    compile_graph(source, source.stem, graph, output, options, least=least)
+    return load_graph(output, threads=2)
 
 
 def saved(model: onnx.ModelProto, folder: Path) -> Path:
