@@ -3,7 +3,7 @@
 `load` gives a SourceModel where the whole graph is a decoder or an encoder, else a GraphSource with the reasons. How it
 gets there, file by file:
 - `reader` reads the file and checks it; `model` is what it gives;
-- `ports` tells what each input is for, `dependence` which values depend on data and which on shapes and positions alone;
+- `ports` tells what each input is for, `dependence` which values depend on data, which on shapes alone;
 - `probes` compute the latter by running their part of the graph at several points: sizes, masks, tables;
 - `values` and `views` say what a data tensor is: a strided look at a matrix of the IR;
 - `raising` is the engine, `rules/` has one rule per file, `regions` what norms, activations and rotations share;

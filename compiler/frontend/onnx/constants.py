@@ -1,4 +1,4 @@
-"""Constants of the graph as constants of the IR: one object per stored tensor and orientation, so that ties stay ties."""
+"""Constants of the graph as those of the IR: one object per stored tensor and orientation, so that ties stay ties."""
 
 from __future__ import annotations
 

@@ -25,83 +25,20 @@ F32 = NDArray[np.float32]
 MOST_NODES = 64
 MOST_LEAVES = 4  # values tried as the start of a region, nearest first
 
-POINTWISE = frozenset(
-    [
-        "Abs",
-        "Add",
-        "BiasGelu",
-        "Cast",
-        "CastLike",
-        "Clip",
-        "Div",
-        "Dropout",
-        "Elu",
-        "Equal",
-        "Erf",
-        "Exp",
-        "FastGelu",
-        "Gelu",
-        "Greater",
-        "GreaterOrEqual",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "IsInf",
-        "IsNaN",
-        "Less",
-        "LessOrEqual",
-        "Log",
-        "Max",
-        "Min",
-        "Mish",
-        "Mul",
-        "Neg",
-        "Not",
-        "Or",
-        "And",
-        "Pow",
-        "QuickGelu",
-        "Reciprocal",
-        "Relu",
-        "Selu",
-        "Sigmoid",
-        "Sign",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Sub",
-        "Sum",
-        "Swish",
-        "Tanh",
-        "Where",
-    ]
-)
-ROWWISE = frozenset(
-    [
-        "LpNormalization",
-        "MeanVarianceNormalization",
-        "ReduceL2",
-        "ReduceMax",
-        "ReduceMean",
-        "ReduceSum",
-        "ReduceSumSquare",
-    ]
-)
-MOVING = frozenset(
-    [
-        "Concat",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Reshape",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    ]
-)
+POINTWISE = frozenset((
+    "Abs", "Add", "BiasGelu", "Cast", "CastLike", "Clip", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp", "FastGelu",
+    "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "Less",
+    "LessOrEqual", "Log", "Max", "Min", "Mish", "Mul", "Neg", "Not", "Or", "And", "Pow", "QuickGelu", "Reciprocal",
+    "Relu", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tanh", "Where",
+))  # fmt: skip
+ROWWISE = frozenset((
+    "LpNormalization", "MeanVarianceNormalization", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum",
+    "ReduceSumSquare",
+))  # fmt: skip
+MOVING = frozenset((
+    "Concat", "Expand", "Flatten", "Gather", "Reshape", "RotaryEmbedding", "Slice", "Split", "Squeeze", "Tile",
+    "Transpose", "Unsqueeze",
+))  # fmt: skip
 REGION_OPS = POINTWISE | ROWWISE | MOVING
 
 Recogniser = Callable[["Region", Raising], View]
@@ -160,7 +97,7 @@ def regions(output: str, raising: Raising) -> Iterator[tuple[str, tuple[Node, ..
     frontier = {output: raising.model.producers[output]}
     leaves: set[str] = set()
     while frontier:
-        name, node = max(frontier.items(), key=lambda item: raising.order[item[1]])
+        _, node = max(frontier.items(), key=lambda item: raising.order[item[1]])
         if not in_region(node, raising) or len(nodes) >= MOST_NODES:
             return
         for made in node.outputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from onnx import TensorProto
 from hearth.compiler.frontend.onnx.model import Initializer
 from hearth.compiler.ir.tensors import F32, Source
 
-STORED = {
+STORED: Mapping[int, str] = {
     TensorProto.FLOAT: "f32",
     TensorProto.FLOAT16: "f16",
     TensorProto.BFLOAT16: "bf16",
@@ -57,4 +58,5 @@ class OrderedRows:
         if not wanted:
             return np.empty((0, *self.shape[1:]), np.float32)
         low, high = min(wanted), max(wanted) + 1
-        return self.source.rows(low, high)[np.asarray(wanted) - low]
+        rows = self.source.rows(low, high)[np.asarray(wanted) - low]
+        return np.asarray(rows, np.float32)

@@ -29,7 +29,7 @@ from hearth.compiler.frontend.sentence import Sentence
 from hearth.compiler.ir.ops import Embedding as Embed
 from hearth.compiler.ir.ops import Graph, L2Normalize, Linear, Op, Pool, Position, tensor
 from hearth.compiler.ir.rewrite import order
-from hearth.compiler.ir.types import Dim
+from hearth.compiler.ir.types import CacheType, Dim
 from hearth.schemas.commands import KVScheme, Pooling
 from hearth.schemas.manifest import Dims, Embedding, ModelKind
 
@@ -226,7 +226,8 @@ def _dims(raising: Raising, result: Op, vocab: int) -> Dims:
     """The sizes of the manifest, read off the graph."""
     ops = order((result,))
     first = raising.layers.attentions[0]
-    cache = raising.layers.written[0][0].type
+    cache = raising.layers.written[0][0].cache.type
+    assert isinstance(cache, CacheType)
     linears = [op for op in ops if isinstance(op, Linear)]
     widths = [int(tensor(op.weight).shape[1]) for op in linears]
     embeddings = [op for op in ops if isinstance(op, Embed)]

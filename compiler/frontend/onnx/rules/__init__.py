@@ -1,12 +1,13 @@
 """The rules by operator: the first that fits raises the node.
 
-A rule is a function `rule(node, raising) -> View | Scores | tuple of them, one per output` in a file of its own here, with a
-line in RULES (and in EAGER if it makes activations of weights). It reads its operands by `raising.view(name)` (data: raised
-first if need be), `raising.vector` / `raising.scalar` / `raising.constants.matrix` (constants) and
+A rule is a function `rule(node, raising) -> View | Scores | tuple of them, one per output` in a file of its own here,
+with a line in RULES (and in EAGER if it makes activations of weights). It reads its operands by `raising.view(name)`
+(data: raised first if need be), `raising.vector` / `raising.scalar` / `raising.constants.matrix` (constants) and
 `raising.probes.sizes` / `.constant` / `.values` (what depends on shapes and positions alone), makes IR ops, and gives a
-view of them (`views.as_view(op, dims)`). Where it does not apply it raises Mismatch(why); the next rule is tried, and
-all reasons are shown to the person who compiles. Attention with its cache: `cache.appended(past_view, new_view, ...)`, then
-`raising.layers.attend(q, k, v, scale, Seen(...))`. Weights stored in quantised form: a rule in WEIGHTS.
+view of them (`views.as_view(op, dims)`). Where it does not apply it raises Mismatch(why), or Unsuited(why) where the
+operands are another rule's; the next rule is tried, and the reasons are shown to who compiles. Attention with its
+cache: `cache.appended(past_view, new_view, ...)`, then `raising.layers.attend(q, k, v, scale, Seen(...))`. Weights
+stored in quantised form: a rule in WEIGHTS.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Key = tuple[str, str]  # domain ("" is the standard), operator
 RULES: Mapping[Key, Sequence[Rule]] = {
     ("", "Add"): (attention.mask, region, elementwise.add),
     ("", "Cast"): (moving.cast,),
-    ("", "Concat"): (cache.append, region),
+    ("", "Concat"): (cache.append, moving.concat, region),
     ("", "Div"): (elementwise.div, region),
     ("", "Dropout"): (moving.same,),
     ("", "Expand"): (moving.expand,),

@@ -16,7 +16,15 @@ from hearth.compiler.frontend.onnx.raising import (
     optional_input,
 )
 from hearth.compiler.frontend.onnx.subgraphs import HALVES
-from hearth.compiler.frontend.onnx.values import Mismatch, Rows, Size, Value, View
+from hearth.compiler.frontend.onnx.values import (
+    Mismatch,
+    Rows,
+    Scores,
+    Size,
+    Unsuited,
+    Value,
+    View,
+)
 from hearth.compiler.ir.ops import Tokens
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, *HALVES)
@@ -148,9 +156,9 @@ def _bounds(
     starts, ends = (raising.probes.sizes(name) for name in node.inputs[1:3])
     named = [optional_input(node, i) for i in (3, 4)]
     arrays = [None if name is None else raising.probes.constant(name) for name in named]
-    axes = range(rank) if arrays[0] is None else [int(item) for item in arrays[0].reshape(-1)]
+    places = range(rank) if arrays[0] is None else [int(item) for item in arrays[0].reshape(-1)]
     steps = [1] * len(starts) if arrays[1] is None else [int(i) for i in arrays[1].reshape(-1)]
-    return starts, ends, list(axes)[: len(starts)], steps
+    return starts, ends, list(places)[: len(starts)], steps
 
 
 def _sliced(view: View, start: Size, end: Size, axis: int, step: int) -> View:
@@ -208,3 +216,14 @@ def gather(node: Node, raising: Raising) -> View:
         raise Mismatch("takes columns in another order")
     taken = views.slice_axis(view, axis, places[0], places[0] + len(places))
     return views.squeeze(taken, (axis,)) if index.ndim == 0 else taken
+
+
+def concat(node: Node, raising: Raising) -> Value:
+    """One value joined with empty constants, as a cache that starts with nothing is written."""
+    data = [name for name in node.inputs if raising.is_data(name)]
+    if len(data) != 1:
+        raise Unsuited("joins several data values")
+    for name in node.inputs:
+        if name != data[0] and any(array.size for array in raising.probes.values(name)):
+            raise Mismatch("joins data and a constant")
+    return raising.value(data[0])

@@ -19,7 +19,7 @@ BOUND = 1e-5
 
 
 def attention(node: Node, raising: Raising) -> tuple[View | None, ...]:
-    """softmax(scale * q @ k^T + mask) @ v; the outputs are [B, H, T, D] or [B, T, H * D], present keys, present values."""
+    """softmax(scale * q @ k^T + mask) @ v: [B, H, T, D] or [B, T, H * D], then the present keys and values."""
     if number(node, "softcap", 0.0):
         raise Mismatch("caps its scores (softcap)")
     if optional_input(node, 6) is not None:
