@@ -71,9 +71,8 @@ def as_object(report: Report) -> dict[str, Any]:
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
     from hearth.compiler.regress.outcome import accuracy_object
-    from hearth.compiler.regress.record import parts
+    from hearth.compiler.regress.parts import by_part
 
-    changes = list(outcome.changes)
     return {
         "name": outcome.name,
         "status": str(outcome.status),
@@ -81,8 +80,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "problem": outcome.problem,
         "nbytes": outcome.nbytes,
         "accuracy": accuracy_object(outcome.accuracy),
-        "parts": [path for path in parts(changes) if path not in ("content", "nbytes")],
-        "changes": [asdict(change) for change in changes],
+        "parts": list(by_part(outcome.changes)),
+        "changes": [asdict(change) for change in outcome.changes],
         "diff": None if outcome.diff is None else asdict(outcome.diff),
         "traceback": outcome.traceback,
     }

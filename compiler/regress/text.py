@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from hearth.compiler.regress.outcome import Outcome, Report, Status
-from hearth.compiler.regress.record import parts
+from hearth.compiler.regress.parts import by_part
 from hearth.runtime.commands.terminal import duration
 from hearth.runtime.diff.findings import Change, State
 from hearth.runtime.diff.text import change_lines, indented, section_lines
 
 FEW = 6
-# What the others follow from comes first; hashes say no more than that.
-ORDER = ("format", "manifest", "program", "tensors", "golden", "nbytes")
 
 
 def as_text(report: Report) -> str:
@@ -30,12 +28,12 @@ def outcome_text(outcome: Outcome) -> str:
 
 
 def outcome_lines(outcome: Outcome) -> Iterator[str]:
-    changed = [path for path in parts(list(outcome.changes)) if path not in ("content", "nbytes")]
+    parts = by_part(outcome.changes)
     said = [outcome.problem] if outcome.problem else []
-    said += [f"other {', '.join(changed)}"] if changed else []
+    said += [f"other {', '.join(parts)}"] if parts else []
     yield f"{outcome.name}: {outcome.status}" + "".join(f": {text}" for text in said[:1])
     yield from (f"  {text}" for text in said[1:])
-    yield from (f"  {line}" for line in part_lines(outcome.changes))
+    yield from (f"  {line}" for line in part_lines(parts))
     if outcome.diff is not None:
         yield "  against the archive that was kept:"
         for section in outcome.diff.sections:
@@ -43,9 +41,8 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
                 yield from (f"    {line}" for line in section_lines(section, whole=False))
 
 
-def part_lines(changes: tuple[Change, ...]) -> Iterator[str]:
-    """The fields of each part; sections have but hashes."""
-    found = parts(list(changes))
-    for name in ORDER:
-        if name in found:
-            yield from indented(change_lines(found[name], False), FEW, f"changes of {name}")
+def part_lines(parts: Mapping[str, tuple[Change, ...]]) -> Iterator[str]:
+    """Field by field; a section of which there is but a hash says nothing more."""
+    for name, changes in parts.items():
+        if any(change.path != f"sections.{name}" for change in changes):
+            yield from indented(change_lines(changes, whole=False), FEW, f"changes of {name}")
