@@ -30,11 +30,9 @@ struct GroupValues {
   GroupValues() = default;
   GroupValues(const Packing& packing, const uint8_t* block, int64_t g) {
     const Group at(packing, g, kBytes);
-    uint8_t narrow[16];
-    __builtin_memcpy(narrow, block + at.zeros, 16);
-    int32_t points[16];
-    for (int i = 0; i < 16; ++i) points[i] = narrow[i] | kExponent;
-    zero = bits_to_float(load_i32(points));
+    I8x16 points;
+    __builtin_memcpy(&points, block + at.zeros, 16);
+    zero = bits_to_float((widen(points) & 255) | kExponent);
     scale = load16(reinterpret_cast<const float*>(block + at.scales));
     codes = block + at.codes;
   }

@@ -91,7 +91,7 @@ void direct_floats(const Linear& l, const Part& p) {
   tiles<W>(t, p.rows, p.blocks);
 }
 
-constexpr int kGroupedBlocks = HEARTH_WIDTH == 16 ? 4 : 1;
+constexpr int kGroupedBlocks = HEARTH_WIDTH == 16 ? 2 : 1;  // chains of fma enough to hide its latency
 
 template <int kBits>
 void direct_grouped(const Linear& l, const Part& p) {

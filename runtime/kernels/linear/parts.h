@@ -108,11 +108,7 @@ struct Linear {
   }
 };
 
-static inline I32x16 load_i32(const void* p) {
-  I32x16 v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
-}
+static inline I32x16 load_i32(const void* p) { return load16_int(p); }
 static inline F32x16 load_columns(const float* p, int64_t n) {
   return n == 16 ? load16(p) : load_some(p, n);
 }
