@@ -13,19 +13,23 @@ from numpy.typing import NDArray
 from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.frontend.onnx.reader import ENGINE_IR, read_model
 from hearth.compiler.job import Options
+from hearth.compiler.pipeline import compile_model
 from hearth.compiler.segments.compile import compile_graph
-from hearth.compiler.segments.islands import LEAST_SAVED
 from hearth.runtime import load_graph
 from hearth.runtime.graph_model import GraphModel
 from hearth.runtime.onnx_engine import OnnxEngine, open_engine
 from support.compiling import wanted
 
 
-def compiled(
-    source: Path, output: Path, options: Options | None = None, least: int = LEAST_SAVED
-) -> GraphModel:
-    """The archive of a model that stays a graph, loaded. `least`: bytes of weights that an island saves."""
-    graph, options = GraphSource(read_model(source)), options or wanted(weights="f32")
+def compiled(source: Path, output: Path, options: Options | None = None) -> GraphModel:
+    """The archive of a model that stays a graph, loaded."""
+    compile_model(source, output, options or wanted(weights="f32"))
+    return load_graph(output, threads=2)
+
+
+def compiled_with_islands(source: Path, output: Path, options: Options, least: int) -> GraphModel:
+    """The same where islands save at least so many bytes of weights."""
+    graph = GraphSource(read_model(source))
     compile_graph(source, source.stem, graph, output, options, least=least)
     return load_graph(output, threads=2)
 

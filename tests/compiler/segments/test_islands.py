@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from support.compiling import wanted
 from support.mutations import calm
-from support.onnx_graphs import compiled, engine, saved
+from support.onnx_graphs import compiled, compiled_with_islands, engine, saved
 
 from hearth.runtime.graph_model import GraphModel
 from hearth.schemas.graph import Engine
@@ -52,12 +52,8 @@ def run_both(
     proto: onnx.ModelProto, folder: Path, shape: tuple[int, int] = (3, 50), **options: object
 ) -> tuple[GraphModel, float]:
     """The archive, and how far its outputs are from onnxruntime's, relative to the largest."""
-    made = compiled(
-        saved(proto, folder),
-        folder / "m.har",
-        wanted(**{"weights": "f32", **options}),
-        least=ALWAYS,
-    )
+    chosen = wanted(**{"weights": "f32", **options})
+    made = compiled_with_islands(saved(proto, folder), folder / "m.har", chosen, ALWAYS)
     rng = np.random.default_rng(7)
     feeds = {name: rng.standard_normal((*shape, E)).astype(np.float32) for name in "xz"}
     found, alone = (
@@ -218,7 +214,7 @@ def test_bytes_are_the_same_every_time(tmp_path: Path) -> None:
     paths = [tmp_path / "a.har", tmp_path / "b.har"]
     source = saved(mixed(), tmp_path)
     for path in paths:
-        compiled(source, path, wanted(weights="int8"), least=ALWAYS)
+        compiled_with_islands(source, path, wanted(weights="int8"), ALWAYS)
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
