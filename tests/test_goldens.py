@@ -23,9 +23,8 @@ def test_a_recipe_gives_what_its_golden_says(name: str, capsys: pytest.CaptureFi
 
 def test_every_recipe_has_a_golden_and_every_golden_a_recipe() -> None:
     assert len(RECIPES) >= 10
-    assert sorted(path.name for path in FOLDER.glob("*.golden.json")) == [
-        f"{name}.golden.json" for name in RECIPES
-    ]
+    held = {path.name.removesuffix(".golden.json") for path in FOLDER.glob("*.golden.json")}
+    assert held == set(RECIPES)
 
 
 def test_the_graphs_are_those_their_script_makes() -> None:
