@@ -221,7 +221,7 @@ def test_the_process_ends_with_an_engine_alive() -> None:
         "keep = [talk, talk.engine]; keep.append(keep)\n"
     )
     path = [str(Path(__file__).parents[1]), *sys.path]
-    environment = {"PYTHONPATH": ":".join(path)}
+    environment = {**os.environ, "PYTHONPATH": ":".join(path)}
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
 
 

@@ -46,7 +46,7 @@ struct Integer {
   // Where the sums of a row start, to make up for the weights' offset.
   static void starts_of(const Linear& l, int64_t row, int64_t rows, int32_t* starts) {
     for (int64_t r = 0; r < rows; ++r)
-      starts[r] = Inner::kWeightOffset ? -Inner::kWeightOffset * l.sum_of_codes(row + r) : 0;
+      starts[r] = Inner::kWeightOffset ? int32_t(-uint32_t(Inner::kWeightOffset) * uint32_t(l.sum_of_codes(row + r))) : 0;
   }
 
   // dots[r - 1] serves r rows. No prefetching by hand: a block is one stream, which the hardware follows.
