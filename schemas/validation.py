@@ -14,7 +14,17 @@ from typing import Any
 from hearth.schemas.bounds import is_integer, is_number
 from hearth.schemas.errors import MissingError
 
-NAMES = ("manifest", "program", "kv_layout", "recipe", "weights_index")
+NAMES = (
+    "manifest",
+    "program",
+    "kv_layout",
+    "weights_index",
+    "graph",
+    "golden",
+    "provenance",
+    "signature",
+    "recipe",
+)
 
 
 @cache

@@ -9,8 +9,9 @@ from typing import Any
 from hearth.runtime.signing import read_signature
 from hearth.runtime.verify.subject import Skip, Subject, mismatch
 from hearth.schemas import sections
-from hearth.schemas.codec import encode
+from hearth.schemas.codec import encode, loads
 from hearth.schemas.errors import MissingError
+from hearth.schemas.graph import Plan
 from hearth.schemas.validation import first_problem
 
 
@@ -29,6 +30,7 @@ PARTS = (
     Part("program", sections.PROGRAM, lambda subject: subject.archive.program),
     Part("kv_layout", sections.KV_LAYOUT, lambda subject: subject.archive.kv_layout),
     Part("weights_index", sections.WEIGHTS_INDEX, lambda subject: subject.archive.weights_index),
+    Part("graph", sections.GRAPH, lambda subject: _plan(subject)),
     Part("golden", sections.GOLDEN, lambda subject: subject.golden, required=True),
     Part("provenance", sections.PROVENANCE, lambda subject: subject.provenance, required=True),
     Part("signature", sections.SIGNATURE, lambda subject: read_signature(subject.archive)),
@@ -56,6 +58,10 @@ def _decoded(subject: Subject) -> Iterator[tuple[str, Any]]:
                 yield part.schema, part.read(subject)
             except Skip:
                 continue
+
+
+def _plan(subject: Subject) -> Plan:
+    return loads(Plan, subject.archive.section(sections.GRAPH), sections.GRAPH, subject.where)
 
 
 def _check(name: str, value: Any, subject: Subject) -> None:

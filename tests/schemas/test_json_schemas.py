@@ -13,10 +13,14 @@ from support.mutations import calm, junk, mutated
 
 from hearth.schemas.codec import decode, encode
 from hearth.schemas.errors import ArchiveError
+from hearth.schemas.golden import Golden
+from hearth.schemas.graph import Plan
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.manifest import Manifest
 from hearth.schemas.program import Program
+from hearth.schemas.provenance import Provenance
 from hearth.schemas.recipe import Recipe, with_defaults
+from hearth.schemas.signature import Signature
 from hearth.schemas.validation import NAMES, problems, schema
 from hearth.schemas.weights_index import WeightsIndex
 
@@ -39,6 +43,11 @@ COMMAND = st.tuples(
     TEXT, COUNT | st.sampled_from(["T", "R"]), st.lists(st.none() | OPERAND, max_size=3), COUNTS,
     st.lists(FLOAT, max_size=2),
 ).map(list)  # fmt: skip
+FLOATS = st.lists(FLOAT, max_size=2)
+GRAPH_PORT = st.fixed_dictionaries(
+    {"name": TEXT, "type": TEXT, "shape": st.none() | st.lists(COUNT | TEXT, max_size=3)}
+)
+NUMBERS = st.fixed_dictionaries({"shape": COUNTS, "sha256": TEXT, "first": FLOATS})
 SPAN = st.tuples(COUNT, COUNT).map(list)
 HALF = st.fixed_dictionaries({"codes": SPAN, "scales": st.none() | SPAN})
 
@@ -85,6 +94,57 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
             max_size=3,
         ),
     ),
+    "graph": record(
+        "inputs outputs", st.lists(GRAPH_PORT, max_size=2),
+        steps=st.lists(
+            record(
+                "inputs outputs", st.lists(TEXT, max_size=2), engine=st.sampled_from(["onnx", "native"]),
+                run=TEXT, tensors=COUNTS,
+            ),
+            max_size=2,
+        ),
+        tensors=st.lists(record("dtype offset nbytes", COUNT, name=TEXT, shape=COUNTS), max_size=2),
+        operators=st.lists(record("step count", COUNT, op=TEXT, reason=TEXT), max_size=2),
+        reasons=st.lists(TEXT, max_size=2),
+    ),
+    "golden": record(
+        "", COUNT,
+        tokens=st.lists(
+            record(
+                "ids continuation", COUNTS, logits=TEXT, continued=TEXT,
+                best=st.lists(record("id", COUNT, logit=FLOAT), max_size=2),
+            ),
+            max_size=2,
+        ),
+        vectors=st.lists(record("ids types", COUNTS, embedding=NUMBERS, hidden=NUMBERS), max_size=2),
+        graphs=st.lists(
+            record(
+                "seed", COUNT, tolerance=st.floats(0, 1),
+                inputs=st.dictionaries(TEXT, record("shape", COUNTS, dtype=TEXT), max_size=2),
+                outputs=st.dictionaries(
+                    TEXT, record("shape", COUNTS, dtype=TEXT, sha256=TEXT, values=FLOATS, largest=FLOAT),
+                    max_size=2,
+                ),
+            ),
+            max_size=2,
+        ),
+        texts=st.lists(record("ids", COUNTS, text=TEXT, decoded=TEXT), max_size=2),
+        chats=st.lists(
+            record(
+                "ids", COUNTS, turns=st.lists(record("role content", TEXT), max_size=2), text=TEXT,
+                add_generation_prompt=st.booleans(), error=TEXT,
+            ),
+            max_size=2,
+        ),
+    ),
+    "provenance": record(
+        "hearth source fingerprint", TEXT, packages=st.dictionaries(TEXT, TEXT, max_size=2),
+        files=st.lists(record("name sha256", TEXT, nbytes=COUNT), max_size=2),
+        recipe=st.dictionaries(TEXT, TEXT | COUNT | FLOAT | st.booleans() | st.none(), max_size=3),
+        skipped_passes=st.lists(TEXT, max_size=2), calibration=st.none() | TEXT,
+        arena=st.dictionaries(TEXT, record("nbytes lower_bound", COUNT), max_size=2),
+    ),
+    "signature": record("key signature", TEXT, algorithm=st.just("ed25519")),
     "recipe": record(
         "source output target", TEXT,
         weights=st.sampled_from(["f32", "f16", "int8", "int4"]),
@@ -104,10 +164,13 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
     ),
 }  # fmt: skip
 MIRRORS: Mapping[str, type] = {
+    "graph": Plan, "golden": Golden, "provenance": Provenance, "signature": Signature,
     "manifest": Manifest, "program": Program, "kv_layout": KVLayout, "recipe": Recipe,
     "weights_index": WeightsIndex,
 }  # fmt: skip
 EXAMPLES: Mapping[str, Any] = {
+    "graph": archives.plan(), "golden": archives.golden(), "provenance": archives.provenance(),
+    "signature": Signature("ed25519", "ab", "cd"),
     "manifest": archives.manifest(), "program": archives.program(), "kv_layout": archives.kv_layout(),
     "weights_index": archives.weights_index(),
     "recipe": Recipe("in", "out", context=9),

@@ -15,9 +15,24 @@ import msgpack
 from hearth.runtime.archive import ArchiveWriter
 from hearth.schemas.codec import dumps
 from hearth.schemas.commands import KVScheme, Layout
+from hearth.schemas.golden import (
+    ChatCase,
+    DrawnPort,
+    Golden,
+    GraphCase,
+    Numbers,
+    Ranked,
+    Sampled,
+    TextCase,
+    TokensCase,
+    Turn,
+    VectorCase,
+)
+from hearth.schemas.graph import Engine, GraphPort, Operators, Plan, Step, StoredTensor
 from hearth.schemas.kv_layout import KVHalf, KVLayer, KVLayout, Span
 from hearth.schemas.manifest import Dims, Manifest, ModelKind, SchemeNames
 from hearth.schemas.program import Command, Entry, Operand, Port, Program, Region, Rows
+from hearth.schemas.provenance import ArenaFacts, Provenance, SourceFile
 from hearth.schemas.weights_index import TensorEntry, WeightsIndex
 
 MAGIC = b"\x89HAR\r\n\x1a\n"
@@ -68,6 +83,34 @@ def weights_index() -> WeightsIndex:
             TensorEntry("norm", 640, 64, None, (16,), 0, False, 16),
         )
     )
+
+
+def plan() -> Plan:
+    port = GraphPort("x", "tensor(float)", (1, "n"))
+    step = Step(Engine.ONNX, "onnx/0", ("x",), ("y",), (0,))
+    tensor = StoredTensor("w", 1, (2, 3), 0, 24)
+    why = Operators(0, "Add", 2, "why")
+    return Plan((port,), (replace(port, shape=None),), (step,), (tensor,), (why,), ("because",))
+
+
+def golden() -> Golden:
+    numbers = Numbers((1, 2), "ab", (0.5, -1.0))
+    turns = (Turn("user", "a"),)
+    sampled = Sampled("float32", (2,), "ab", (1.0, 2.0), 2.0)
+    return Golden(
+        (TokensCase((1, 2), "ab", (Ranked(3, 0.5),), (3, 4), "cd"),),
+        (VectorCase((1,), (0,), numbers, numbers),),
+        (GraphCase(1, {"x": DrawnPort("float32", (2,))}, {"y": sampled}, 0.25),),
+        (TextCase("a", (1,), "a"),),
+        (ChatCase(turns, True, "a", (1,), ""),),
+    )
+
+
+def provenance() -> Provenance:
+    files = (SourceFile("config.json", 12, "ab"),)
+    recipe = {"weights": "int4", "group_size": 32, "context": None}
+    arena = {"prefill": ArenaFacts(64, 64)}
+    return Provenance("0.1.0", {"numpy": "2"}, "tiny", "ab", files, recipe, ("cse",), None, arena)
 
 
 def model_sections(**parts: Any) -> list[tuple[str, str, bytes]]:
