@@ -98,9 +98,9 @@ struct Linear {
     return reinterpret_cast<const int32_t*>(x + row * x_stride + round_up(k, 128));
   }
   int32_t sum_of_codes(int64_t row) const {
-    int32_t total = 0;  // |total| <= 127 * 131072
-    for (int64_t i = 0; i < round_up(k, 128) / 32; ++i) total += sums(row)[i];
-    return total;
+    uint32_t total = 0;  // of real codes at most 127 * 131072; what is not codes may wrap
+    for (int64_t i = 0; i < round_up(k, 128) / 32; ++i) total += uint32_t(sums(row)[i]);
+    return int32_t(total);
   }
   float x_scale(int64_t row) const {
     const int64_t columns = round_up(k, 128);
