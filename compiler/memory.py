@@ -8,10 +8,12 @@ engine has its arena and a short KV cache.
 from __future__ import annotations
 
 import resource
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
+from hearth.compiler.check.blocks import LIMIT_NBYTES
 from hearth.compiler.check.golden import BEYOND, FOLLOWING
 from hearth.compiler.lower import Lowered, PackedTensor
 from hearth.compiler.lower.blocks import CHANNELS, batches
@@ -26,6 +28,9 @@ FLOAT_BATCH_NBYTES = 16
 QUANTISED_BATCH_NBYTES = 12
 # Buffers of hashing and writing, and what the allocator keeps.
 SLACK_NBYTES = 2 << 20
+# onnxruntime itself; and of the weights of a block two copies at a time, the rows, the model, its bytes, the engine being let go in turn.
+ENGINE_NBYTES = 48 << 20
+BLOCK_COPIES = 2
 KV_NBYTES: Mapping[KVScheme, int] = {KVScheme.F32: 4, KVScheme.F16: 2, KVScheme.INT8: 1}
 PAGE_NBYTES = 4096
 
@@ -35,9 +40,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class Prediction:
-    """Bytes: resident now; what packing adds; what running the golden vectors adds once packing is done.
+    """Bytes: resident now; what packing adds; what running the archive adds once packing is done.
 
-    `mapped` of these are pages of the archive's own file, which the system may take back at any time.
+    `mapped` are pages of the archive's own file on top of that, which the system may take back at any time.
     """
 
     now: int
@@ -56,13 +61,18 @@ class Prediction:
         return max(self.packing, self.running)
 
 
-def predict(lowered: Lowered) -> Prediction:
-    """The peak of packing this model and running its golden vectors, from what is resident now."""
+def predict(lowered: Lowered, tokens: int = 0) -> Prediction:
+    """The peak of packing this model and running its golden vectors, from what is resident now.
+
+    `tokens` are those that source and archive are compared on; 0: no comparison.
+    """
     packing = max((streaming_nbytes(tensor) for tensor in lowered.weights), default=0)
     return Prediction(
         status_nbytes("VmRSS"),
         packing + SLACK_NBYTES,
-        running_nbytes(lowered.program, lowered.kv_layout) + SLACK_NBYTES,
+        running_nbytes(lowered.program, lowered.kv_layout)
+        + checking_nbytes(lowered.program, lowered.weights, tokens)
+        + SLACK_NBYTES,
         lowered.program.weights_nbytes,
     )
 
@@ -73,6 +83,16 @@ def running_nbytes(program: Program, kv: KVLayout) -> int:
     positions = longest + BEYOND + FOLLOWING
     written = sum(_written(layer, min(positions, layer.context)) for layer in kv.layers)
     return program.arena_nbytes + _touched_io(program) + written
+
+
+def checking_nbytes(program: Program, weights: Iterable[PackedTensor], tokens: int) -> int:
+    """What running the source block by block adds: onnxruntime, copies of one block, and both sides' logits."""
+    if not tokens:
+        return 0
+    floats = sum(4 * prod(tensor.shape) for tensor in weights)
+    columns = (port.columns for entry in program.entries.values() for port in entry.outputs)
+    outputs = 2 * 4 * tokens * max(columns, default=0)
+    return ENGINE_NBYTES + BLOCK_COPIES * min(floats, LIMIT_NBYTES) + outputs
 
 
 def _touched_io(program: Program) -> int:

@@ -88,7 +88,7 @@ def compile_model(
 
     native = Native(_name(source), model, options.scheme, options.target, lowered)
     package = native_package(native)
-    prediction = predict(lowered)
+    prediction = predict(lowered, 0 if checked is None else checked.tokens)
     if announce is not None:
         announce(model, prediction)
     require(prediction)
