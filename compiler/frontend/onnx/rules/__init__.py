@@ -43,7 +43,7 @@ MICROSOFT = "com.microsoft"
 Key = tuple[str, str]  # domain ("" is the standard), operator
 
 RULES: Mapping[Key, Sequence[Rule]] = {
-    ("", "Add"): (attention.mask, region, elementwise.add),
+    ("", "Add"): (attention.mask, elementwise.shift, region, elementwise.add),
     ("", "Cast"): (moving.cast,),
     ("", "Concat"): (cache.append, moving.concat, region),
     ("", "Div"): (elementwise.div, region),
@@ -54,7 +54,7 @@ RULES: Mapping[Key, Sequence[Rule]] = {
     ("", "Gemm"): (linear.gemm,),
     ("", "Identity"): (moving.same,),
     ("", "MatMul"): (linear.matmul, attention.scores, attention.weighted),
-    ("", "Mul"): (region, elementwise.mul),
+    ("", "Mul"): (elementwise.gain, region, elementwise.mul),
     ("", "Neg"): (elementwise.neg,),
     ("", "Reshape"): (moving.reshape, region),
     ("", "Slice"): (moving.slice_, region),

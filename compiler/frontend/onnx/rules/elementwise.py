@@ -9,7 +9,7 @@ import numpy as np
 from hearth.compiler.frontend.onnx.model import Node
 from hearth.compiler.frontend.onnx.positions import position_rows
 from hearth.compiler.frontend.onnx.raising import Raising
-from hearth.compiler.frontend.onnx.values import Mismatch, Scores, Size, Value, View
+from hearth.compiler.frontend.onnx.values import Mismatch, Scores, Size, Unsuited, Value, View
 from hearth.compiler.frontend.onnx.views import as_view, matrix, shown
 from hearth.compiler.ir.ops import (
     Add,
@@ -31,6 +31,8 @@ def sides(node: Node, raising: Raising) -> tuple[str, str]:
 
 def both(node: Node, raising: Raising) -> tuple[Op, Op, tuple[Size, ...]]:
     """Two matrices of one shape, and that shape."""
+    if not all(raising.is_data(name) for name in node.inputs):
+        raise Unsuited("one operand is no data")
     a, b = (raising.view(name) for name in node.inputs)
     longer, shorter = (a, b) if len(a.dims) >= len(b.dims) else (b, a)
     lead = len(longer.dims) - len(shorter.dims)
@@ -39,19 +41,25 @@ def both(node: Node, raising: Raising) -> tuple[Op, Op, tuple[Size, ...]]:
     return matrix(a), matrix(b), longer.dims
 
 
-def _is_both(node: Node, raising: Raising) -> bool:
-    return all(raising.is_data(name) for name in node.inputs)
-
-
-def add(node: Node, raising: Raising) -> Value:
-    """A residual; a bias; learned positions."""
-    if _is_both(node, raising):
-        left, right, dims = both(node, raising)
-        return as_view(Add(left, right), dims)
+def _known(node: Node, raising: Raising) -> tuple[Value, str]:
+    """The data operand's value, and the name of the other, which is no data."""
     x, other = sides(node, raising)
-    value = raising.value(x)
+    if raising.is_data(other):
+        raise Unsuited("both operands are data")
+    return raising.value(x), other
+
+
+def add(node: Node, raising: Raising) -> View:
+    """A residual."""
+    left, right, dims = both(node, raising)
+    return as_view(Add(left, right), dims)
+
+
+def shift(node: Node, raising: Raising) -> Value:
+    """A bias; learned positions; nothing."""
+    value, other = _known(node, raising)
     if isinstance(value, Scores):
-        raise Mismatch("adds to attention scores")
+        raise Unsuited("adds to attention scores")
     if raising.constants.scalar(other) == 0.0:
         return value
     return add_known(value, other, raising)
@@ -81,16 +89,15 @@ def _biased(op: Op, vector: Constant) -> Op:
     return Add(op, vector)
 
 
-def mul(node: Node, raising: Raising) -> Value:
-    """A gate; a gain of a norm; a scale."""
-    if _is_both(node, raising):
-        left, right, dims = both(node, raising)
-        return as_view(Mul(left, right), dims)
-    x, other = sides(node, raising)
-    return _times(raising.value(x), other, raising)
+def mul(node: Node, raising: Raising) -> View:
+    """A gate."""
+    left, right, dims = both(node, raising)
+    return as_view(Mul(left, right), dims)
 
 
-def _times(value: Value, other: str, raising: Raising) -> Value:
+def gain(node: Node, raising: Raising) -> Value:
+    """A gain of a norm; a scale."""
+    value, other = _known(node, raising)
     factor = raising.constants.scalar(other)
     if factor is not None:
         return scaled(value, factor)

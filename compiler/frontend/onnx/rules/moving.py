@@ -19,7 +19,6 @@ from hearth.compiler.frontend.onnx.subgraphs import HALVES
 from hearth.compiler.frontend.onnx.values import (
     Mismatch,
     Rows,
-    Scores,
     Size,
     Unsuited,
     Value,

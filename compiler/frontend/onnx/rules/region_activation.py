@@ -43,6 +43,12 @@ FUNCTIONS: Mapping[Activation, Callable[[F64], Any]] = {
 }
 
 
+def _snapped(scale: float) -> float:
+    """The power of two that it is but for rounding: gelu without its factor 1 / 2 is twice gelu."""
+    power = float(np.copysign(2.0 ** np.round(np.log2(abs(scale))), scale))
+    return power if abs(scale / power - 1) < BOUND else scale
+
+
 def activation(region: Region, raising: Raising) -> View:
     """s * f(x)."""
     x32, y32 = region.sample
@@ -55,6 +61,5 @@ def activation(region: Region, raising: Raising) -> View:
         scale = float(np.sum(y * f)) / norm if norm else 0.0
         if scale and np.all(np.abs(y - scale * f) <= BOUND * abs(scale) * np.maximum(1, np.abs(x))):
             op = Activate(matrix(region.view), kind)
-            whole = 1.0 if abs(scale - 1) < BOUND else scale
-            return replace(as_view(op, region.view.dims), scale=whole)
+            return replace(as_view(op, region.view.dims), scale=_snapped(scale))
     raise Mismatch("is no known activation")

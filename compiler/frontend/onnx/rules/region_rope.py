@@ -116,7 +116,7 @@ def _tables(
         if explain(*(array(table) for table in known)):
             return known
     cos, sin = _read_tables(region, heads, pairing, raising)
-    if not explain(cos, sin):
+    if not np.any(sin) or not explain(cos, sin):
         return None
     count = len(raising.tables)
     prefix = f"rope.{count}" if count else "rope"
