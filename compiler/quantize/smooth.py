@@ -20,6 +20,7 @@ from hearth.compiler.ir.ops import (
     Constant,
     Embedding,
     Graph,
+    Input,
     LayerNorm,
     Linear,
     Op,
@@ -52,8 +53,8 @@ def smooth(graph: Graph, coded: Graph) -> Graph:
     bytes of the archive, are the same on every machine.
     """
     shared = _shared(graph)
-    if not shared:
-        return graph
+    if not shared or any(isinstance(op, Input) for op in order(all_outputs(graph))):
+        return graph  # a part of a general graph: what its inputs are like is not known
     loudness = _loudness(coded, {each.gain for each in shared})
     factors = {each.gain: _factors(each, loudness[each.gain]) for each in shared}
     chosen = {

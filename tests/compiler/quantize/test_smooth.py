@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from support.bert import BERT, random_tensors
 from support.checkpoints import write_checkpoint
-from support.graphs import Tiny, decoder
+from support.graphs import Draw, Tiny, decoder
 
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import run_entry
-from hearth.compiler.ir.ops import Constant, Graph, LayerNorm, LayerNormQuantize, Linear
+from hearth.compiler.ir.ops import Add, Constant, Graph, Input, LayerNorm, LayerNormQuantize, Linear
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.tensors import read
 from hearth.compiler.ir.verify import verify
@@ -114,3 +114,11 @@ def test_without_loud_channels_nothing_changes(tmp_path: Path) -> None:
         if isinstance(op, Linear) and isinstance(op.x, LayerNorm) and op.x.gain is not None
     ]
     assert all(gain >= 0.25 for gain in widest)
+
+
+def test_a_part_of_a_general_graph_is_left_alone() -> None:
+    draw, x = Draw(), Input("x", 8)
+    norm = LayerNorm(x, draw.constant("gain", 8), None, 1e-5)
+    y = Add(norm, Linear(norm, draw.weight("w", 8, 8)))
+    graph = Graph({"main": (y,)}, {"main": ("y",)})
+    assert smooth(graph, graph) is graph
