@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from support.engines import LOGITS_PORT, PROGRAM, TOKENS, Line, Talk, ready
+from support.engines import ENCODER, LOGITS_PORT, PROGRAM, TOKENS, Line, Talk, ready
 from support.forks import in_child
 
 from hearth.runtime import native
@@ -49,7 +49,7 @@ def _rows(line: Line, rng: random.Random) -> Line:
 
 
 def _broken(rng: random.Random) -> list[Line]:
-    program = list(PROGRAM)
+    program = list(rng.choice((PROGRAM, ENCODER)))
     for _ in range(rng.choice((1, 1, 2, 3))):
         index = rng.randrange(len(program))
         mutate = rng.choice((_operand, _operand, _attribute, _attribute, _rows))
@@ -77,6 +77,11 @@ def _try(seed: int) -> bool:
     except ValueError:
         return False
     return True
+
+
+@pytest.mark.parametrize("program", [PROGRAM, ENCODER], ids=["decoder", "encoder"])
+def test_whole_programs_run(program: tuple[Line, ...]) -> None:
+    Talk(ready(2, "portable", program)).feed([44] * 5)
 
 
 @pytest.mark.parametrize("part", range(4))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from hearth.compiler.ir import arithmetic
 from hearth.compiler.ir.evaluate_attention import attend
 from hearth.compiler.ir.state import Stored
 from hearth.runtime import native
-from hearth.schemas.commands import BY_NAME, KVScheme, Layout
+from hearth.schemas.commands import BY_NAME, Activation, KVScheme, Layout, Pooling
 from support.linears import Case, make_problem
 
 F32 = NDArray[np.float32]
@@ -86,6 +86,29 @@ PROGRAM: tuple[Line, ...] = (
         (_Q8, (WEIGHTS, _HEAD_AT, 0), None, None, (IO, 64, LOGITS)),
         (VOCAB, DIM, int(Layout.Q4B16), 32, 0),
     ),
+)
+
+_VECTOR = (WEIGHTS, 0, 0)  # any floats of the table
+_TABLE_INTS = (VOCAB, DIM, int(Layout.F32B16), 0)
+ENCODER: tuple[
+    Line, ...
+] = (  # what PROGRAM lacks: learned positions, layer norms, no mask, an activation, pooling
+    Line("embed", T, ((IO, 0, 0), _VECTOR, _arena(0)), _TABLE_INTS),
+    Line("embed_positions", T, (_VECTOR, _arena(1)), _TABLE_INTS),
+    Line("add", T, (_arena(0), _arena(1), _arena(2)), (DIM,)),
+    Line("layer_norm", T, (_arena(2), _VECTOR, _VECTOR, _arena(0)), (DIM,), (1e-5,)),
+    *PROGRAM[1:3],
+    replace(PROGRAM[3], ints=(*PROGRAM[3].ints[:-1], 0)),
+    Line("layer_norm_quantize", T, (_arena(1), None, _VECTOR, _Q8), (DIM,), (1e-5,)),
+    Line(
+        "linear",
+        T,
+        (_Q8, (WEIGHTS, _HEAD_AT, 0), _VECTOR, _arena(0), _arena(2)),
+        (DIM, DIM, int(Layout.Q4B16), 32, int(Activation.GELU)),
+    ),
+    Line("activate", T, (_arena(2), _arena(2)), (DIM, int(Activation.TANH))),
+    Line("pool", 1, (_arena(2), _arena(3)), (DIM, int(Pooling.MEAN))),
+    Line("l2_normalize", 1, (_arena(3), (IO, 64, LOGITS)), (DIM,), (1e-12,)),
 )
 
 
