@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from hearth.compiler.ir.ops import L2Normalize, LayerNorm, Op, RMSNorm, tensor
 F64 = NDArray[np.float64]
 BOUND = 1e-5  # of the largest element: float32 sums of a row
 LARGEST_EPSILON = 0.1
+TINY = 1e-30  # in place of no epsilon: the same for every row that is not all zeros
 
 
 def _rms(x: F64, eps: float) -> Any:
@@ -31,11 +33,27 @@ def _length(x: F64, eps: float) -> Any:
     return x / np.maximum(np.sqrt(np.sum(x * x, -1, keepdims=True)), eps)
 
 
-Make = Callable[[Op, float], Op]
-FORMS: tuple[tuple[Callable[[F64, float], Any], Make], ...] = (
-    (_rms, lambda x, eps: RMSNorm(x, None, eps)),
-    (_layer, lambda x, eps: LayerNorm(x, None, None, eps)),
-    (_length, lambda x, eps: L2Normalize(x, eps)),
+@dataclass(frozen=True)
+class Form:
+    """A norm in float64, its op, and a row length at which its epsilon shows."""
+
+    compute: Callable[[F64, float], Any]
+    make: Callable[[Op, float], Op]
+    spread: Callable[[float, int], float]
+
+
+def _root(eps: float, width: int) -> float:
+    return float(eps**0.5)
+
+
+def _below(eps: float, width: int) -> float:
+    return float(eps / width**0.5 / 4)
+
+
+FORMS = (
+    Form(_rms, lambda x, eps: RMSNorm(x, None, eps), _root),
+    Form(_layer, lambda x, eps: LayerNorm(x, None, None, eps), _root),
+    Form(_length, L2Normalize, _below),
 )
 
 
@@ -51,13 +69,19 @@ def norm(region: Region, raising: Raising) -> View:
     if x.shape != y.shape:
         raise Mismatch("sums rows, but is no norm")
     epsilons = {float(np.float32(c)) for c in region.constants() if 0 < c <= LARGEST_EPSILON}
-    point = raising.probes.points[0]
-    for eps in sorted(epsilons | {0.0}):
-        for form, make in FORMS:
-            if not close(y.astype(np.float64), form(x.astype(np.float64), eps), BOUND):
-                continue
-            small = region.draw(point, max(eps, 1e-12) ** 0.5) + np.float32(eps**0.5)
-            given = region.run((point,), (small,))[0].astype(np.float64)
-            if close(given, form(small.astype(np.float64), eps), BOUND):
-                return as_view(make(op, eps), region.view.dims)
+    for form in FORMS:
+        for eps in (*sorted(epsilons), 0.0):
+            if close(y.astype(np.float64), form.compute(x.astype(np.float64), eps), BOUND) and (
+                not eps or _fits_small(region, form, eps, x.shape[-1])
+            ):
+                return as_view(form.make(op, eps or TINY), region.view.dims)
     raise Mismatch("sums rows, but is no RMSNorm, LayerNorm or length norm")
+
+
+def _fits_small(region: Region, form: Form, eps: float, width: int) -> bool:
+    """Whether rows so short that epsilon shows give what the form gives."""
+    point = region.raising.probes.points[0]
+    spread = form.spread(eps, width)
+    small = region.draw(point, spread) + np.float32(spread)
+    made = region.run((point,), (small,))[0].astype(np.float64)
+    return close(made, form.compute(small.astype(np.float64), eps), BOUND)
