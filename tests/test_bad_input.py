@@ -5,9 +5,6 @@ Every case runs `hearth` as a shell would; docs/errors.md lists the codes.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,6 @@ import pytest
 from support.command_line import hearth, process
 from support.desk import (
     GATE,
-    Arguments,
     Desk,
     copy_desk,
     far_operand,
@@ -24,18 +20,7 @@ from support.desk import (
     put,
     swap_rows,
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """`make` spoils what is on the desk and gives the arguments; they must fail with these codes."""
-
-    name: str
-    make: Callable[[Desk], Arguments]
-    code: str
-    exit_code: int
-    environment: tuple[str, str] | None = None
-
+from support.refusals import Case, require_message, require_refusal
 
 CHECKPOINTS = (
     Case("no_directory", lambda d: ("compile", d.folder / "none", "-o", "o.har"), "checkpoint.not_found", 3),
@@ -205,26 +190,7 @@ def desk(good: Desk, tmp_path: Path) -> Desk:
 def test_bad_input_is_refused(
     case: Case, desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(desk.folder)
-    if case.environment:
-        monkeypatch.setenv(*case.environment)
-    arguments = case.make(desk)
-    before = desk.listing()
-    exit_code = hearth(*arguments, "--json")
-    error = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert (error["code"], exit_code) == (case.code, case.exit_code), error
-    assert error["exit_code"] == exit_code
-    check_message(error["message"], case.code)
-    assert desk.listing() == before
-
-
-def check_message(message: str, code: str) -> None:
-    """One line: what was found; what was expected or is to be done; the code."""
-    found, *advice = message.removesuffix(f" [{code}]").split("; ")
-    assert message.endswith(f" [{code}]")
-    assert "\n" not in message
-    assert found
-    assert advice, message
+    require_refusal(case, desk, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("name", PROCESSES)
@@ -236,7 +202,7 @@ def test_a_shell_sees_one_line_and_the_exit_code(name: str, desk: Desk) -> None:
     assert found.returncode == case.exit_code, found.stderr
     (line,) = found.stderr.splitlines()
     assert line.startswith("hearth: ")
-    check_message(line, case.code)
+    require_message(line, case.code)
     assert desk.listing() == before
 
 

@@ -49,7 +49,7 @@ def diff_command(
     for name, value in bounds.items():
         _require(name, value)
     limits = Limits(max_codes, max_scale, max_rms, tuple(ignore or ()))
-    found = diff(a, b, checked(check), choose(quiet=as_json))
+    found = diff(a, b, checked(check), choose(json_lines=as_json))
     _require_known(found, limits)
     left = beyond(found, limits)
     if as_json:
