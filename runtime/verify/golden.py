@@ -28,6 +28,12 @@ def replay(archive: Archive, golden: Golden, threads: int, isa: str) -> Iterator
                 yield from graph_differences(graph, one)
 
 
+def tokens_of(golden: Golden) -> int:
+    """Tokens that the model reads in all."""
+    decoder = (len(case.ids) + len(case.continuation) for case in golden.tokens)
+    return sum(decoder) + sum(len(case.ids) for case in golden.vectors)
+
+
 def count_cases(golden: Golden) -> int:
     """Cases that run the model."""
     return len(golden.tokens) + len(golden.vectors) + len(golden.graphs)

@@ -12,7 +12,7 @@ from hearth.runtime.chat_template import ChatTemplate
 from hearth.runtime.progress import step
 from hearth.runtime.signing import check_signature, read_signature
 from hearth.runtime.verify.again import compiled_again
-from hearth.runtime.verify.golden import count_cases, replay
+from hearth.runtime.verify.golden import count_cases, replay, tokens_of
 from hearth.runtime.verify.plan import PlanError, check
 from hearth.runtime.verify.schema import check_schemas
 from hearth.runtime.verify.subject import Skip, Subject, mismatch
@@ -25,6 +25,10 @@ from hearth.runtime.verify.texts import (
 )
 from hearth.schemas import sections
 from hearth.schemas.errors import InputError
+
+MOST_TOKENS = (
+    1 << 16
+)  # no compile records as many; a forged archive must not keep a machine busy for hours
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ def golden(subject: Subject) -> str:
     cases = count_cases(subject.golden)
     if not cases:
         raise Skip("no case was recorded")
+    if tokens_of(subject.golden) > MOST_TOKENS:
+        raise mismatch("golden", f"its cases read {tokens_of(subject.golden)} tokens", subject)
     isas, counts = subject.wanted.isas, tuple(dict.fromkeys((1, subject.wanted.threads)))
     ways = list(product(isas, counts))
     with step(subject.progress, "golden vectors", len(ways)) as advance:
