@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NATIVE := $(shell find runtime/kernels -type f) pyproject.toml
 PROMPT ?= Once upon a time
 
-.PHONY: demo test lint parity sanitize clean check-tools
+.PHONY: demo test lint regress parity sanitize clean check-tools
 .DELETE_ON_ERROR:
 
 demo: build/hearthside.har
@@ -27,6 +27,10 @@ lint: $(VENV)/installed
 	@for part in compiler runtime schemas; do ln -sfn ../../../$$part build/ns/hearth/$$part; done
 	cd build/ns && MYPYPATH=. ../../$(BIN)/python -m mypy --config-file ../../pyproject.toml \
 	  -p hearth.compiler -p hearth.runtime -p hearth.schemas
+
+# Recipes against their goldens (docs/regression.md); `make regress UPDATE=--update` after a change that is meant.
+regress: $(VENV)/installed
+	$(BIN)/hearth regress tests/goldens --junit build/regress.xml --keep build/kept $(UPDATE)
 
 # Comparisons with transformers; PyTorch is needed for these alone.
 parity: $(VENV)/parity
