@@ -144,7 +144,7 @@ def save(
     stored = [
         value
         if isinstance(value, TensorProto)
-        else onnx.numpy_helper.from_array(np.ascontiguousarray(value), name)
+        else onnx.numpy_helper.from_array(np.asarray(value, order="C"), name)
         for name, value in tensors.items()
     ]
     for name, tensor in zip(tensors, stored, strict=True):

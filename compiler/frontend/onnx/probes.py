@@ -84,7 +84,7 @@ class Probes:
             node = self.model.producers.get(name)
             known = memo and name in self._known and name not in names
             if name in given or known or (of_shape and name in self.resolved) or node is None:
-                if name in given or name not in self.model.initializers:
+                if name in given or name in names or name not in self.model.initializers:
                     ends.append(name)
                 continue
             nodes.add(node)
@@ -110,6 +110,8 @@ class Probes:
                 fed[name] = point.zeros(self.resolved[name])
             elif name in inputs:
                 fed[name] = inputs[name]
+            elif name in self.model.initializers:
+                fed[name] = self.runner.initializer(name)
             elif name in self._known:
                 fed[name] = self._known[name][index]
             else:
