@@ -50,6 +50,7 @@ class Blueprint:
     repeats: Mapping[str, str] = field(default_factory=dict)
     hints: Mapping[str, str] = field(default_factory=dict)
     embedding: Embedding | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Family(Protocol):

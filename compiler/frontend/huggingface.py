@@ -53,7 +53,7 @@ def load(
         fingerprint=_fingerprint(content, checkpoint, assets, sentence),
         files=_files(path, checkpoint, sentence),
         embedding=blueprint.embedding,
-        notes=assets.notes,
+        notes=(*blueprint.notes, *assets.notes),
     )
 
 

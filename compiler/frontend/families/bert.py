@@ -57,6 +57,7 @@ class EncoderFamily:
             endings={".gamma": ".weight", ".beta": ".bias"},  # of files from TensorFlow
             ignored=IGNORED,
             embedding=Embedding(sentence.pooling, sentence.normalised, config.dims.hidden),
+            notes=self._notes(fields),
         )
 
     def read(self, fields: Fields, request: Request) -> EncoderConfig:
@@ -81,6 +82,14 @@ class EncoderFamily:
             activation=read_activation(fields, self.keys.activation, "gelu"),
             eps=fields.number("layer_norm_eps", self.eps),
         )
+
+    def _notes(self, fields: Fields) -> tuple[str, ...]:
+        """What the archive will lack of the model that was saved."""
+        base, *_ = self.architectures
+        named = fields.strings("architectures") or (base,)
+        if base in named:
+            return ()
+        return (f"the head of {named[0]} is left out: an encoder's archive gives vectors",)
 
     def _dims(self, fields: Fields) -> Dims:
         hidden, heads = fields.integer(self.keys.hidden), fields.integer(self.keys.heads)

@@ -138,6 +138,8 @@ def test_heads_poolers_prefixes_and_old_names(tmp_path: Path) -> None:
     one = _load(tmp_path / "one", BERT, tensors=tensors)
     config = {**BERT, "architectures": ["BertForMaskedLM"]}
     two = _load(tmp_path / "two", config, tensors=old)
+    assert not any("head" in note for note in one.notes)
+    assert any("the head of BertForMaskedLM is left out" in note for note in two.notes)
     vectors = [run_entry(m.graph, "main", _inputs(m))[0]["embedding"] for m in (one, two)]
     np.testing.assert_array_equal(*vectors)
 
