@@ -41,7 +41,7 @@ class StoredRows:
         """f32[R, K] that the codes stand for: an exact integer, times one scale."""
         if self.scales is None:
             return np.asarray(self.codes, np.float32)
-        steps = self.codes.astype(np.int32)
+        steps = self.codes.astype(np.int16)  # 8-bit numbers: their differences and products fit
         if self.zeros is not None:
             steps -= self._spread(self.zeros)
         if self.multipliers is not None:

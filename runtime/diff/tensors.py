@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,6 +118,7 @@ class PartTally:
                 steps = np.abs(one - other)
                 larger = np.maximum(np.abs(one), np.abs(other))
                 relative = np.where(larger > 0, steps / larger, 0.0)
+            steps, relative = _finite(steps), _finite(relative)
             self.largest = max(self.largest, float(steps.max()))
             self.relative = max(self.relative, float(relative.max()))
 
@@ -146,17 +148,34 @@ class Tally:
         if alike:
             for name, one, other in _pairs(a, b):
                 self.parts.setdefault(name, PartTally(name)).add(one, other)
-        ours, theirs = (each.values().astype(np.float64) for each in (a, b))
-        steps = ours - theirs
-        self.largest = max(self.largest, float(np.abs(steps).max(initial=0.0)))
-        self.squares += float(np.vdot(steps, steps))
-        self.own += float(np.vdot(ours, ours))
-        self.count += ours.size
+        found = sums(a.values(), b.values())
+        if not all(
+            map(math.isfinite, found)
+        ):  # what is no weight: NaN counts as 0, infinity as the largest f32
+            found = sums(*(_finite(each.values().astype(np.float64)) for each in (a, b)))
+        largest, squares, own = found
+        self.largest = max(self.largest, largest)
+        self.squares += squares
+        self.own += own
+        self.count += a.codes.size
 
     def values(self) -> ValueChange:
         count = max(self.count, 1)
         rms, own = (self.squares / count) ** 0.5, (self.own / count) ** 0.5
         return ValueChange(self.largest, rms, rms / own if own else float(rms > 0))
+
+
+def sums(a: NDArray[Any], b: NDArray[Any]) -> tuple[float, float, float]:
+    """The largest difference, the sum of squared differences, the sum of a's squares."""
+    with np.errstate(all="ignore"):
+        steps = a - b
+        largest = max(float(steps.max(initial=0)), -float(steps.min(initial=0)))
+        return largest, float(np.vdot(steps, steps)), float(np.vdot(a, a))
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    most = float(np.finfo(np.float32).max)
+    return np.asarray(np.nan_to_num(values, posinf=most, neginf=-most), np.float64)
 
 
 def _pairs(a: StoredRows, b: StoredRows) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:

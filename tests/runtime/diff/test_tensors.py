@@ -109,6 +109,18 @@ def test_nan_and_signed_zero_are_bits() -> None:
     assert [(part.name, part.changed, part.largest) for part in found.parts] == [("values", 1, 0.0)]
 
 
+@pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf, 3e38])
+def test_numbers_that_are_no_weights_leave_the_report_finite(strange: float) -> None:
+    a, b = np.zeros(4, np.float32), np.array([0, strange, 1, -strange], np.float32)
+    one, other = (weights(x.tobytes(), entry("v", 16, None, (4,))) for x in (a, b))
+    for found in (*compare(one, other), *compare(other, one)):
+        assert found.values is not None
+        assert np.isfinite(
+            [found.values.largest, found.values.rms, found.values.relative_rms]
+        ).all()
+        assert all(np.isfinite([part.largest, part.relative]).all() for part in found.parts)
+
+
 def test_memory_is_bounded() -> None:
     n, k = 4096, 2048  # 32 MiB
     values = np.zeros((n, k), np.float32)
