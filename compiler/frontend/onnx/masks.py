@@ -13,7 +13,7 @@ from hearth.compiler.frontend.onnx.raising import Raising
 from hearth.compiler.frontend.onnx.values import Mask, Mismatch, Point, Rows, Scores
 
 HIDDEN = -1e4  # an additive mask hides with at most this (half precision has -65504)
-LARGEST = 1 << 26  # elements of a mask that is looked at
+LARGEST = 1 << 24  # elements of a mask that is looked at
 
 
 def seen_by(scores: Scores, raising: Raising) -> Seen:

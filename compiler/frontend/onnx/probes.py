@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,10 @@ class Probes:
     resolved: Mapping[str, Value]
     points: tuple[Point, ...]
     _known: dict[str, tuple[Array, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def _order(self) -> Mapping[Node, int]:
+        return {node: index for index, node in enumerate(self.model.nodes)}
 
     def values(self, name: str) -> tuple[Array, ...]:
         """A position-only value at each of `points`."""
@@ -96,7 +101,7 @@ class Probes:
             new = [each for each in reads(node) if each not in seen]
             seen.update(new)
             stack += new
-        return [node for node in self.model.nodes if node in nodes], ends
+        return sorted(nodes, key=self._order.__getitem__), ends
 
     def _feed(
         self, ends: Sequence[str], index: int, point: Point, given: Mapping[str, Sequence[Array]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from hearth.compiler.frontend.onnx.bounded import bounded_memory, bounded_time
 from hearth.compiler.frontend.onnx.model import Node, OnnxModel
 from hearth.compiler.frontend.onnx.sessions import reads
 from hearth.compiler.frontend.onnx.values import Mismatch
@@ -20,7 +20,8 @@ from hearth.compiler.frontend.onnx.values import Mismatch
 Array = NDArray[Any]
 
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-MOST_BYTES = 1 << 28  # of the initializers of one run, and of each sized tensor
+MOST_BYTES = 1 << 28  # of the initializers of one run
+MOST_RUNS = 20_000
 UNBOUNDED = frozenset({"Loop", "Scan", "If", "SequenceMap"})  # may take any time
 
 
@@ -50,6 +51,7 @@ class Runner:
 
     model: OnnxModel
     _protos: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    _left: int = MOST_RUNS
 
     def __post_init__(self) -> None:
         for node in self.model.proto.graph.node:
@@ -68,10 +70,14 @@ class Runner:
         """The named values for each set of inputs (all sets have the same names)."""
         if not nodes:
             return [[each[name] for name in names] for each in fed]
+        self._left -= 1
+        if self._left < 0:
+            raise Mismatch("the graph takes too many probes")
         constants = self._constants(nodes, fed[0])
         session = self._session(nodes, constants, fed[0], names)
         try:
-            return [session.run(list(names), dict(each)) for each in fed]
+            with bounded_memory(), bounded_time() as options:
+                return [session.run(list(names), dict(each), options) for each in fed]
         except Exception as error:  # onnxruntime raises classes of its own for each status
             raise Mismatch(f"onnxruntime cannot run it: {_first_line(error)}") from None
 
@@ -128,7 +134,3 @@ def _options() -> onnxruntime.SessionOptions:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200]
-
-
-def nbytes(array_shape: Sequence[int], itemsize: int) -> int:
-    return prod(array_shape) * itemsize
