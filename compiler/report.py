@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 from hearth.compiler.check.accuracy import Accuracy, Figures
@@ -54,10 +55,16 @@ def accuracy_json(accuracy: Accuracy) -> dict[str, Any]:
     """The same for a program."""
 
     def figures(each: Figures) -> dict[str, Any]:
-        return asdict(each) | {"relative": each.relative}
+        values = asdict(each) | {"relative": each.relative}
+        return {name: _json_number(value) for name, value in values.items()}
 
     inputs = [figures(each) for each in accuracy.inputs]
     return {"event": "accuracy", "total": figures(accuracy.total), "inputs": inputs}
+
+
+def _json_number(value: Any) -> Any:
+    """JSON has no infinity and nothing that is no number."""
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def report_text(report: CompileReport, seconds: float) -> str:
@@ -77,4 +84,5 @@ def report_text(report: CompileReport, seconds: float) -> str:
 def report_json(report: CompileReport, seconds: float) -> dict[str, Any]:
     """The same for a program."""
     facts = asdict(report) | {"output": str(report.output), "seconds": round(seconds, 3)}
+    del facts["accuracy"]  # told before, in an event of its own
     return {"event": "compiled", **facts}

@@ -22,12 +22,13 @@ from hearth.schemas.errors import ArchiveError, ResourceError
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.manifest import Manifest
 from hearth.schemas.program import Program
-from hearth.schemas.sections import Directory, Section
+from hearth.schemas.sections import Directory, Kind, Section
 from hearth.schemas.upgrade import load_part
 from hearth.schemas.weights_index import WeightsIndex
 
 Check = Literal["structure", "full"]
 HASHED_NBYTES = 64 << 20  # at once
+GRAPH_KINDS = (Kind.GRAPH, Kind.ONNX, Kind.TENSORS)
 T = TypeVar("T")
 
 
@@ -89,9 +90,10 @@ class Archive(Container):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, over what decides the logits; sections added later do not change it."""
+        """SHA-256, in hex, over what decides the results; sections added later do not change it."""
         weights = map(names.weights_section, self.manifest.targets)
-        chosen = (names.MANIFEST, names.PROGRAM, names.KV_LAYOUT, *weights)
+        graph = (each.name for each in self.directory.sections if each.kind in GRAPH_KINDS)
+        chosen = (names.MANIFEST, names.PROGRAM, names.KV_LAYOUT, *weights, *graph)
         text = "".join(f"{name} {self.entries[name].sha256.hex()}\n" for name in chosen)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -72,6 +72,9 @@ def run_command(
     check: Annotated[
         str, typer.Option(help="structure, or full: verify the weights' hash first")
     ] = "structure",
+    key: Annotated[
+        Path | None, typer.Option(help="run only what this public key (PEM) has signed")
+    ] = None,
     stats: Annotated[
         bool, typer.Option("--stats", help="say times and rates on standard error")
     ] = False,
@@ -87,7 +90,7 @@ def run_command(
 
     limits = read_options(threads, isa)
     began = time.perf_counter()
-    model = load_any(file, limits.threads, checked(check), limits.isa)
+    model = load_any(file, limits.threads, checked(check), limits.isa, key)
     wanted = RunOptions(
         TextOptions(prompt, ids, stats),
         DecoderOptions(
