@@ -106,9 +106,14 @@ def rotations(rotary: int = HEAD_DIM, rows: int = CONTEXT) -> tuple[NDArray[Any]
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
-def grouped_attention(w: Writer, x: str, rotary: bool = True, **attributes: Any) -> str:
+PACKED = (HEADS + 2 * KV_HEADS) * HEAD_DIM
+
+
+def grouped_attention(
+    w: Writer, x: str, rotary: bool = True, packed: str = "", **attributes: Any
+) -> str:
     """GroupQueryAttention over packed q, k, v, and the projection of its result."""
-    packed = w.product(x, HIDDEN, (HEADS + 2 * KV_HEADS) * HEAD_DIM)
+    packed = packed or w.product(x, HIDDEN, PACKED)
     tables = [w.tensor(table, "table") for table in rotations()] if rotary else ["", ""]
     given = [past(w, "0.key"), past(w, "0.value")]
     if rotary:

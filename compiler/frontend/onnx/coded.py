@@ -1,7 +1,8 @@
-"""Weights that a graph stores as integer codes, as lazy sources of the IR: the codes are kept, nothing is quantised anew."""
+"""Weights that a graph stores as integer codes, as lazy sources of the IR: the codes stay what they are."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,11 +11,23 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from hearth.compiler.frontend.onnx.model import Initializer
-from hearth.compiler.ir.tensors import F32, GroupedRows, QuantisedRows, Source
+from hearth.compiler.ir.tensors import (
+    F32,
+    GroupedRows,
+    GroupedSource,
+    QuantisedRows,
+    QuantisedSource,
+    Source,
+)
 
 Rows = NDArray[Any]
 SMALLEST_GROUP = 16  # K-values of a group: a multiple of this
-BITS = {TensorProto.INT8: 8, TensorProto.UINT8: 8, TensorProto.INT4: 4, TensorProto.UINT4: 4}
+BITS: Mapping[int, int] = {
+    TensorProto.INT8: 8,
+    TensorProto.UINT8: 8,
+    TensorProto.INT4: 4,
+    TensorProto.UINT4: 4,
+}
 SIGNED = (TensorProto.INT8, TensorProto.INT4)
 
 
@@ -128,6 +141,76 @@ class SymmetricTensor:
         codes = np.ascontiguousarray(self.codes.rows(start, stop)).astype(np.int8)
         scale = np.asarray(self.scales.rows(start, stop), np.float32).reshape(-1)
         return QuantisedRows(codes, None, np.ascontiguousarray(scale), 0)
+
+
+@dataclass(frozen=True, eq=False)
+class OrderedGroups:
+    """Rows of a GroupedSource in another order, or some of them."""
+
+    source: GroupedSource
+    order: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.order.size, *self.source.shape[1:])
+
+    @property
+    def bits(self) -> int:
+        return self.source.bits
+
+    @property
+    def group(self) -> int:
+        return self.source.group
+
+    def grouped(self, start: int, stop: int) -> GroupedRows:
+        low, high, pick = _picked(self.order, start, stop)
+        rows = self.source.grouped(low, high)
+        return GroupedRows(rows.codes[pick], rows.scales[pick], rows.zeros[pick], rows.group)
+
+
+@dataclass(frozen=True, eq=False)
+class OrderedCodes:
+    """Rows of a QuantisedSource in another order, or some of them."""
+
+    source: QuantisedSource
+    order: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.order.size, *self.source.shape[1:])
+
+    @property
+    def bits(self) -> int:
+        return self.source.bits
+
+    @property
+    def group(self) -> int:
+        return self.source.group
+
+    def quantised(self, start: int, stop: int) -> QuantisedRows:
+        low, high, pick = _picked(self.order, start, stop)
+        rows = self.source.quantised(low, high)
+        multipliers = None if rows.multipliers is None else rows.multipliers[pick]
+        return QuantisedRows(rows.codes[pick], multipliers, rows.scale[pick], rows.group)
+
+
+def _picked(order: NDArray[np.int64], start: int, stop: int) -> tuple[int, int, NDArray[np.int64]]:
+    """(first, end) of the rows to read, and which of them to take."""
+    wanted = order[start:stop]
+    if not wanted.size:
+        return 0, 0, wanted
+    low = int(wanted.min())
+    return low, int(wanted.max()) + 1, wanted - low
+
+
+def reordered(
+    source: GroupedSource | QuantisedSource, order: Sequence[int]
+) -> OrderedGroups | OrderedCodes:
+    """The rows of a quantised weight in another order; rows are independent, so codes stay what they are."""
+    places = np.asarray(order, np.int64)
+    if isinstance(source, GroupedSource):
+        return OrderedGroups(source, places)
+    return OrderedCodes(source, places)
 
 
 def fitted_group(block: int, k: int) -> int:

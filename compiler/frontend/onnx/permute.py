@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hearth.compiler.frontend.onnx.coded import reordered
 from hearth.compiler.frontend.onnx.constants import Constants
 from hearth.compiler.frontend.onnx.values import Mismatch
 from hearth.compiler.frontend.onnx.weights import OrderedRows
@@ -26,6 +27,7 @@ def permuted(op: Op, order: Sequence[int], constants: Constants) -> Op:
 
 
 def _rows(constant: Constant, order: Sequence[int], constants: Constants) -> Constant:
-    if not isinstance(constant.value, Source):
-        raise Mismatch(f"the rows of quantised {constant.name!r} cannot be moved")
-    return constants.named(constant.name, OrderedRows(constant.value, tuple(order)))
+    value = constant.value
+    if isinstance(value, Source):
+        return constants.named(constant.name, OrderedRows(value, tuple(order)))
+    return constants.named(constant.name, reordered(value, order))

@@ -1,6 +1,6 @@
 """A model without the quantisation of its activations: the weights keep their codes, what multiplies them is float.
 
-Each rewrite gives a valid model that computes the same function in exact arithmetic but for the rounding of activations.
+Each rewrite gives a valid model of the same function but for the rounding of activations.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""FusedMatMul: alpha * x @ y with either factor transposed; by a weight, of queries and keys, or of weights and values."""
+"""FusedMatMul: alpha * x @ y or y^T; by a weight, of queries and keys, or of attention weights and values."""
 
 from __future__ import annotations
 

@@ -138,6 +138,8 @@ def _zeros(
         raise Mismatch(f"zero points {list(zeros.shape)} for {n} rows of {groups} blocks")
     if zeros.dtype in STORED:
         _check_whole(zeros, bits)
+    elif BITS.get(zeros.dtype) != bits:
+        raise Mismatch(f"zero points {zeros.name!r} are no numbers of {bits} bits")
     return Flat(zeros, groups)
 
 

@@ -46,10 +46,14 @@ def turned(op: Op, heads: int, tables: Tables, interleaved: bool, raising: Raisi
     if rotary > head_dim:
         raise Mismatch(f"turns {rotary} elements of heads of {head_dim}")
     if interleaved:
-        pairs = (*range(0, rotary, 2), *range(1, rotary, 2), *range(rotary, head_dim))
-        order = [head * head_dim + i for head in range(heads) for i in pairs]
-        op = permuted(op, order, raising.constants)
+        op = permuted(op, halves(heads, head_dim, rotary), raising.constants)
     return RoPE(op, *tables, raising.position, heads)
+
+
+def halves(heads: int, head_dim: int, rotary: int) -> list[int]:
+    """The columns of heads whose turned neighbours become the two halves of what is turned."""
+    one = (*range(0, rotary, 2), *range(1, rotary, 2), *range(rotary, head_dim))
+    return [head * head_dim + i for head in range(heads) for i in one]
 
 
 def check_positions(name: str, raising: Raising) -> None:

@@ -1,4 +1,4 @@
-"""Graphs with quantised weights through the whole compiler: the archive holds the source's codes and gives its logits."""
+"""Quantised graphs through the whole compiler: the archive holds the source's codes and gives its logits."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_int8_weights_take_dynamic_activations(tmp_path: Path) -> None:
 
 
 def test_onnxruntime_genais_tiny_gpt2(tmp_path: Path) -> None:
-    """Attention, EmbedLayerNormalization, SkipLayerNormalization and FastGelu of com.microsoft: no ONNX part is left."""
+    """Attention, EmbedLayerNormalization, SkipLayerNormalization and FastGelu fused: no ONNX part is left."""
     model = real("onnx", "ort-genai-tiny", "tiny-random-gpt2-fp32", "past.onnx")
     archive = tmp_path / "m.har"
     compile_model(model, archive, FLOAT)

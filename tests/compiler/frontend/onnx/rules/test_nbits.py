@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from support.contrib import HIDDEN, IDS, VOCAB, Writer, decoder
+from support.contrib import HIDDEN, IDS, PACKED, VOCAB, Writer, decoder, grouped_attention
 from support.nbits import Form, Weight, packed, product
 from support.raised import compare, raised, reasons
 
 from hearth.compiler.ir.ops import Embedding, Graph, Linear, Op
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.tensors import GroupedRows, GroupedSource
-
 
 FORMS = {
     "int4": Form(),
@@ -156,3 +155,19 @@ def test_a_table_shared_with_the_head_is_one_constant(tmp_path: Path) -> None:
     ops = order(all_outputs(graph))
     (embed,) = [op for op in ops if isinstance(op, Embedding)]
     assert any(isinstance(op, Linear) and op.weight is embed.table for op in ops)
+
+
+def test_interleaved_pairs_move_the_rows_of_the_codes(tmp_path: Path) -> None:
+    """Pairs become halves: rows of q and k in another order, each as it was."""
+    form = Form(zeros="packed")
+    weight = Weight.draw(form, PACKED, HIDDEN)
+
+    def attention(w: Writer, x: str) -> str:
+        packed_ = product(w, x, weight, form)
+        return grouped_attention(w, x, packed=packed_, rotary_interleaved=1)
+
+    model = decoder(tmp_path, attention)
+    graph = raised(model).graph
+    compare(graph, model, IDS)
+    kept = [row.tobytes() for rows in grouped(graph) for row in rows.codes]
+    assert sorted(kept) == sorted(row.tobytes() for row in weight.codes)
