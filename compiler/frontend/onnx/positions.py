@@ -50,6 +50,8 @@ def position_rows(name: str, width: int, raising: Raising) -> PositionRows:
         return PositionRows(stored, False)
     chunks = [_rows(raising.probes.run((name,), (p,))[0][0], width) for p in all_positions(raising)]
     table = np.concatenate(chunks)
+    if len(table) < raising.layers.context:  # a slice beyond the table's end gives what there is
+        raise Ends(len(table), "the learned positions")
     for row, point in zip(rows, points, strict=True):
         if not np.array_equal(row, table[point.past : point.past + point.tokens]):
             raise Mismatch(f"{name!r} depends on more than the position")

@@ -49,7 +49,7 @@ def read_model(path: Path) -> OnnxModel:
     proto = inline(proto, file.where)
     check_operators(proto, file.where)
     files = ExternalFiles(file, {})
-    _lift_constants(proto.graph)
+    lift_constants(proto.graph)
     initializers = _initializers(proto.graph, files)
     _check_inner_tensors(proto.graph, files)
     _drop_default_inputs(proto.graph, initializers)
@@ -59,7 +59,7 @@ def read_model(path: Path) -> OnnxModel:
         proto=proto,
         inputs=tuple(map(value_info, proto.graph.input)),
         outputs=tuple(map(value_info, proto.graph.output)),
-        nodes=tuple(map(_node, proto.graph.node)),
+        nodes=tuple(map(node_of, proto.graph.node)),
         initializers=initializers,
         opsets={standard_domain(each.domain): each.version for each in proto.opset_import},
         files=(file.path, *(each.path for each in files.found.values())),
@@ -79,7 +79,7 @@ LISTS = {
 }
 
 
-def _lift_constants(graph: onnx.GraphProto) -> None:
+def lift_constants(graph: onnx.GraphProto) -> None:
     """Constant nodes become initializers (of the main graph; subgraphs keep theirs)."""
     kept = []
     for node in graph.node:
@@ -145,8 +145,8 @@ def _tensors(node: onnx.NodeProto, where: str) -> Iterator[TensorProto]:
     for attribute in node.attribute:
         if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
             raise _sparse(node.op_type, where)
-        if attribute.HasField("t"):
-            yield attribute.t
+        if attribute.HasField("t") or attribute.type == AttributeProto.TENSOR:
+            yield attribute.t  # one that is missing has no type, which no tensor may have
         yield from attribute.tensors
     for graph in subgraphs(node):
         if graph.sparse_initializer:
@@ -201,7 +201,7 @@ def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     return dim.dim_param or None
 
 
-def _node(proto: onnx.NodeProto) -> Node:
+def node_of(proto: onnx.NodeProto) -> Node:
     return Node(
         name=proto.name,
         domain=standard_domain(proto.domain),

@@ -208,6 +208,24 @@ def read_structure(file: ModelFile) -> onnx.ModelProto:
     walk = Walk(file)
     content = walk.structure()
     try:
-        return onnx.ModelProto.FromString(content)
+        proto = onnx.ModelProto.FromString(content)
     except Exception:  # protobuf's DecodeError is not a public name of onnx
         raise walk.refuse("bytes that are no ONNX model") from None
+    if _has_odd_text(proto):
+        raise walk.refuse("a name that is not UTF-8")
+    return proto
+
+
+def _has_odd_text(message: Any) -> bool:
+    """Whether a text is no text: protobuf gives its bytes then, and does not take them back."""
+    for description, value in message.ListFields():
+        single = isinstance(value, str | bytes) or hasattr(value, "ListFields")
+        values = (value,) if single else value
+        if description.message_type is not None:
+            found = any(map(_has_odd_text, values))
+        else:
+            is_text = description.type == description.TYPE_STRING
+            found = is_text and any(isinstance(text, bytes) for text in values)
+        if found:
+            return True
+    return False
