@@ -19,6 +19,7 @@ from pathlib import Path
 from hearth.compiler.frontend.asset_checks import check_assets
 from hearth.compiler.frontend.assets import read_assets
 from hearth.compiler.frontend.onnx.beside import Beside, read_beside
+from hearth.compiler.frontend.onnx.branches import with_past
 from hearth.compiler.frontend.onnx.find import find_graph
 from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.frontend.onnx.reader import read_model
@@ -41,7 +42,7 @@ def load(
     source = GraphSource(read_model(find_graph(path)))
     beside = read_beside(source.model.path)
     sentence = read_sentence(beside.directory, pooling)
-    model, notes = without_activation_quantisation(source.model)
+    model, notes = without_activation_quantisation(with_past(source.model))
     raised = raise_model(
         model, context=_context(beside, context, sentence), kv=kv, sentence=sentence
     )
