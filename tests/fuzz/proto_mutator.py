@@ -10,7 +10,19 @@ from google.protobuf.message import DecodeError, Message
 
 INTEGERS = (-(2**31), -2, -1, 0, 1, 2, 3, 4, 7, 13, 16, 64, 1000, 2**20, 2**31 - 1)
 LONGS = (*INTEGERS, -(2**63), 2**33, 2**40, 2**62, 2**63 - 1)
-TEXTS = ("", "x", "input_ids", "..", "../../etc/passwd", "/dev/zero", "Loop", "If", "Cast", "com.microsoft", "é" * 50)  # fmt: skip
+TEXTS = (
+    "",
+    "x",
+    "input_ids",
+    "..",
+    "../../etc/passwd",
+    "/dev/zero",
+    "Loop",
+    "If",
+    "Cast",
+    "com.microsoft",
+    "é" * 50,
+)
 
 
 def mutate_message(data: bytes, kind: type[Message], rng: random.Random) -> bytes | None:

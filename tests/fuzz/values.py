@@ -7,7 +7,21 @@ import random
 from typing import Any
 
 EDGES = (-(2**63), -2, -1, 0, 1, 2, 3, 4, 5, 31, 64, 127, 4096, 2**31, 2**32, 2**63 - 1)
-LEAVES = (None, True, "", "T", "R", "linear", "a" * 300, b"\x00" * 32, 1.5, float("nan"), float("inf"), [], {})  # fmt: skip
+LEAVES = (
+    None,
+    True,
+    "",
+    "T",
+    "R",
+    "linear",
+    "a" * 300,
+    b"\x00" * 32,
+    1.5,
+    float("nan"),
+    float("inf"),
+    [],
+    {},
+)
 
 
 def mutate_value(value: Any, rng: random.Random) -> Any:
