@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from importlib import metadata
@@ -11,7 +12,7 @@ from hearth.runtime.archive.content import RECORDS
 from hearth.runtime.archive.reader import Container, open_container
 from hearth.runtime.verify.subject import Recompile, Skip, Subject, mismatch
 from hearth.schemas import sections
-from hearth.schemas.errors import MissingError
+from hearth.schemas.errors import MissingError, ResourceError
 from hearth.schemas.provenance import Provenance, read_provenance
 from hearth.schemas.sections import Section
 
@@ -39,12 +40,26 @@ def compiled_again(subject: Subject) -> str:
     if wanted.source is None:
         raise Skip("no --source was given")
     recompile = wanted.recompile or installed()
-    with tempfile.TemporaryDirectory(prefix="hearth-verify-", dir=subject.path.parent) as folder:
+    with _folder(subject.path.absolute().parent) as folder:
         output = Path(folder) / "again.har"
         recompile(wanted.source, subject.provenance, output, wanted.threads)
         made = open_container(output)
         _compare(subject, made)
         return _words(subject.container, made)
+
+
+def _folder(beside: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder that goes away: on the archive's own disk, which has room for such a file, where it may be written."""
+    place = beside if os.access(beside, os.W_OK) else None
+    try:
+        return tempfile.TemporaryDirectory(prefix="hearth-verify-", dir=place)
+    except OSError as error:
+        raise ResourceError(
+            "resource.unwritable",
+            f"there is no place for a temporary archive: {error.strerror}",
+            where=str(beside),
+            remedy="free some space, or set TMPDIR to a folder that can be written",
+        ) from None
 
 
 def _compare(subject: Subject, made: Container) -> None:

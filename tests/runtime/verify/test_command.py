@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 from conftest import Archives
-from support.command_line import hearth
+from support.command_line import ROOT, hearth
 from support.forging import replaced, rewritten
 
 from hearth.runtime import load, native
 from hearth.runtime.archive import open_archive
 from hearth.runtime.loader import load_any
-from hearth.runtime.verify import again
+from hearth.runtime.verify import again, schema
 from hearth.runtime.verify.subject import Recompile
 from hearth.schemas import sections
-from hearth.schemas.errors import ArchiveError
+from hearth.schemas.errors import ArchiveError, MissingError
 from hearth.schemas.provenance import Provenance
 
 Captured = pytest.CaptureFixture[str]
+RELEASED = sorted((ROOT / "tests/archives").glob("v1-*.har"))
 
 
 @pytest.fixture
@@ -190,3 +191,37 @@ def test_without_the_compiler_its_package_is_told(
     monkeypatch.setattr(again.metadata, "entry_points", lambda group: ())
     assert hearth("verify", file, "--source", "anything") == 7
     assert "hearth[compiler]" in capsys.readouterr().err
+
+
+def test_without_a_place_to_compile_to(
+    file: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, recompile: None
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(again.tempfile, "TemporaryDirectory", full)
+    assert hearth("verify", file, "--source", "anything") == 6
+    assert "[resource.unwritable]" in capsys.readouterr().err
+
+
+def test_a_device_without_jsonschema_decodes_all_the_same(
+    file: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise MissingError("missing.jsonschema", "not here", remedy="install it")
+
+    monkeypatch.setattr(schema, "first_problem", missing)
+    assert hearth("verify", file) == 0
+    assert "jsonschema, which is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", RELEASED, ids=lambda path: path.stem)
+def test_an_archive_of_version_1_can_be_signed(path: Path, tmp_path: Path) -> None:
+    """It stays one of version 1, and reads as before."""
+    pytest.importorskip("cryptography", reason="signatures need the package cryptography")
+    copy = tmp_path / "m.har"
+    copy.write_bytes(path.read_bytes())
+    hearth("keygen", tmp_path / "key")
+    assert hearth("sign", copy, "--key", tmp_path / "key") == 0
+    assert hearth("verify", copy, "--key", tmp_path / "key.pub") == 0
+    assert open_archive(copy).header.version == 1
