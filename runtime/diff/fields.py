@@ -45,7 +45,10 @@ def _inside(a: dict[Any, Any], b: dict[Any, Any], key: Any, path: str) -> Iterat
     if key in a and key in b:
         yield from field_changes(a[key], b[key], path)
     else:
-        yield Change(path, a.get(key), b.get(key))
+        yield Change(
+            path,
+            *("null" if key in side and side[key] is None else side.get(key) for side in (a, b)),
+        )
 
 
 def _nested(items: list[Any]) -> bool:
