@@ -1,4 +1,4 @@
-"""The whole compiler as one page of named steps: a checkpoint becomes an archive."""
+"""The whole compiler as one page of named steps: a model becomes an archive."""
 
 from __future__ import annotations
 
@@ -17,22 +17,14 @@ from hearth.compiler.ir.verify import verify
 from hearth.compiler.job import CompileReport, Options, Packed
 from hearth.compiler.lower import Lowered, lower
 from hearth.compiler.memory import Prediction, predict, require, status_nbytes
-from hearth.compiler.package import (
-    Native,
-    Package,
-    native_package,
-    require_disk,
-    require_output,
-)
+from hearth.compiler.package import Native, Package, native_package, require_disk, require_output
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, run_passes
-from hearth.compiler.provenance import arena_facts, is_onnx, packages, recorded_recipe
+from hearth.compiler.provenance import native_record
 from hearth.compiler.publish import Publication, Published, publish
 from hearth.compiler.quantize import quantize
 from hearth.compiler.quantize.schemes import Scheme
 from hearth.runtime.progress import Progress, Silent
 from hearth.runtime.verify.plan import check
-from hearth.schemas import __version__
-from hearth.schemas.provenance import Provenance, SourceFile
 
 
 def compile_model(
@@ -47,7 +39,7 @@ def compile_model(
     compared: Callable[[Accuracy], None] | None = None,
     threads: int = 0,
 ) -> CompileReport:
-    """Compile a checkpoint directory into one archive: all of it, or nothing is left.
+    """Compile a checkpoint directory or an ONNX model into one archive: all of it, or nothing is left.
 
     `announce` hears the predicted memory before the long part starts. With `checked` the archive is compared with its
     source before it gets its name, and `compared` hears of it; one that misses the gate is not kept. The bytes depend
@@ -56,6 +48,7 @@ def compile_model(
     skip = check_skip(options.skip)
     dumped, progress = Dump(dump or DumpOptions()), progress or Silent()
     require_output(source, output)
+    compare = comparison(source, options, checked, compared, progress, threads)
 
     model = frontend.load(
         source, context=options.context, kv=options.scheme.kv, pooling=options.pooling
@@ -63,18 +56,11 @@ def compile_model(
     if not isinstance(model, SourceModel):
         from hearth.compiler.segments.compile import compile_graph
 
-        compare = comparison(source, options, checked, compared, progress, threads)
         name = _name(source)
         return compile_graph(
-            source,
-            name,
-            model,
-            output,
-            options,
-            progress=progress,
-            compare=compare,
-            threads=threads,
-        )
+            source, name, model, output, options,
+            progress=progress, compare=compare, threads=threads,
+        )  # fmt: skip
     dumped.graph("frontend", model.graph)
     verify(model.graph)
 
@@ -99,8 +85,8 @@ def compile_model(
         output,
         package,
         model.files,
-        lambda files: provenance(native, files, sorted(skip)),
-        comparison(source, options, checked, compared, progress, threads),
+        lambda files: native_record(native, files, sorted(skip)),
+        compare,
     )
     published = publish(publication, progress, threads)
     return _report(output, package, lowered, prediction, published)
@@ -116,22 +102,6 @@ def _quantised(graph: Graph, scheme: Scheme, threads: int, dumped: Dump) -> Grap
 def _name(source: Path) -> str:
     """What the source is called, never where it lies."""
     return os.fsencode(source.resolve().name).decode("utf-8", "replace")
-
-
-def provenance(native: Native, files: tuple[SourceFile, ...], skipped: list[str]) -> Provenance:
-    """What made the archive: equal inputs give equal records."""
-    model = native.model
-    return Provenance(
-        hearth=__version__,
-        packages=packages(is_onnx(model.files)),
-        source=native.source,
-        fingerprint=model.fingerprint,
-        files=files,
-        recipe=recorded_recipe(native.scheme, native.target, model),
-        skipped_passes=tuple(skipped),
-        calibration=None,
-        arena=arena_facts(native.lowered.plans),
-    )
 
 
 def _report(

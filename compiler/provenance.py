@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -15,9 +15,11 @@ from typing import Self
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.lower.plan import Plan
 from hearth.compiler.lower.targets import Target
+from hearth.compiler.package import Native
 from hearth.compiler.quantize.schemes import Scheme
+from hearth.schemas import __version__
 from hearth.schemas.errors import CheckpointError
-from hearth.schemas.provenance import ArenaFacts, Setting, SourceFile
+from hearth.schemas.provenance import ArenaFacts, Provenance, Setting, SourceFile
 
 CHUNK_NBYTES = 1 << 20
 # Packages whose version may change bytes of every archive: tables, tokenizer and template vectors.
@@ -79,6 +81,24 @@ def _name(path: Path, folder: Path) -> str:
     whole = path.resolve()
     inside = whole.is_relative_to(folder)
     return whole.relative_to(folder).as_posix() if inside else path.name
+
+
+def native_record(
+    native: Native, files: tuple[SourceFile, ...], skipped: Sequence[str]
+) -> Provenance:
+    """What made an archive that runs natively: equal inputs give equal records."""
+    model = native.model
+    return Provenance(
+        hearth=__version__,
+        packages=packages(is_onnx(model.files)),
+        source=native.source,
+        fingerprint=model.fingerprint,
+        files=files,
+        recipe=recorded_recipe(native.scheme, native.target, model),
+        skipped_passes=tuple(skipped),
+        calibration=None,
+        arena=arena_facts(native.lowered.plans),
+    )
 
 
 def packages(of_onnx: bool) -> Mapping[str, str]:
