@@ -55,6 +55,9 @@ class Layers:
                 f"queries {heads} x {head_dim}, keys {keys.heads} x {keys.head_dim} and values "
                 f"{values.heads} x {values.head_dim} do not fit together"
             )
+        total = scale * q.scale * k.scale
+        if not 0 < np.float32(abs(total)) < np.inf or total < 0:
+            raise Mismatch(f"scores are scaled by {total}")
         layer = self._of.setdefault((keys, values), len(self.written))
         if layer == len(self.written):
             self.written.append(
@@ -66,7 +69,7 @@ class Layers:
             *self.written[layer],
             self.position,
             heads=heads,
-            scale=_snapped(scale * q.scale * k.scale, head_dim),
+            scale=_snapped(total, head_dim),
             window=window,
             causal=seen.causal,
         )

@@ -6,9 +6,9 @@ import numpy as np
 
 from hearth.compiler.frontend.onnx.model import Node
 from hearth.compiler.frontend.onnx.positions import stored_rows
-from hearth.compiler.frontend.onnx.raising import Raising, number, optional_input
+from hearth.compiler.frontend.onnx.raising import Raising, optional_input
 from hearth.compiler.frontend.onnx.rules.embedding import look_up
-from hearth.compiler.frontend.onnx.rules.fused_norm import vector
+from hearth.compiler.frontend.onnx.rules.fused_norm import epsilon, vector
 from hearth.compiler.frontend.onnx.values import Mismatch, View
 from hearth.compiler.frontend.onnx.views import as_view, matrix
 from hearth.compiler.ir.ops import Add, LayerNorm, Op, PositionEmbedding
@@ -27,7 +27,7 @@ def embed_layer_normalization(node: Node, raising: Raising) -> tuple[View | None
     width = words.dims[-1]
     assert isinstance(width, int)
     gain, bias = (vector(node, i, width, raising) for i in (5, 6))
-    normed = LayerNorm(total, gain, bias, number(node, "epsilon", 1e-12))
+    normed = LayerNorm(total, gain, bias, epsilon(node, 1e-12))
     return as_view(normed, words.dims), None, as_view(total, words.dims)
 
 

@@ -8,6 +8,9 @@ from hearth.compiler.frontend.onnx.values import Mismatch, View
 from hearth.compiler.frontend.onnx.views import as_view, matrix, shown
 from hearth.compiler.ir.ops import Constant, LayerNorm, Op, RMSNorm, tensor
 
+LARGEST_EPSILON = 1.0
+TINY = 1e-30
+
 
 def rows_of(view: View, node: Node) -> tuple[Op, int]:
     """(the matrix that is normalised, its columns): whole rows, along the last axis."""
@@ -18,6 +21,14 @@ def rows_of(view: View, node: Node) -> tuple[Op, int]:
     if tensor(op).shape[1] != width or not isinstance(width, int):
         raise Mismatch(f"normalises parts of rows {shown(view.dims)}")
     return op, width
+
+
+def epsilon(node: Node, default: float) -> float:
+    """The attribute; in place of none the smallest that changes no row but one of zeros."""
+    found = number(node, "epsilon", default)
+    if not 0 <= found <= LARGEST_EPSILON:
+        raise Mismatch(f"has an epsilon of {found}")
+    return found or TINY
 
 
 def vector(node: Node, index: int, width: int, raising: Raising) -> Constant | None:
@@ -31,7 +42,7 @@ def rms_normalization(node: Node, raising: Raising) -> View:
     view = raising.view(node.inputs[0])
     op, width = rows_of(view, node)
     gain = vector(node, 1, width, raising)
-    return as_view(RMSNorm(op, gain, number(node, "epsilon", 1e-5)), view.dims)
+    return as_view(RMSNorm(op, gain, epsilon(node, 1e-5)), view.dims)
 
 
 def layer_normalization(node: Node, raising: Raising) -> View:
@@ -39,4 +50,4 @@ def layer_normalization(node: Node, raising: Raising) -> View:
     view = raising.view(node.inputs[0])
     op, width = rows_of(view, node)
     gain, bias = (vector(node, i, width, raising) for i in (1, 2))
-    return as_view(LayerNorm(op, gain, bias, number(node, "epsilon", 1e-5)), view.dims)
+    return as_view(LayerNorm(op, gain, bias, epsilon(node, 1e-5)), view.dims)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hearth.compiler.frontend.onnx.model import Node
-from hearth.compiler.frontend.onnx.raising import Raising, number
-from hearth.compiler.frontend.onnx.rules.fused_norm import rows_of, vector
+from hearth.compiler.frontend.onnx.raising import Raising
+from hearth.compiler.frontend.onnx.rules.fused_norm import epsilon, rows_of, vector
 from hearth.compiler.frontend.onnx.values import Mismatch, View
 from hearth.compiler.frontend.onnx.views import as_view, matrix, shown
 from hearth.compiler.ir.ops import Add, LayerNorm, Linear, Op, RMSNorm
@@ -16,14 +16,14 @@ def skip_layer_normalization(node: Node, raising: Raising) -> tuple[View | None,
     """LayerNorm(input + skip + bias); inputs input, skip, gain, norm's bias, bias."""
     total, view, width = _sum(node, 4, raising)
     gain, bias = (vector(node, i, width, raising) for i in (2, 3))
-    normed = LayerNorm(total, gain, bias, number(node, "epsilon", 1e-12))
+    normed = LayerNorm(total, gain, bias, epsilon(node, 1e-12))
     return _outputs(normed, total, view)
 
 
 def skip_simplified(node: Node, raising: Raising) -> tuple[View | None, ...]:
     """RMSNorm(input + skip + bias); inputs input, skip, gain, bias."""
     total, view, width = _sum(node, 3, raising)
-    normed = RMSNorm(total, vector(node, 2, width, raising), number(node, "epsilon", 1e-12))
+    normed = RMSNorm(total, vector(node, 2, width, raising), epsilon(node, 1e-12))
     return _outputs(normed, total, view)
 
 

@@ -48,3 +48,19 @@ def test_a_norm_of_two_axes_is_refused(tmp_path: Path) -> None:
         tmp_path, norm=lambda w, x: w.op("LayerNormalization", x, w.gain(HIDDEN), axis=1)
     )
     assert "more than the last axis" in reasons(model)
+
+
+@pytest.mark.parametrize("epsilon", [-1.0, float("nan"), float("inf")])
+def test_an_absurd_epsilon_is_refused(tmp_path: Path, epsilon: float) -> None:
+    def norm(w: Writer, x: str) -> str:
+        return w.op("LayerNormalization", x, w.gain(HIDDEN), epsilon=epsilon)
+
+    assert "epsilon" in reasons(decoder(tmp_path, norm=norm))
+
+
+def test_no_epsilon(tmp_path: Path) -> None:
+    def norm(w: Writer, x: str) -> str:
+        return w.op("LayerNormalization", x, w.gain(HIDDEN), epsilon=0.0)
+
+    model = decoder(tmp_path, norm=norm)
+    compare(raised(model).graph, model, IDS)

@@ -97,3 +97,9 @@ def test_lengths_that_do_not_count_the_tokens_are_refused(tmp_path: Path) -> Non
         return y
 
     assert "number of positions" in reasons(decoder(tmp_path, attention))
+
+
+@pytest.mark.parametrize("scale", [-0.5, float("nan"), float("inf")])
+def test_scales_that_no_attention_has_are_refused(tmp_path: Path, scale: float) -> None:
+    model = decoder(tmp_path, lambda w, x: grouped_attention(w, x, scale=scale))
+    assert "scaled by" in reasons(model)
