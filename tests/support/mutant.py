@@ -1,4 +1,4 @@
-"""`hearth` over another native module: `python -m support.mutant MODULE.so ARGUMENTS`, for kernels changed on purpose."""
+"""`hearth` over other kernels, changed on purpose: `python -m support.mutant MODULE.so ARGUMENTS`."""
 
 from __future__ import annotations
 
