@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hearth.runtime import native
 from hearth.runtime.archive import Archive
@@ -77,6 +79,30 @@ def bind(archive: Archive, threads: int, isa: str) -> tuple[native.Engine, dict[
             remedy="ask for fewer threads, or raise the limit of processes",
         ) from None
     return engine, entries
+
+
+def run_entry(
+    archive: Archive,
+    engine: native.Engine,
+    number: int,
+    state: native.State,
+    place: tuple[int, int],
+    inputs: list[NDArray[Any]],
+    outputs: list[NDArray[np.float32]],
+) -> None:
+    """Run T rows at a position, `place`, that the caller has checked against the manifest.
+
+    Raises ArchiveError `archive.program` where the program allows less than the manifest says.
+    """
+    try:
+        engine.run(state, number, *place, inputs, outputs)
+    except ValueError as error:
+        raise ArchiveError(
+            "archive.program",
+            f"the program does not do what the manifest says: {error}",
+            where=str(archive.path),
+            remedy="compile the model again with this version of hearth",
+        ) from None
 
 
 def new_state(archive: Archive) -> native.State:

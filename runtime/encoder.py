@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hearth.runtime import native
 from hearth.runtime.archive import Archive
-from hearth.runtime.binding import new_state
+from hearth.runtime.binding import new_state, run_entry
 from hearth.runtime.session import Ids, check_room, checked_ids
 from hearth.runtime.tokenizer import Encoded, Tokenizer, parse_tokenizer
 from hearth.schemas import sections
@@ -150,7 +150,8 @@ class Encoder:
         ports = self.archive.program.entries[entry].inputs
         inputs = [np.array(values[port.name], np.int32) for port in ports]
         number = self.entry_numbers[entry]
-        self.engine.run(self._state, number, len(text.ids), 0, inputs, [result])
+        place = len(text.ids), 0
+        run_entry(self.archive, self.engine, number, self._state, place, inputs, [result])
 
     @cached_property
     def _state(self) -> native.State:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hearth.runtime import native
 from hearth.runtime.archive import Archive
-from hearth.runtime.binding import new_state
+from hearth.runtime.binding import new_state, run_entry
 from hearth.runtime.defaults import Defaults, Wishes, read_defaults
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.generate import Clock, Generation
@@ -157,7 +157,8 @@ class Model:
     ) -> None:
         """Run an entry; `Session` keeps the position and checks the ids."""
         number = self.entry_numbers[entry]
-        self.engine.run(state, number, len(tokens), position, [tokens], [logits])
+        place = len(tokens), position
+        run_entry(self.archive, self.engine, number, state, place, [tokens], [logits])
 
     def _part(self, section: str) -> bytes | None:
         """An optional section's bytes."""

@@ -65,17 +65,23 @@ def _given(there: bool) -> str:
 
 def _check_ports(path: str, name: str, entry: Entry, manifest: Manifest, where: str) -> None:
     """A decoder gives logits, an encoder vectors; both read ids."""
-    ids = [(port.name, port.columns) for port in entry.inputs]
+    one = name == "decode"
+    ids = [(port.name, port.columns, str(port.rows)) for port in entry.inputs]
+    counted = "1" if one else "T"
     known = ["tokens"] if manifest.kind is ModelKind.DECODER else ["tokens", "types"]
-    expected = [(port, 0) for port in known if port == "tokens" or (port, 0) in ids]
+    wanted = [(port, 0, counted) for port in known]
+    expected = [port for port in wanted if port[0] == "tokens" or port in ids]
     _same(f"{path}.inputs", sorted(ids), "ids", expected, where)
-    found = [(port.name, port.columns) for port in entry.outputs]
+    found = [(port.name, port.columns, str(port.rows)) for port in entry.outputs]
     if manifest.embedding is not None:
+        pooled = name == "main" and manifest.embedding.pooling != "none"
         result = "embedding" if name == "main" else name
-        _same(f"{path}.outputs", found, "", [(result, manifest.embedding.columns)], where)
+        expected = [(result, manifest.embedding.columns, "1" if pooled else "T")]
+        _same(f"{path}.outputs", found, "", expected, where)
     elif manifest.dims is not None:
-        _same(f"{path}.outputs", found, "", [("logits", manifest.dims.vocab)], where)
-    if name != "decode":
+        expected = [("logits", manifest.dims.vocab, "1" if one else "R")]
+        _same(f"{path}.outputs", found, "", expected, where)
+    if not one:
         rows = entry.max_rows.get(Rows.T, 1)
         _same("manifest.chunk", manifest.chunk, f"the rows of {name}", rows, where)
 

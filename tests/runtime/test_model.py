@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +16,12 @@ from support.command_line import hearth
 from support.data import checkpoint
 
 from hearth.runtime import load, native
+from hearth.runtime.archive import ArchiveWriter, open_archive
 from hearth.runtime.binding import MAX_THREADS
 from hearth.runtime.model import Model
+from hearth.schemas.codec import dumps
 from hearth.schemas.errors import ArchiveError, HearthError, InputError, UsageError
+from hearth.schemas.program import Command
 
 if TYPE_CHECKING:
     from conftest import Archives
@@ -177,3 +182,30 @@ def test_sessions_in_threads_do_not_mix(model: Model) -> None:
     for one, other in zip(found, expected, strict=True):
         assert one is not None
         assert np.array_equal(one, other)
+
+
+def test_a_program_that_allows_less_than_its_manifest_is_an_archive_error(
+    archives: Archives, tmp_path: Path
+) -> None:
+    """Well-formed, its hashes whole, its table five rows long: the run refuses the sixth id."""
+    archive = open_archive(archives("tiny", weights="int8"))
+
+    def shortened(command: Command) -> Command:
+        return replace(command, ints=(5, *command.ints[1:])) if command.op == "embed" else command
+
+    entries = {
+        name: replace(entry, commands=tuple(map(shortened, entry.commands)))
+        for name, entry in archive.program.entries.items()
+    }
+    with ArchiveWriter(tmp_path / "a.har") as writer:
+        for section in archive.directory.sections:
+            data = archive.section(section.name)
+            is_program = section.name == "program"
+            changed = dumps(replace(archive.program, entries=entries)) if is_program else data
+            writer.add(section.name, section.kind, changed)
+    session = load(tmp_path / "a.har").session()
+    session.prefill([4])
+    with pytest.raises(ArchiveError, match=r"token id 5 is not in \[0, 5\)") as caught:
+        session.decode(5)
+    assert caught.value.code == "archive.program"
+    assert session.tokens == (4,)

@@ -65,7 +65,7 @@ CASES: dict[str, tuple[str, Any, str]] = {
     "no target": ("manifest", replace(archives.manifest(), targets=()), "at least one target"),
     "chunk": ("manifest", replace(archives.manifest(), chunk=8), "manifest.chunk is 8"),
     "context": ("manifest", replace(archives.manifest(), context=17), "layers[0].context is 16"),
-    "vocabulary": ("manifest", with_vocab(33), "prefill.outputs is [('logits', 32)]"),
+    "vocabulary": ("manifest", with_vocab(33), "prefill.outputs is [('logits', 32, 'R')]"),
     "KV bytes": ("kv_layout", replace(archives.kv_layout(), nbytes=2048), "kv_layout.nbytes is 2048"),
     "KV span": ("kv_layout", kv_beyond(), "kv_layout span 0 ends at 1025"),
     "tensor": ("weights_index", index_beyond(), "tensor 'embed' ends at 10995"),
@@ -83,6 +83,14 @@ CASES: dict[str, tuple[str, Any, str]] = {
     "tokens beyond": ("program", with_port(0, offset=1009), "'tokens' ends at 1025"),
     "logits beyond": ("program", with_port(1, offset=1000), "'logits' ends at 1512"),
     "logits of other rows": ("program", with_port(1, nbytes=4 * 32), "'logits' has bytes is 128"),
+    "logits of every row": (
+        "program", with_entry(outputs=(replace(ENTRY.outputs[0], rows=Rows.T),)),
+        "prefill.outputs is [('logits', 32, 'T')]",
+    ),
+    "one id": (
+        "program", with_entry(inputs=(replace(ENTRY.inputs[0], rows=1, operand=Operand(Region.IO, 0, 4, 4, 0)),)),
+        "prefill.inputs is [('tokens', 0, '1')]",
+    ),
     "a port twice": ("program", with_entry(inputs=ENTRY.inputs * 2), "prefill.inputs is"),
     "ids elsewhere": ("program", with_entry(inputs=()), "prefill.inputs is []"),
     "no logits": ("program", with_entry(outputs=()), "prefill.outputs is []"),
@@ -91,7 +99,7 @@ CASES: dict[str, tuple[str, Any, str]] = {
     "no vector": ("manifest", replace(archives.manifest(), kind=ModelKind.ENCODER), "manifest.embedding is nil"),
     "another kind": (
         "manifest", replace(archives.manifest(), kind=ModelKind.ENCODER, embedding=VECTOR),
-        "prefill.outputs is [('logits', 32)]",
+        "prefill.outputs is [('logits', 32, 'R')]",
     ),
     "a graph with sizes": ("manifest", replace(archives.manifest(), kind=ModelKind.GRAPH), "manifest.dims is given"),
 }  # fmt: skip
@@ -118,10 +126,10 @@ def test_an_empty_entry_is_consistent(tmp_path: Path) -> None:
 
 
 def test_the_arena_is_each_entrys_own(tmp_path: Path) -> None:
-    entries = {"prefill": ENTRY, "decode": replace(ENTRY, arena_nbytes=511)}
+    entries = {"prefill": ENTRY, "again": replace(ENTRY, arena_nbytes=511)}
     parts = {
         "program": replace(archives.program(), entries=entries),
-        "manifest": replace(archives.manifest(), entries=("prefill", "decode")),
+        "manifest": replace(archives.manifest(), entries=("prefill", "again")),
     }
-    with pytest.raises(ArchiveError, match=r"decode\.commands\[1\].*beyond ARENA \(511"):
+    with pytest.raises(ArchiveError, match=r"again\.commands\[1\].*beyond ARENA \(511"):
         open_archive(archives.write_model(tmp_path / "a.har", **parts))
