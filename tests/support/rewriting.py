@@ -27,5 +27,3 @@ def rewrite(
         for name, (kind, data) in (add or {}).items():
             writer.add(name, kind, data)
     return output
-
-
