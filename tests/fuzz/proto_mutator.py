@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor as Field
@@ -34,7 +35,8 @@ def mutate_message(data: bytes, kind: type[Message], rng: random.Random) -> byte
         return None
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         chosen = rng.choice(_messages(message))
-        _mutate(chosen, rng)
+        with suppress(UnicodeDecodeError):  # a text that is no UTF-8 cannot be assigned
+            _mutate(chosen, rng)
     return bytes(message.SerializePartialToString())
 
 
