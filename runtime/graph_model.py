@@ -12,7 +12,7 @@ from hearth.runtime.binding import bind, checked_isa, checked_threads
 from hearth.runtime.graph_checks import check_plan
 from hearth.runtime.graph_ports import checked_inputs
 from hearth.runtime.native_steps import bind_step
-from hearth.runtime.onnx_engine import OnnxEngine, open_engine
+from hearth.runtime.onnx_engine import Guard, OnnxEngine, open_engine
 from hearth.runtime.onnx_tensors import with_tensors
 from hearth.schemas.codec import loads
 from hearth.schemas.errors import ArchiveError
@@ -59,19 +59,25 @@ class GraphModel:
         return {port.name: values[port.name] for port in self.outputs}
 
 
-def open_graph(archive: Archive, plan: Plan, threads: int, native: NativeRunner) -> GraphModel:
+def open_graph(
+    archive: Archive, plan: Plan, threads: int, native: NativeRunner, guard: Guard | None
+) -> GraphModel:
     """The graph of an archive that is open; `native` makes the runner of a native step."""
     where = str(archive.path)
     entries = archive.manifest.entries
     check_plan(plan, archive.entries, entries, where)
     runners = [
-        native(step) if step.engine is Engine.NATIVE else onnx_runner(archive, plan, step, threads)
+        native(step)
+        if step.engine is Engine.NATIVE
+        else onnx_runner(archive, plan, step, threads, guard)
         for step in plan.steps
     ]
     return GraphModel(archive, plan, runners)
 
 
-def onnx_runner(archive: Archive, plan: Plan, step: Step, threads: int) -> Runner:
+def onnx_runner(
+    archive: Archive, plan: Plan, step: Step, threads: int, guard: Guard | None
+) -> Runner:
     """A segment's session, its large tensors mapped from the archive's own file."""
     model = bytes(archive.section(step.run))
     folder = None
@@ -80,7 +86,7 @@ def onnx_runner(archive: Archive, plan: Plan, step: Step, threads: int) -> Runne
         folder = archive.path.absolute().parent
         tensors = [plan.tensors[number] for number in step.tensors]
         model = with_tensors(model, tensors, archive.path.name, section.offset)
-    engine = open_engine(model, folder, threads=threads)
+    engine = open_engine(model, folder, threads=threads, guard=guard)
     if step.tensors:
         _check_same_file(archive)
     _check_names(engine, step, str(archive.path))
@@ -115,20 +121,26 @@ def _check_same_file(archive: Archive) -> None:
 
 
 def graph_model_of(
-    archive: Archive, threads: int | None = None, isa: str | None = None
+    archive: Archive,
+    threads: int | None = None,
+    isa: str | None = None,
+    guard: Guard | None = None,
 ) -> GraphModel:
-    """The graph of an archive that is open already. Its native parts run on `isa`, all parts on `threads`."""
+    """The graph of an archive that is open already. Its native parts run on `isa`, all parts on `threads`.
+
+    `guard` bounds what its ONNX parts may take, where nobody has run them yet.
+    """
     plan = loads(Plan, archive.section(GRAPH), GRAPH, str(archive.path))
     threads = checked_threads(threads or None)
     program, where = archive.program, str(archive.path)
     if not program.entries:
-        return open_graph(archive, plan, threads, _no_native)
+        return open_graph(archive, plan, threads, _no_native, guard)
     engine, numbers = bind(archive, threads, checked_isa(isa))
 
     def native(step: Step) -> Runner:
         return bind_step(engine, numbers[step.run], program.entries[step.run], step, where)
 
-    return open_graph(archive, plan, threads, native)
+    return open_graph(archive, plan, threads, native, guard)
 
 
 def _no_native(step: Step) -> Runner:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +36,7 @@ FOREIGN: Mapping[str, tuple[int, str]] = {
     "uint2": (25, "uint2"),
     "int2": (26, "int2"),
 }
+UNBOUNDED = ["ConstantFolding"]
 PACKED = {"uint4": 4, "int4": 4, "float4e2m1": 4, "uint2": 2, "int2": 2}  # bits, many to a byte
 
 
@@ -55,6 +60,7 @@ class OnnxEngine:
     session: onnxruntime.InferenceSession
     inputs: Mapping[str, str]  # onnxruntime's type, "tensor(float)" say
     outputs: Mapping[str, str]
+    ends: float | None = None  # on the monotonic clock; a run that goes on then is an InputError
 
     def run(self, feeds: Mapping[str, Any], names: Sequence[str] | None = None) -> dict[str, Any]:
         """The named outputs (None: all). What onnxruntime refuses is an InputError."""
@@ -62,7 +68,9 @@ class OnnxEngine:
         foreign = any(_foreign(self.inputs[name]) for name in feeds)
         foreign = foreign or any(_foreign(self.outputs[name]) for name in wanted)
         try:
-            return self._run_values(feeds, wanted) if foreign else self._run(feeds, wanted)
+            with _deadline(self.ends) as options:
+                run = self._run_values if foreign else self._run
+                return run(feeds, wanted, options)
         except Exception as error:
             if type(error).__module__.split(".")[0] == "onnxruntime" or isinstance(
                 error, RuntimeError | ValueError
@@ -70,24 +78,73 @@ class OnnxEngine:
                 raise _failed(error) from None
             raise
 
-    def _run(self, feeds: Mapping[str, Any], wanted: list[str]) -> dict[str, Any]:
-        return dict(zip(wanted, self.session.run(wanted, dict(feeds)), strict=True))
+    def _run(self, feeds: Mapping[str, Any], wanted: list[str], options: Any) -> dict[str, Any]:
+        return dict(zip(wanted, self.session.run(wanted, dict(feeds), options), strict=True))
 
-    def _run_values(self, feeds: Mapping[str, Any], wanted: list[str]) -> dict[str, Any]:
+    def _run_values(
+        self, feeds: Mapping[str, Any], wanted: list[str], options: Any
+    ) -> dict[str, Any]:
         values = {name: _to_value(each, self.inputs[name]) for name, each in feeds.items()}
-        results = self.session.run_with_ort_values(wanted, values)
+        results = self.session.run_with_ort_values(wanted, values, options)
         return {
             name: _from_value(each, self.outputs[name])
             for name, each in zip(wanted, results, strict=True)
         }
 
 
+@dataclass(frozen=True)
+class Guard:
+    """Bounds for models that are not trusted yet: memory of all guarded sessions together, and the time of all runs.
+
+    The memory's bound holds for the process: the first guard sets it.
+    """
+
+    nbytes: int = 640 << 20
+    seconds: float = 20.0
+
+
+@contextmanager
+def _deadline(ends: float | None) -> Iterator[Any]:
+    """Run options that end the run at that time; None without."""
+    if ends is None:
+        yield None
+        return
+    options = require_onnxruntime().RunOptions()
+    left = max(ends - time.monotonic(), 0.0)
+    timer = threading.Timer(left, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
+
+
+@cache
+def _bounded_memory(nbytes: int) -> None:
+    """Registers the allocator that guarded sessions share: it refuses what would make it larger."""
+    ort = require_onnxruntime()
+    ort.set_default_logger_severity(4)  # what is refused is said by its error, not on standard error
+    place = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    ort.create_and_register_allocator(
+        place, ort.OrtArenaCfg({"max_mem": nbytes, "arena_extend_strategy": 1})
+    )
+
+
 def open_engine(
-    model: bytes, folder: Path | None = None, *, threads: int = 0, optimise: bool = True
+    model: bytes,
+    folder: Path | None = None,
+    *,
+    threads: int = 0,
+    optimise: bool = True,
+    guard: Guard | None = None,
 ) -> OnnxEngine:
     """A session over a serialized ModelProto; external tensors are mapped from files in `folder`.
 
-    Weights are used where they lie: onnxruntime does not repack them. `threads` 0: all cores. Without
+    Weights are used where they lie: onnxruntime does not repack them, nor does it compute constants when it loads,
+    which has no bound (the compiler has stored those that pay). `threads` 0: all cores. Without
     `optimise` the nodes run as they are written. A model that onnxruntime refuses is an ArchiveError.
     """
     ort = require_onnxruntime()
@@ -100,11 +157,21 @@ def open_engine(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if guard is not None:
+        _bounded_memory(guard.nbytes)
+        options.add_session_config_entry("session.use_env_allocators", "1")
     if folder is not None:
         key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(key, str(folder.resolve()))
+    timer = None
+    if guard is not None:
+        timer = threading.Timer(guard.seconds, options.set_load_cancellation_flag, (True,))
+        timer.daemon = True
+        timer.start()
     try:
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=UNBOUNDED
+        )
     except Exception as error:
         raise ArchiveError(
             "archive.onnx",
@@ -112,10 +179,14 @@ def open_engine(
             expected="a model that this onnxruntime runs",
             remedy="update onnxruntime, or compile again",
         ) from None
+    finally:
+        if timer is not None:
+            timer.cancel()
     return OnnxEngine(
         session,
         {each.name: each.type for each in session.get_inputs()},
         {each.name: each.type for each in session.get_outputs()},
+        None if guard is None else time.monotonic() + guard.seconds,
     )
 
 

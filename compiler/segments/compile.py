@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hearth.compiler.check.accuracy import Accuracy
@@ -15,18 +16,19 @@ from hearth.compiler.memory import status_nbytes
 from hearth.compiler.package import require_disk
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, run_passes
 from hearth.compiler.provenance import arena_facts, packages
-from hearth.compiler.publish import Publication, publish
+from hearth.compiler.publish import Publication, Published, publish
 from hearth.compiler.quantize import quantize
 from hearth.compiler.quantize.schemes import F32, Scheme
 from hearth.compiler.segments.build import Built, build, known_types, wanted_nodes
 from hearth.compiler.segments.facts import Facts
+from hearth.compiler.segments.fold import fold_constants
 from hearth.compiler.segments.islands import LEAST_SAVED, Chosen, choose, island_graph
 from hearth.compiler.segments.package import GraphPackage, graph_package
 from hearth.runtime.archive import Archive
 from hearth.runtime.progress import Progress, Silent
 from hearth.runtime.verify.plan import check
 from hearth.schemas import __version__
-from hearth.schemas.errors import CheckpointError
+from hearth.schemas.errors import ArchiveError, CheckpointError
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.program import Program
 from hearth.schemas.provenance import Provenance, Setting, SourceFile
@@ -48,7 +50,8 @@ def compile_graph(
 
     `least` is how many bytes of weights a native island must save.
     """
-    built, native = _cut(graph, options.scheme, least)
+    folded = replace(graph, model=fold_constants(graph.model))
+    built, native = _cut(folded, options.scheme, least)
     lowered = _lower(native, options, threads) if native.entries else NOTHING
     made = GraphPackage(name, graph, options.scheme, options.target, built, lowered)
     package = graph_package(made)
@@ -62,7 +65,7 @@ def compile_graph(
         compare,
         named=bool(built.tensors.tensors),  # onnxruntime maps them by the name of their file
     )
-    published = publish(publication, progress or Silent(), threads)
+    published = _publish(publication, progress or Silent(), threads)
     sizes = output.stat().st_size, package.weights_nbytes
     plans = lowered.plans.values()
     return CompileReport(
@@ -77,6 +80,22 @@ def compile_graph(
         notes=(*graph.notes, *published.notes),
         accuracy=published.accuracy,
     )
+
+
+def _publish(made: Publication, progress: Progress, threads: int) -> Published:
+    """What onnxruntime refuses when the golden vectors are made is the model's fault."""
+    try:
+        return publish(made, progress, threads)
+    except ArchiveError as error:
+        if error.code != "archive.onnx":
+            raise
+        raise CheckpointError(
+            "onnx.engine",
+            error.found,
+            expected="a model that onnxruntime runs",
+            where=str(made.source),
+            remedy="update onnxruntime, or export the model again",
+        ) from None
 
 
 # Merged linears make slices of one result, and a port takes no slice.
