@@ -71,13 +71,13 @@ def report_text(report: CompileReport, seconds: float) -> str:
     """Three lines for a person."""
     packed = report.packed
     notes = "".join(f"note: {note}\n" for note in report.notes)
+    predicted = f" (predicted {size(report.predicted_peak)})" if report.predicted_peak else ""
     return (
         f"{notes}{report.output}: {size(packed.archive_nbytes)}, {packed.parameters / 1e6:,.1f} M parameters, "
         f"{packed.bits_per_weight:.2f} bits per weight\n"
         f"at run time: arena {size(report.arena_nbytes)} (at least {size(report.arena_lower_bound)}), "
         f"KV cache {size(report.kv_nbytes)}\n"
-        f"took {duration(seconds)}, peak memory {size(report.measured_peak)} "
-        f"(predicted {size(report.predicted_peak)})\n"
+        f"took {duration(seconds)}, peak memory {size(report.measured_peak)}{predicted}\n"
     )
 
 
