@@ -55,7 +55,7 @@ void last_rows(const Command& command, const Call& call) {
   const int64_t first = call.tokens - call.rows;
   const Share share(call.rows, call);
   for (int64_t m = share.begin; m < share.end; ++m)
-    __builtin_memcpy(row<char>(command, 1, m), row<const char>(command, 0, first + m), command.ints[0] * 4);
+    __builtin_memmove(row<char>(command, 1, m), row<const char>(command, 0, first + m), command.ints[0] * 4);
 }
 
 }  // namespace hearth::HEARTH_ISA

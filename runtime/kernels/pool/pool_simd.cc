@@ -45,8 +45,8 @@ void reduce_rows(const Command& command, const Call& call, bool mean) {
 
 void copy_row(const Command& command, const Call& call, int64_t t) {
   const Share share(command.ints[0], call);
-  __builtin_memcpy(row<float>(command, 1, 0) + share.begin, row<const float>(command, 0, t) + share.begin,
-                   (share.end - share.begin) * 4);
+  __builtin_memmove(row<float>(command, 1, 0) + share.begin, row<const float>(command, 0, t) + share.begin,
+                    (share.end - share.begin) * 4);
 }
 
 }  // namespace

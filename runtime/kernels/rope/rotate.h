@@ -22,7 +22,7 @@ static inline void rotate(const float* x, const float* c, const float* s, int64_
     store_upto(y + i, a * ci - b * si, n);
     store_upto(y + half + i, b * ci + a * si, n);
   }
-  if (y != x) __builtin_memcpy(y + 2 * half, x + 2 * half, (d - 2 * half) * 4);
+  if (y != x) __builtin_memmove(y + 2 * half, x + 2 * half, (d - 2 * half) * 4);
 }
 
 }  // namespace hearth::HEARTH_ISA
