@@ -44,5 +44,6 @@ def outcome_lines(outcome: Outcome) -> Iterator[str]:
 def part_lines(parts: Mapping[str, tuple[Change, ...]]) -> Iterator[str]:
     """Field by field; a section of which there is but a hash says nothing more."""
     for name, changes in parts.items():
-        if any(change.path != f"sections.{name}" for change in changes):
-            yield from indented(change_lines(changes, whole=False), FEW, f"changes of {name}")
+        fields = [change for change in changes if change.path != f"sections.{name}"]
+        lines = change_lines(fields, whole=False)
+        yield from indented(lines, FEW, f"changes of {name}", "--json")

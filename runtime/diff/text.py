@@ -76,12 +76,12 @@ def _heading(section: SectionDiff) -> str:
     return ", ".join([*counts, *notes, *sizes]) or "differs"
 
 
-def indented(lines: Iterable[str], shown: int, what: str) -> Iterator[str]:
-    """At most `shown` of them, and how many more there are."""
+def indented(lines: Iterable[str], shown: int, what: str, option: str = "--all") -> Iterator[str]:
+    """At most `shown` of them, how many more there are, and the option that shows them."""
     found = list(lines)
     yield from (f"  {line}" for line in found[:shown])
     if len(found) > shown:
-        yield f"  ... {len(found) - shown} more {what} (--all)"
+        yield f"  ... {len(found) - shown} more {what} ({option})"
 
 
 def change_lines(changes: Sequence[Change], whole: bool) -> Iterator[str]:
