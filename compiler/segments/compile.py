@@ -22,7 +22,7 @@ from hearth.compiler.quantize.schemes import F32, Scheme
 from hearth.compiler.segments.build import Built, build, known_types, wanted_nodes
 from hearth.compiler.segments.facts import Facts
 from hearth.compiler.segments.fold import fold_constants
-from hearth.compiler.segments.islands import LEAST_SAVED, Chosen, choose, island_graph
+from hearth.compiler.segments.islands import LEAST_SAVED, all_onnx, choose, island_graph
 from hearth.compiler.segments.package import GraphPackage, graph_package
 from hearth.runtime.archive import Archive
 from hearth.runtime.progress import Progress, Silent
@@ -123,8 +123,7 @@ def _cut(graph: GraphSource, scheme: Scheme, least: int) -> tuple[Built, Graph]:
             built = build(graph, nodes, chosen, facts.types)
             natives = {nodes[place]: each for place, each in chosen.natives.items()}
             return built, island_graph(model, built.islands, natives, facts)
-    stays = Chosen([None] * len(nodes), other="native would not pay: no weights take fewer bytes")
-    return build(graph, nodes, stays, known_types(model, False)), Graph({})
+    return build(graph, nodes, all_onnx(model, nodes), known_types(model, False)), Graph({})
 
 
 def _facts(model: OnnxModel) -> Facts | None:

@@ -14,7 +14,7 @@ from hearth.compiler.quantize.schemes import Scheme
 from hearth.compiler.segments.cut import Part, Types, cut_parts
 from hearth.compiler.segments.facts import Facts, NotNative
 from hearth.compiler.segments.levels import Group, Space, partition
-from hearth.compiler.segments.rules import Native, native
+from hearth.compiler.segments.rules import NO_RULE, RULES, Native, native
 
 # An island saves at least so many bytes of weights, or its nodes stay ONNX: each island costs a copy of rows in and
 # out, and may cut a segment in two. Float models stay whole: native float weights take no fewer bytes.
@@ -74,6 +74,13 @@ def _crossing_is_tensors(
         for part in cut_parts(model, nodes, groups, ())
         for name in part.inputs
     )
+
+
+def all_onnx(model: OnnxModel, nodes: Sequence[int]) -> Chosen:
+    """No islands: the weights' scheme makes none smaller."""
+    reasons = {node: NO_RULE for node in model.nodes if (node.domain, node.op_type) not in RULES}
+    why = "native would not pay: its weights would take no fewer bytes"
+    return Chosen([None] * len(nodes), reasons=reasons, other=why)
 
 
 def dependencies(model: OnnxModel, nodes: Sequence[int]) -> list[set[int]]:

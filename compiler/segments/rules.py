@@ -210,11 +210,14 @@ RULES: Mapping[tuple[str, str], Rule] = {
 }
 
 
+NO_RULE = "no native operator computes it row by row"
+
+
 def native(node: Node, facts: Facts) -> Native:
     """The node as the native engine computes it, or NotNative."""
     rule = RULES.get((node.domain, node.op_type))
     if rule is None:
-        raise NotNative("no native operator computes it row by row")
+        raise NotNative(NO_RULE)
     if any(name in facts.used for name in node.outputs[1:]):
         raise NotNative("gives more than one result")
     return rule(node, facts)
