@@ -112,7 +112,14 @@ def _spread(found: Initializer | None, weight: Stored, groups: int, panel: Panel
     """Scales or zero points as rows [N, groups]."""
     if found is None:
         return Repeated(np.zeros(groups, np.int16))
-    if int(np.prod(found.shape)) == 1:
+    n = weight.shape[0]
+    count = int(np.prod(found.shape))
+    block = (groups, n) if weight.transposed else (n, groups)
+    if count != 1 and (found.shape != block if weight.block else count != n):
+        raise Mismatch(
+            f"{found.name!r} {list(found.shape)} does not fit {n} rows of {groups} scales"
+        )
+    if count == 1:
         return Repeated(np.repeat(found.array().reshape(-1), groups))
     if weight.block:
         return _oriented(found, weight.transposed, groups, panel)

@@ -135,3 +135,14 @@ def test_odd_blocks_are_refused(tmp_path: Path) -> None:
         return w.op("MatMul", x, w.op("DequantizeLinear", codes, scales, axis=0, block_size=8))
 
     assert "blocks of 8" in reasons(decoder(tmp_path, mlp=mlp))
+
+
+def test_zero_points_of_another_shape_are_refused(tmp_path: Path) -> None:
+    def mlp(w: Writer, x: str) -> str:
+        codes = w.tensor(np.ones((HIDDEN, HIDDEN), np.uint8))
+        scales = w.tensor(np.ones((HIDDEN // 16, HIDDEN), np.float32))
+        zeros = w.tensor(np.ones(HIDDEN // 16 * HIDDEN, np.uint8))
+        weight = w.op("DequantizeLinear", codes, scales, zeros, axis=0, block_size=16)
+        return w.op("MatMul", x, weight)
+
+    assert "does not fit" in reasons(decoder(tmp_path, mlp=mlp))
