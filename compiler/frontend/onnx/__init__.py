@@ -23,7 +23,6 @@ from hearth.compiler.frontend.onnx.branches import with_past
 from hearth.compiler.frontend.onnx.find import find_graph
 from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.frontend.onnx.reader import read_model
-from hearth.compiler.frontend.onnx.unquantised import without_activation_quantisation
 from hearth.compiler.frontend.onnx.whole import NotRaised, Raised, raise_model
 from hearth.compiler.frontend.sentence import Sentence, read_sentence
 from hearth.compiler.frontend.source import SourceModel
@@ -42,7 +41,7 @@ def load(
     source = GraphSource(read_model(find_graph(path)))
     beside = read_beside(source.model.path)
     sentence = read_sentence(beside.directory, pooling)
-    model, notes = without_activation_quantisation(with_past(source.model))
+    model = with_past(source.model)
     raised = raise_model(
         model, context=_context(beside, context, sentence), kv=kv, sentence=sentence
     )
@@ -52,7 +51,7 @@ def load(
         raised = raise_model(model, context=raised.longest, kv=kv, sentence=sentence)
     if isinstance(raised, NotRaised):
         return replace(source, reasons=raised.by_node())
-    return _source_model(replace(raised, notes=(*notes, *raised.notes)), source, beside, sentence)
+    return _source_model(raised, source, beside, sentence)
 
 
 def _context(beside: Beside, asked: int | None, sentence: Sentence) -> int:

@@ -12,7 +12,7 @@ from hearth.compiler.frontend.onnx.layers import Layers
 from hearth.compiler.frontend.onnx.model import OnnxModel, ValueInfo
 from hearth.compiler.frontend.onnx.ports import Ports, find_ports
 from hearth.compiler.frontend.onnx.probes import POINTS, WITHOUT_PAST, Probes
-from hearth.compiler.frontend.onnx.raising import Raising
+from hearth.compiler.frontend.onnx.raising import UNREADABLE, Raising
 from hearth.compiler.frontend.onnx.rules import WEIGHTS, is_eager, rules_of
 from hearth.compiler.frontend.onnx.subgraphs import Runner
 from hearth.compiler.frontend.onnx.unquantised import without_activation_quantisation
@@ -69,16 +69,16 @@ def raise_model(
     try:
         ports = find_ports(model)
         raising = _raising(model, ports, context, kv)
-    except Mismatch as mismatch:
-        return NotRaised((Reason("the graph's inputs", "ports", str(mismatch)),))
+    except (Mismatch, *UNREADABLE) as error:
+        return NotRaised((Reason("the graph's inputs", "ports", str(error)),))
     names = [info.name for info in model.outputs]
     raising.notes += notes
     raising.raise_all(is_eager, names)
     try:
         return _assembled(raising, sentence)
-    except Mismatch as mismatch:
+    except (Mismatch, *UNREADABLE) as error:
         causes = raising.causes(names)
-        result = Reason("the graph's outputs", "results", str(mismatch))
+        result = Reason("the graph's outputs", "results", str(error))
         return NotRaised((*causes, result), min(raising.ends, default=None))
 
 
