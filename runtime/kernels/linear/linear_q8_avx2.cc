@@ -44,7 +44,7 @@ struct Nibbles {
           for (int half = 0; half < 2; ++half) {
             __m256i dot[kRows];
 #pragma GCC unroll 4
-            for (int r = 0; r < kRows; ++r) dot[r] = _mm256_set1_epi32((-8 * a_sums[r * sums_stride]) & 0xffff);
+            for (int r = 0; r < kRows; ++r) dot[r] = _mm256_set1_epi32(nibble_offset(a_sums[r * sums_stride]) & 0xffff);
             products<kRows>(w + half * 32, a, l.x_stride, dot);
             const __m256i multiplier = multipliers16(m + half * 8);
 #pragma GCC unroll 4
@@ -107,7 +107,7 @@ struct Nibbles {
         const __m256i low_m = load(w), high_m = load(w + 32);
 #pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r)
-          dot[r][0] = dot[r][1] = _mm256_set1_epi32(int32_t(-8u * uint32_t(x_sums[r * t.x_stride / 4]) & 0xffff));
+          dot[r][0] = dot[r][1] = _mm256_set1_epi32(nibble_offset(x_sums[r * t.x_stride / 4]) & 0xffff);
 #pragma GCC unroll 8
         for (int i = 0; i < 8; ++i) {
           const __m256i low = load(w += kBlocks * 64), high = load(w + 32);

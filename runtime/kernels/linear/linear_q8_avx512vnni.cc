@@ -39,7 +39,7 @@ struct Inner {
           __m512i low[kRows], high[kRows];
 #pragma GCC unroll 8
           for (int r = 0; r < kRows; ++r) {
-            low[r] = _mm512_set1_epi32(-8 * a_sums[r * sums_stride]);
+            low[r] = _mm512_set1_epi32(nibble_offset(a_sums[r * sums_stride]));
             high[r] = _mm512_setzero_si512();
           }
           products<kRows>(w, a, l.x_stride, low_mask, high_mask, low, high);

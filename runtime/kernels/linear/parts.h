@@ -108,6 +108,11 @@ struct Linear {
   }
 };
 
+// What unsigned nibbles, 8 too large, add to a dot with codes of this sum, taken off; wraps for what are not codes.
+static inline int32_t nibble_offset(int32_t sum_of_codes) {
+  return int32_t(-8u * uint32_t(sum_of_codes));
+}
+
 static inline I32x16 load_i32(const void* p) { return load16_int(p); }
 static inline F32x16 load_columns(const float* p, int64_t n) {
   return n == 16 ? load16(p) : load_some(p, n);
