@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hearth.runtime.archive import Archive
+from hearth.runtime.archive.format import HEADER_NBYTES
 from hearth.runtime.binding import bind, checked_isa, checked_threads
 from hearth.runtime.graph_checks import check_plan
 from hearth.runtime.graph_ports import checked_inputs
 from hearth.runtime.native_steps import bind_step
 from hearth.runtime.onnx_engine import Guard, OnnxEngine, open_engine
-from hearth.runtime.onnx_tensors import with_tensors
+from hearth.runtime.onnx_tensors import names_files, with_tensors
 from hearth.schemas.codec import loads
 from hearth.schemas.errors import ArchiveError
 from hearth.schemas.graph import Engine, GraphPort, Plan, Step
@@ -80,6 +80,14 @@ def onnx_runner(
 ) -> Runner:
     """A segment's session, its large tensors mapped from the archive's own file."""
     model = bytes(archive.section(step.run))
+    if names_files(model):
+        raise ArchiveError(
+            "archive.graph",
+            f"segment {step.run!r} wants to read a file",
+            expected="tensors of the archive",
+            where=str(archive.path),
+            remedy="do not trust this archive",
+        )
     folder = None
     if step.tensors:
         section = archive.entries[TENSORS]
@@ -109,8 +117,14 @@ def _check_names(engine: OnnxEngine, step: Step, where: str) -> None:
 
 
 def _check_same_file(archive: Archive) -> None:
-    """onnxruntime opened the file by its name: it must still be the one that was checked."""
-    if os.stat(archive.path).st_size < archive.header.file_nbytes:
+    """onnxruntime opened the file by its name: it must still be the one that was checked, by the hash in its header."""
+    mine = bytes(archive.data[:HEADER_NBYTES])
+    try:
+        with archive.path.open("rb") as file:
+            same = file.read(HEADER_NBYTES) == mine
+    except OSError:
+        same = False
+    if not same:
         raise ArchiveError(
             "archive.changed",
             "the file was replaced while it was loaded",
