@@ -28,7 +28,8 @@ FLOAT_BATCH_NBYTES = 16
 QUANTISED_BATCH_NBYTES = 12
 # Buffers of hashing and writing, and what the allocator keeps.
 SLACK_NBYTES = 2 << 20
-# onnxruntime itself; and of the weights of a block two copies at a time, the rows, the model, its bytes, the engine being let go in turn.
+# onnxruntime itself; and of the weights of a block two copies at a time: the rows, the model, its bytes and the engine
+# are let go in turn.
 ENGINE_NBYTES = 48 << 20
 BLOCK_COPIES = 2
 KV_NBYTES: Mapping[KVScheme, int] = {KVScheme.F32: 4, KVScheme.F16: 2, KVScheme.INT8: 1}

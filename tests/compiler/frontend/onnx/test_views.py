@@ -1,4 +1,4 @@
-"""Views agree with numpy on every element: reshape, transpose, slice, expand; what mixes rows and columns is refused."""
+"""Views agree with numpy on every element (reshape, transpose, slice, expand); mixed rows and columns are refused."""
 
 from __future__ import annotations
 
