@@ -124,7 +124,7 @@ def _deadline(ends: float | None) -> Iterator[Any]:
 def _bounded_memory(nbytes: int) -> None:
     """Registers the allocator that guarded sessions share: it refuses what would make it larger."""
     ort = require_onnxruntime()
-    ort.set_default_logger_severity(4)  # what is refused is said by its error, not on standard error
+    ort.set_default_logger_severity(4)  # what is refused is said by its error alone
     place = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )

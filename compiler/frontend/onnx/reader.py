@@ -105,7 +105,8 @@ def _constant(node: onnx.NodeProto) -> TensorProto | None:
         return None
     attribute = node.attribute[0]
     if attribute.name == "value" and attribute.HasField("t"):
-        return attribute.t
+        found: TensorProto = attribute.t
+        return found
     if attribute.name in SCALARS:
         return onnx.helper.make_tensor(
             "", SCALARS[attribute.name], (), [onnx.helper.get_attribute_value(attribute)]

@@ -208,7 +208,7 @@ def read_structure(file: ModelFile) -> onnx.ModelProto:
     walk = Walk(file)
     content = walk.structure()
     try:
-        proto = onnx.ModelProto.FromString(content)
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(content)
     except Exception:  # protobuf's DecodeError is not a public name of onnx
         raise walk.refuse("bytes that are no ONNX model") from None
     if _has_odd_text(proto):
