@@ -156,6 +156,8 @@ def _decoder(raising: Raising, results: dict[str, View], caches: tuple[Op, ...])
     logits = matrix(head)
     if not isinstance(logits, Linear) or tensor(logits).shape[0] is not Dim.T:
         raise Mismatch(f"the first output {shown(head.dims)} is no row of logits per token")
+    if any(logits.x in op.operands for op in order(caches)):
+        raise Mismatch("what the first output is made of is read by the layers too")
     notes = (*raising.notes, *_dropped(list(results)[1:]))
     dims = _dims(raising, logits, int(tensor(logits).shape[1]))
     return Raised(

@@ -10,6 +10,7 @@ from hearth.compiler.frontend.onnx.model import Node
 from hearth.compiler.frontend.onnx.raising import Raising, integer, integers, optional_input
 from hearth.compiler.frontend.onnx.rules.heads import (
     check_nothing_hidden,
+    flag,
     heads_of,
     presents,
     refuse,
@@ -131,7 +132,7 @@ def _attend(
     assert isinstance(head_dim, int)
     if mask is not None:
         check_nothing_hidden(mask, total, raising)
-    visible = Seen(causal=bool(integer(node, "unidirectional", 0)))
+    visible = Seen(causal=flag(node, "unidirectional"))
     if added is not None:
         visible = _narrower(visible, seen_by(Scores(q, keys, 1.0, (Mask(added),)), raising))
     result = raising.layers.attend(q, keys, values, scale_of(node, head_dim), visible)

@@ -9,6 +9,7 @@ from hearth.compiler.frontend.onnx.permute import permuted
 from hearth.compiler.frontend.onnx.raising import Raising, integer, optional_input
 from hearth.compiler.frontend.onnx.rules.heads import (
     check_counts,
+    flag,
     heads_of,
     presents,
     refuse,
@@ -68,6 +69,8 @@ def group_query_attention(node: Node, raising: Raising) -> tuple[View, View, Vie
     keys = stored(k, heads.keys, optional_input(node, 3), 0, raising)
     values = stored(v, heads.keys, optional_input(node, 4), 0, raising)
     window = integer(node, "local_window_size", -1)
+    if not -1 <= window < 1 << 31:
+        raise Mismatch(f"has a window of {window}")
     result = raising.layers.attend(
         heads_of(q, heads.queries),
         repeated(keys, heads.queries // heads.keys),
@@ -87,7 +90,7 @@ def _operands(
     if len(first.dims) != 3 or not isinstance(width, int):
         raise Mismatch(f"queries {shown(first.dims)} are no rows")
     key, value = optional_input(node, 1), optional_input(node, 2)
-    interleaved = tables is not None and bool(integer(node, "rotary_interleaved", 0))
+    interleaved = tables is not None and flag(node, "rotary_interleaved")
     rotary = 2 * int(tensor(tables[0]).shape[1]) if tables is not None and interleaved else 0
     parts: tuple[View, ...]
     if key is not None and value is not None:
@@ -107,8 +110,8 @@ def _operands(
             slice_axis(first, 2, start * head_dim, end * head_dim)
             for start, end in zip(starts, ends, strict=True)
         )
-    q, k, v = (matrix(part) for part in parts)
-    return (q, k, v), (*first.dims[:2], heads.queries * head_dim), head_dim
+    q_rows, k_rows, v_rows = (matrix(part) for part in parts)
+    return (q_rows, k_rows, v_rows), (*first.dims[:2], heads.queries * head_dim), head_dim
 
 
 def _in_halves(view: View, heads: int, head_dim: int, rotary: int, raising: Raising) -> View:
@@ -121,7 +124,7 @@ def _in_halves(view: View, heads: int, head_dim: int, rotary: int, raising: Rais
 
 
 def _tables(node: Node, raising: Raising) -> Tables | None:
-    if not integer(node, "do_rotary", 0):
+    if not flag(node, "do_rotary"):
         return None
     positions = optional_input(node, 9)
     if positions is not None:

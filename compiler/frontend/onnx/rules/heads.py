@@ -8,7 +8,13 @@ import numpy as np
 
 from hearth.compiler.frontend.onnx.layers import Seen
 from hearth.compiler.frontend.onnx.model import Node
-from hearth.compiler.frontend.onnx.raising import Raising, attribute, number, optional_input
+from hearth.compiler.frontend.onnx.raising import (
+    Raising,
+    attribute,
+    integer,
+    number,
+    optional_input,
+)
 from hearth.compiler.frontend.onnx.values import (
     Atom,
     Mismatch,
@@ -91,6 +97,14 @@ def refuse(
     for index, what in inputs:
         if optional_input(node, index) is not None:
             raise Mismatch(f"has {what} (input {index})")
+
+
+def flag(node: Node, name: str) -> bool:
+    """An attribute that is 0 or 1."""
+    found = integer(node, name, 0)
+    if found not in (0, 1):
+        raise Mismatch(f"attribute {name} is {found}")
+    return found == 1
 
 
 def check_counts(name: str, wanted: str, raising: Raising) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hearth.compiler.frontend.onnx.model import Node
 from hearth.compiler.frontend.onnx.permute import permuted
 from hearth.compiler.frontend.onnx.raising import Raising, integer, optional_input
+from hearth.compiler.frontend.onnx.rules.heads import flag
 from hearth.compiler.frontend.onnx.values import Ends, Mismatch, Rows, View
 from hearth.compiler.frontend.onnx.views import as_view, columns, reshape, shown, transpose
 from hearth.compiler.frontend.sources import RowRange
@@ -79,7 +80,7 @@ def rotary_embedding(node: Node, raising: Raising) -> View:
     rows_first, heads = _rows_of_heads(view, integer(node, "num_heads", 0), tables)
     flat = [atom for axis in rows_first.axes[1:] for atom in axis]
     op = columns(rows_first, flat)
-    interleaved = bool(integer(node, "interleaved", 0))
+    interleaved = flag(node, "interleaved")
     y = as_view(turned(op, heads, tables, interleaved, raising), rows_first.dims)
     return View(_as(y, view).base, _as(y, view).axes, scale=view.scale)
 

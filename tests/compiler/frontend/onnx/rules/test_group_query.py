@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from support.contrib import (
     CONTEXT,
     HEAD_DIM,
@@ -103,3 +103,16 @@ def test_lengths_that_do_not_count_the_tokens_are_refused(tmp_path: Path) -> Non
 def test_scales_that_no_attention_has_are_refused(tmp_path: Path, scale: float) -> None:
     model = decoder(tmp_path, lambda w, x: grouped_attention(w, x, scale=scale))
     assert "scaled by" in reasons(model)
+
+
+@pytest.mark.parametrize("name", ["rotary_interleaved", "do_rotary"])
+def test_a_switch_that_is_neither_0_nor_1_is_refused(tmp_path: Path, name: str) -> None:
+    def attention(w: Writer, x: str) -> str:
+        y = grouped_attention(w, x)
+        node = next(node for node in w.nodes if node.op_type == "GroupQueryAttention")
+        kept = [each for each in node.attribute if each.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*kept, helper.make_attribute(name, 1 << 31)])
+        return y
+
+    assert name in reasons(decoder(tmp_path, attention))
