@@ -168,9 +168,16 @@ class Raising:
         later: list[Reason] = []
         for node in (node for node in self.model.nodes if node in wanted):
             reasons = self.reasons.get(node, ())
-            near = [each for each in reasons if not each.unsuited] or list(reasons)
-            (later if any(each.blocked for each in near) else found).extend(near)
+            real = [each for each in reasons if not each.unsuited and not each.blocked]
+            if real or self._is_ready(node):
+                found += real or [each for each in reasons if not each.blocked] or reasons
+            else:
+                later += reasons
         return tuple(found or later)
+
+    def _is_ready(self, node: Node) -> bool:
+        """Whether all data that a node reads was raised."""
+        return all(name in self.values for name in reads(node) if name in self.data)
 
     def _unraised_before(self, outputs: Iterable[str]) -> set[Node]:
         nodes: set[Node] = set()
