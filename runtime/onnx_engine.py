@@ -133,6 +133,12 @@ def _bounded_memory(nbytes: int) -> None:
     )
 
 
+def bound_memory(options: onnxruntime.SessionOptions, guard: Guard) -> None:
+    """Makes a session take its memory from what guarded sessions share."""
+    _bounded_memory(guard.nbytes)
+    options.add_session_config_entry("session.use_env_allocators", "1")
+
+
 def open_engine(
     model: bytes,
     folder: Path | None = None,
@@ -158,8 +164,7 @@ def open_engine(
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if guard is not None:
-        _bounded_memory(guard.nbytes)
-        options.add_session_config_entry("session.use_env_allocators", "1")
+        bound_memory(options, guard)
     if folder is not None:
         key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(key, str(folder.resolve()))

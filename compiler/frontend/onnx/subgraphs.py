@@ -16,6 +16,7 @@ from hearth.compiler.frontend.onnx.bounded import bounded_memory, bounded_time
 from hearth.compiler.frontend.onnx.model import Node, OnnxModel
 from hearth.compiler.frontend.onnx.sessions import reads
 from hearth.compiler.frontend.onnx.values import Mismatch
+from hearth.runtime.onnx_engine import Guard, bound_memory
 
 Array = NDArray[Any]
 
@@ -129,6 +130,7 @@ def _options() -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    bound_memory(options, Guard())
     return options
 
 
