@@ -66,16 +66,16 @@ def read_model(path: Path) -> OnnxModel:
     )
 
 
-# What a Constant node may hold, by the name of its attribute.
+# What a Constant node may hold, by the name of its attribute: the type, and the field of the values.
 SCALARS = {
-    "value_float": TensorProto.FLOAT,
-    "value_int": TensorProto.INT64,
-    "value_string": TensorProto.STRING,
+    "value_float": (TensorProto.FLOAT, "f"),
+    "value_int": (TensorProto.INT64, "i"),
+    "value_string": (TensorProto.STRING, "s"),
 }
 LISTS = {
-    "value_floats": TensorProto.FLOAT,
-    "value_ints": TensorProto.INT64,
-    "value_strings": TensorProto.STRING,
+    "value_floats": (TensorProto.FLOAT, "floats"),
+    "value_ints": (TensorProto.INT64, "ints"),
+    "value_strings": (TensorProto.STRING, "strings"),
 }
 
 
@@ -108,12 +108,12 @@ def _constant(node: onnx.NodeProto) -> TensorProto | None:
         found: TensorProto = attribute.t
         return found
     if attribute.name in SCALARS:
-        return onnx.helper.make_tensor(
-            "", SCALARS[attribute.name], (), [onnx.helper.get_attribute_value(attribute)]
-        )
+        dtype, field = SCALARS[attribute.name]
+        return onnx.helper.make_tensor("", dtype, (), [getattr(attribute, field)])
     if attribute.name in LISTS:
-        values = onnx.helper.get_attribute_value(attribute)
-        return onnx.helper.make_tensor("", LISTS[attribute.name], (len(values),), values)
+        dtype, field = LISTS[attribute.name]
+        values = getattr(attribute, field)
+        return onnx.helper.make_tensor("", dtype, (len(values),), values)
     return None
 
 
