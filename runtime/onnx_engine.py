@@ -100,7 +100,7 @@ class Guard:
     """
 
     nbytes: int = 640 << 20
-    seconds: float = 20.0
+    seconds: float = 10.0
 
 
 @contextmanager
