@@ -38,6 +38,7 @@ def _mapped() -> int:
 def bounded_time(seconds: float = SECONDS) -> Iterator[onnxruntime.RunOptions]:
     """Options with which a run stops, between two nodes, when its time is over."""
     options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
 
     def stop() -> None:
         options.terminate = True

@@ -219,6 +219,3 @@ def integers(node: Node, name: str) -> tuple[int, ...] | None:
 def optional_input(node: Node, index: int) -> str | None:
     """The name of an input, None where it is absent."""
     return node.inputs[index] or None if index < len(node.inputs) else None
-
-
-Table = Mapping[tuple[str, str], Sequence[Rule]]

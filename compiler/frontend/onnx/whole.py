@@ -26,8 +26,8 @@ from hearth.compiler.frontend.onnx.values import (
 )
 from hearth.compiler.frontend.onnx.views import matrix, shown
 from hearth.compiler.frontend.sentence import Sentence
+from hearth.compiler.ir.ops import Add, Graph, L2Normalize, Linear, Op, Pool, Position, tensor
 from hearth.compiler.ir.ops import Embedding as Embed
-from hearth.compiler.ir.ops import Graph, L2Normalize, Linear, Op, Pool, Position, tensor
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.types import CacheType, Dim
 from hearth.schemas.commands import KVScheme, Pooling
@@ -152,13 +152,11 @@ def _check_continued(raising: Raising) -> None:
 
 
 def _decoder(raising: Raising, results: dict[str, View], caches: tuple[Op, ...]) -> Raised:
-    head = next(iter(results.values()))
-    logits = matrix(head)
-    if not isinstance(logits, Linear) or tensor(logits).shape[0] is not Dim.T:
-        raise Mismatch(f"the first output {shown(head.dims)} is no row of logits per token")
-    if any(logits.x in op.operands for op in order(caches)):
+    name, logits = _logits(results)
+    head = logits.a if isinstance(logits, Add) else logits
+    if isinstance(head, Linear) and any(head.x in op.operands for op in order(caches)):
         raise Mismatch("what the first output is made of is read by the layers too")
-    notes = (*raising.notes, *_dropped(list(results)[1:]))
+    notes = (*raising.notes, *_dropped([each for each in results if each != name]))
     dims = _dims(raising, logits, int(tensor(logits).shape[1]))
     return Raised(
         ModelKind.DECODER,
@@ -167,6 +165,21 @@ def _decoder(raising: Raising, results: dict[str, View], caches: tuple[Op, ...])
         raising.layers.context,
         notes=notes,
     )
+
+
+def _logits(results: dict[str, View]) -> tuple[str, Op]:
+    """The output with a row per token and a column per word of the ids' table, else one that a linear gives."""
+    found = {name: matrix(view) for name, view in results.items()}
+    rows = {name: op for name, op in found.items() if tensor(op).shape[0] is Dim.T}
+    words = {tensor(op.table).shape[0] for op in order(rows.values()) if isinstance(op, Embed)}
+    for name, op in rows.items():
+        if tensor(op).shape[1] in words:
+            return name, op
+    for name, op in rows.items():
+        if isinstance(op, Linear):
+            return name, op
+    dims = ", ".join(shown(view.dims) for view in results.values())
+    raise Mismatch(f"no output of {dims} has a row of logits per token")
 
 
 def _dropped(names: Sequence[str]) -> tuple[str, ...]:

@@ -74,3 +74,11 @@ def test_what_is_no_linear_is_refused(tmp_path: Path) -> None:
     assert "is no constant matrix" in reasons(
         decoder(tmp_path, mlp=batched)
     ) or "no matrix" in reasons(decoder(tmp_path, mlp=batched))
+
+
+def test_a_head_with_a_bias(tmp_path: Path) -> None:
+    def logits(w: Writer, x: str) -> str:
+        return w.op("Add", w.product(x, HIDDEN, VOCAB), w.bias(VOCAB))
+
+    model = decoder(tmp_path, logits=logits)
+    compare(raised(model).graph, model, IDS)
