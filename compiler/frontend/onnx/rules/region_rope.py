@@ -116,7 +116,8 @@ def _tables(
         if explain(*(array(table) for table in known)):
             return known
     cos, sin = _read_tables(region, heads, pairing, raising)
-    if not np.any(sin) or not explain(cos, sin):
+    finite = np.all(np.isfinite(cos)) and np.all(np.isfinite(sin))
+    if not finite or not np.any(sin) or not explain(cos, sin):
         return None
     count = len(raising.tables)
     prefix = f"rope.{count}" if count else "rope"
