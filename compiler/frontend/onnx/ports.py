@@ -96,6 +96,8 @@ class Ports:
             dtype = _numpy(info.dtype)
             rank = len(info.shape or ())
             match role:
+                case Role.POSITIONS if rank == 0:  # of the first token
+                    fed[name] = np.array(point.past, dtype)
                 case Role.POSITIONS:
                     row = np.arange(point.past, point.past + point.tokens, dtype=dtype)
                     fed[name] = row.reshape((1,) * (rank - 1) + (-1,))
@@ -222,6 +224,8 @@ def find_ports(model: OnnxModel) -> Ports:
                 indexing[info.name] = max(uses.tables)
             else:
                 roles[info.name] = Role.POSITIONS if uses.turned else _length_role(info)
+        elif info.dtype in INTEGERS and info.shape == ():
+            roles[info.name] = Role.POSITIONS
         elif info.dtype == TensorProto.BOOL and rank <= 1:
             roles[info.name] = Role.FLAG
         elif info.dtype in (*FLOATS, TensorProto.BOOL) and rank == 2:

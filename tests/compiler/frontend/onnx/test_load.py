@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from onnx import TensorProto
+from support.checkpoints import LLAMA, MISTRAL, QWEN2, write_checkpoint
 from support.compiling import wanted
 from support.contrib import IDS, Writer, decoder
 from support.data import checkpoint, real
@@ -18,6 +21,7 @@ from support.spelled import Form, attention
 from hearth.compiler.frontend import load as load_source
 from hearth.compiler.frontend.onnx import GraphSource
 from hearth.compiler.frontend.source import SourceModel
+from hearth.compiler.ir.to_onnx import save_onnx
 from hearth.compiler.pipeline import compile_model
 from hearth.runtime import load
 from hearth.runtime.archive.reader import open_archive
@@ -98,3 +102,18 @@ def test_what_is_not_raised_says_why(tmp_path: Path) -> None:
     assert isinstance(source, GraphSource)
     (reason,) = [text for node, text in source.reasons.items() if "Softplus" in node]
     assert "is no known activation" in reason
+
+
+@pytest.mark.parametrize("config", [LLAMA, QWEN2, MISTRAL], ids=lambda config: config["model_type"])
+def test_our_own_exports_come_back(tmp_path: Path, config: Mapping[str, Any]) -> None:
+    """A float graph that `to_onnx` wrote gives the weights and the logits of the checkpoint it came from."""
+    source = write_checkpoint(tmp_path / "checkpoint", config)
+    graph = load_source(source, context=64, kv=KVScheme.F32).graph
+    save_onnx(graph, "main", tmp_path / "model.onnx")
+    options = wanted(weights="int8", kv="int8")
+    one, other = tmp_path / "onnx.har", tmp_path / "hf.har"
+    compile_model(tmp_path / "model.onnx", one, options)
+    compile_model(source, other, options)
+    assert packed(one) == packed(other)
+    ids = np.arange(20)
+    assert np.array_equal(*(load(each).session().prefill(ids) for each in (one, other)))
