@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NATIVE := $(shell find runtime/kernels -type f) pyproject.toml
 PROMPT ?= Once upon a time
 
-.PHONY: demo test lint regress parity sanitize clean check-tools
+.PHONY: demo test lint regress parity optimum sanitize clean check-tools
 .DELETE_ON_ERROR:
 
 demo: build/hearthside.har
@@ -35,6 +35,16 @@ regress: $(VENV)/installed
 # Comparisons with transformers; PyTorch is needed for these alone.
 parity: $(VENV)/parity
 	$(BIN)/python -m pytest tests/parity
+
+# Comparisons with optimum's exports: it asks for an older transformers, so it has an environment of its own.
+optimum: build/optimum/installed
+	build/optimum/bin/python -m pytest tests/parity/test_optimum.py
+
+build/optimum/installed: $(NATIVE) | check-tools
+	$(PYTHON) -m venv build/optimum
+	build/optimum/bin/python -m pip install --quiet torch==2.13.0
+	build/optimum/bin/python -m pip install --quiet -C build-dir=build/optimum-native -e ".[optimum]"
+	@touch $@
 
 # The native module under AddressSanitizer and UndefinedBehaviorSanitizer (docs/kernels.md).
 sanitize: build/sanitize/installed
