@@ -21,6 +21,9 @@ from hearth.runtime.archive import open_archive
 from hearth.runtime.model import Model
 from hearth.schemas.errors import HearthError
 
+FLOAT = wanted(
+    weights="f32", activations="none", kv="f32", context=32
+)  # which the goldens' decoder ends at
 GOLDENS = Path(__file__).parent.parent / "goldens"
 
 
@@ -49,7 +52,7 @@ def run_onnx(path: Path) -> None:
     """Compile to an archive and load it."""
     output = path.with_suffix(".har")
     with suppress(HearthError):
-        compile_model(path, output, wanted(weights="f32", activations="none", kv="f32"), threads=1)
+        compile_model(path, output, FLOAT, threads=1)
         run_archive(output)
 
 
@@ -64,7 +67,7 @@ def archive_seeds(folder: Path) -> Iterator[bytes]:
         yield output.read_bytes()
     for graph in sorted(GOLDENS.glob("**/*.onnx")):
         output = folder / f"{graph.stem}.har"
-        compile_model(graph, output, wanted(weights="f32", activations="none", kv="f32"))
+        compile_model(graph, output, FLOAT)
         yield output.read_bytes()
 
 
