@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -232,7 +232,7 @@ def find_ports(model: OnnxModel) -> Ports:
             roles[info.name] = Role.MASK
         else:
             raise Mismatch(f"input {info.name!r} {list(info.shape or ())} is of no known kind")
-    roles |= _indexing_roles(indexing, _vocabulary(model))
+    roles |= _indexing_roles(indexing, _vocabularies(model))
     return Ports(
         {info.name: roles[info.name] for info in inputs}, {info.name: info for info in inputs}
     )
@@ -247,18 +247,49 @@ def _symbolic(info: ValueInfo) -> bool:
     return any(not isinstance(size, int) for size in info.shape or ())
 
 
-def _vocabulary(model: OnnxModel) -> int | None:
-    """The last dim of the first output: V of a decoder."""
-    shape = model.outputs[0].shape if model.outputs else None
-    last = shape[-1] if shape else None
-    return last if isinstance(last, int) else None
+def _vocabularies(model: OnnxModel) -> list[int]:
+    """What may be V of a decoder, the surest first: columns of an output's linear, then declared ones.
+
+    An output's declared shape may be missing, and hidden states may be an output too: a size of
+    theirs that happens to be that of another table must not make its positions the token ids.
+    """
+    linears = [_linear_columns(model, info.name) for info in model.outputs]
+    shapes = [info.shape for info in model.outputs if info.shape and len(info.shape) <= 3]
+    found = (*linears, *(shape[-1] for shape in shapes))
+    return [size for size in found if isinstance(size, int)]
 
 
-def _indexing_roles(indexing: Mapping[str, int], vocabulary: int | None) -> dict[str, Role]:
+def _linear_columns(model: OnnxModel, name: str) -> int | None:
+    """Columns of the stored matrix that gives a value, looking through biases and moves."""
+    for _ in range(8):
+        node = model.producers.get(name)
+        if node is None or not node.inputs:
+            return None
+        match node.domain, node.op_type:
+            case "", "MatMul" | "Gemm":
+                shape = _stored_shape(model, node.inputs[1])
+                turned = node.op_type == "Gemm" and node.attributes.get("transB", 0) == 1
+                return shape[0 if turned else 1] if shape and len(shape) == 2 else None
+            case "com.microsoft", "MatMulNBits":
+                columns = node.attributes.get("N")
+                return columns if isinstance(columns, int) else None
+            case "", "Add":
+                data = [each for each in node.inputs if _stored_shape(model, each) is None]
+                if len(data) != 1:
+                    return None
+                name = data[0]
+            case "", "Identity" | "Cast" | "Reshape" | "Squeeze" | "Unsqueeze" | "Slice" | "Gather":
+                name = node.inputs[0]
+            case _:
+                return None
+    return None
+
+
+def _indexing_roles(indexing: Mapping[str, int], vocabularies: Sequence[int]) -> dict[str, Role]:
     """Of the inputs that index tables, the ids have the table of V rows, else the largest."""
     if not indexing:
         raise Mismatch("no input indexes a table of embeddings")
-    fitting = [name for name, rows in indexing.items() if rows == vocabulary]
+    fitting = [name for size in vocabularies for name, rows in indexing.items() if rows == size]
     ids = fitting[0] if fitting else max(indexing, key=lambda name: indexing[name])
     roles = {ids: Role.IDS}
     for name, rows in indexing.items():

@@ -16,10 +16,10 @@ from hearth.compiler.frontend.onnx.reader import read_model
 from hearth.compiler.frontend.onnx.values import Mismatch
 
 
-def learned(w: Writer, ids: str) -> str:
+def learned(w: Writer, ids: str, positions: int = 90) -> str:
     """Words, types and positions."""
     x = ids
-    tables = [w.tensor(np.ones((n, 64), np.float32), "table") for n in (48, 2, 90)]
+    tables = [w.tensor(np.ones((n, 64), np.float32), "table") for n in (48, 2, positions)]
     names = [w.input(name, TensorProto.INT64, ["batch", "tokens"]) for name in ("q", "r")]
     parts = [w.op("Gather", t, i) for t, i in zip(tables, (ids, *names), strict=True)]
     x = w.op("Add", parts[0], parts[1])
@@ -44,6 +44,27 @@ def test_roles_without_names(tmp_path: Path) -> None:
     roles = list(find_ports(read_model(renamed(model))).roles.values())
     wanted = [Role.IDS, Role.MASK, Role.TYPES, Role.POSITIONS, Role.PAST, Role.PAST]
     assert roles == wanted
+
+
+@pytest.mark.parametrize("positions", [90, 64])  # more than words; as many as columns
+def test_ids_are_what_logits_are_of(tmp_path: Path, positions: int) -> None:
+    """Logits of undeclared shape, behind hidden states: a longer table does not make positions ids."""
+    form = Form(rope="half")
+    path = decoder(
+        tmp_path,
+        lambda w, x: attention(w, x, form),
+        embedding=lambda w, ids: learned(w, ids, positions),
+    )
+    model = onnx.load(path)
+    logits = next(each for each in model.graph.output if each.name == "logits")
+    logits.type.tensor_type.ClearField("shape")
+    head = next(node for node in reversed(model.graph.node) if node.op_type == "MatMul")
+    hidden = onnx.helper.make_tensor_value_info(head.input[0], TensorProto.FLOAT, ["b", "t", 64])
+    model.graph.output.insert(0, hidden)
+    onnx.save(model, path)
+    ports = find_ports(read_model(path))
+    assert ports.named(Role.IDS) == ("input_ids",)
+    assert ports.named(Role.POSITIONS) == ("r",)
 
 
 def test_an_input_of_no_kind(tmp_path: Path) -> None:
