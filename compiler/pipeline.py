@@ -85,7 +85,7 @@ def compile_model(
         output,
         package,
         model.files,
-        lambda files: native_record(native, files, sorted(skip)),
+        lambda files, written: native_record(native, files, written, sorted(skip)),
         compare,
     )
     published = publish(publication, progress, threads)

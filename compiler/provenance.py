@@ -84,7 +84,10 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def native_record(
-    native: Native, files: tuple[SourceFile, ...], skipped: Sequence[str]
+    native: Native,
+    files: tuple[SourceFile, ...],
+    written: Mapping[str, str],
+    skipped: Sequence[str],
 ) -> Provenance:
     """What made an archive that runs natively: equal inputs give equal records."""
     model = native.model
@@ -98,6 +101,7 @@ def native_record(
         skipped_passes=tuple(skipped),
         calibration=None,
         arena=arena_facts(native.lowered.plans),
+        sections=written,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +22,17 @@ from hearth.schemas.sections import Kind
 class Publication:
     """What becomes the archive `output`: all of it, or nothing.
 
-    `source` is the path that was compiled, `files` what was read of it; `record` gives the provenance once those are
-    hashed. `compare`, where it is to be compared with its source, runs the archive that is not finished yet and raises
-    LimitError where a gate is missed. `named`: its file needs a name before it is whole, for another library opens it.
+    `source` is the path that was compiled, `files` what was read of it; `record` gives the provenance once those and
+    the sections (SHA-256 in hex, by name) are hashed. `compare`, where it is to be compared with its source, runs the
+    archive that is not finished yet and raises LimitError where a gate is missed. `named`: its file needs a name before
+    it is whole, for another library opens it.
     """
 
     source: Path
     output: Path
     package: Package
     files: tuple[Path, ...]
-    record: Callable[[tuple[SourceFile, ...]], Provenance]
+    record: Callable[[tuple[SourceFile, ...], Mapping[str, str]], Provenance]
     compare: Callable[[Archive], Accuracy] | None = None
     named: bool = False
 
@@ -57,6 +58,6 @@ def publish(made: Publication, progress: Progress, threads: int) -> Published:
             writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(vectors.golden))
             advance(1)
         accuracy = None if made.compare is None else made.compare(writer.so_far())
-        record = write_provenance(made.record(hashes.result()))
+        record = write_provenance(made.record(hashes.result(), writer.hashes))
         writer.add(sections.PROVENANCE, Kind.PROVENANCE, record)
     return Published(vectors.notes, accuracy)

@@ -35,7 +35,8 @@ class Provenance:
 
     `recipe` holds every key that decides bytes, defaults filled in and "native" resolved, so that the archive can be
     made again; `packages` the versions of those that decide bytes. `calibration` is the SHA-256 (hex) of the
-    calibration data, None where none was used.
+    calibration data, None where none was used. `sections` are the SHA-256 (hex) of every section that compile wrote
+    but this one, by name.
     """
 
     hearth: str
@@ -47,6 +48,7 @@ class Provenance:
     skipped_passes: tuple[str, ...]
     calibration: str | None
     arena: Mapping[str, ArenaFacts]
+    sections: Mapping[str, str]
 
 
 def write_provenance(value: Provenance) -> bytes:

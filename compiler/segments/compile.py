@@ -61,7 +61,7 @@ def compile_graph(
         output,
         package,
         graph.files,
-        lambda files: _provenance(made, files, sorted(options.skip)),
+        lambda files, written: _provenance(made, files, written, sorted(options.skip)),
         compare,
         named=bool(built.tensors.tensors),  # onnxruntime maps them by the name of their file
     )
@@ -151,7 +151,10 @@ def _recipe(made: GraphPackage) -> Mapping[str, Setting]:
 
 
 def _provenance(
-    made: GraphPackage, files: tuple[SourceFile, ...], skipped: list[str]
+    made: GraphPackage,
+    files: tuple[SourceFile, ...],
+    written: Mapping[str, str],
+    skipped: list[str],
 ) -> Provenance:
     return Provenance(
         hearth=__version__,
@@ -163,4 +166,5 @@ def _provenance(
         skipped_passes=tuple(skipped),
         calibration=None,
         arena=arena_facts(made.lowered.plans),
+        sections=written,
     )

@@ -57,6 +57,11 @@ class ArchiveWriter:
         """Bytes written so far."""
         return self._stream.end
 
+    @property
+    def hashes(self) -> Mapping[str, str]:
+        """SHA-256 (hex) of the sections written so far, by name."""
+        return {section.name: section.sha256.hex() for section in self._stream.sections}
+
     def so_far(self) -> Archive:
         """What is written as an archive to read from, its bytes mapped; unchecked, for it was just made."""
         return unfinished(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from hearth.runtime.archive.consistency import check_consistency
+from hearth.runtime.archive.content import RECORDS
 from hearth.runtime.archive.reader import check_hash
 from hearth.runtime.chat_template import ChatTemplate
 from hearth.runtime.progress import step
@@ -25,6 +26,7 @@ from hearth.runtime.verify.texts import (
 )
 from hearth.schemas import sections
 from hearth.schemas.errors import InputError
+from hearth.schemas.sections import Kind
 
 MOST_TOKENS = (
     1 << 16
@@ -44,7 +46,13 @@ def structure(subject: Subject) -> str:
     """Header, directory, places, padding."""
     found = subject.container
     version, nbytes = found.header.version, found.header.file_nbytes
-    return f"format {version}, {len(found.directory.sections)} sections, {nbytes:,} bytes"
+    behind = subject.path.stat().st_size - nbytes
+    more = (
+        f"; {behind:,} bytes of an unfinished append behind them, which nothing reads"
+        if behind > 0
+        else ""
+    )
+    return f"format {version}, {len(found.directory.sections)} sections, {nbytes:,} bytes{more}"
 
 
 def hashes(subject: Subject) -> str:
@@ -96,6 +104,27 @@ def provenance(subject: Subject) -> str:
             what = f"the provenance record's {name} is {found}, the manifest's {wanted}"
             raise mismatch("provenance", what, subject)
     return f"hearth {record.hearth}, {len(record.files)} source files"
+
+
+def recorded(subject: Subject) -> str:
+    """Every section is the one that compile wrote: also what no vector can show, such as generation defaults."""
+    written = subject.provenance.sections
+    here = {each.name: each for each in subject.archive.directory.sections}
+    for name, digest in written.items():
+        if name not in here:
+            raise mismatch(
+                "provenance", f"{name!r}, a section that compile wrote, is gone", subject
+            )
+        if here[name].sha256.hex() != digest:
+            raise mismatch("provenance", f"section {name!r} is not what compile wrote", subject)
+    later = [
+        each for name, each in here.items() if name not in written and each.kind not in RECORDS
+    ]
+    for section in later:
+        if section.kind in set(Kind):  # others are passed over by every reader
+            raise mismatch("provenance", f"compile wrote no section {section.name!r}", subject)
+    more = f"; added later: {', '.join(each.name for each in later)}" if later else ""
+    return f"{len(written)} sections are what compile wrote{more}"
 
 
 def tokenizer(subject: Subject) -> str:
@@ -187,6 +216,7 @@ STEPS: Sequence[Step] = (
     Step("tokenizer", tokenizer, ("schema",)),
     Step("chat template", chat_template, ("schema",)),
     Step("golden", golden, ("plan",)),
+    Step("recorded", recorded, ("provenance",)),
     Step("signature", signature, ("hashes",)),
     Step("source", source, ("provenance",)),
 )

@@ -143,6 +143,7 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
         recipe=st.dictionaries(TEXT, TEXT | COUNT | FLOAT | st.booleans() | st.none(), max_size=3),
         skipped_passes=st.lists(TEXT, max_size=2), calibration=st.none() | TEXT,
         arena=st.dictionaries(TEXT, record("nbytes lower_bound", COUNT), max_size=2),
+        sections=st.dictionaries(TEXT, TEXT, max_size=2),
     ),
     "signature": record("key signature", TEXT, algorithm=st.just("ed25519")),
     "recipe": record(

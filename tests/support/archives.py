@@ -110,7 +110,18 @@ def provenance() -> Provenance:
     files = (SourceFile("config.json", 12, "ab"),)
     recipe = {"weights": "int4", "group_size": 32, "context": None}
     arena = {"prefill": ArenaFacts(64, 64)}
-    return Provenance("0.1.0", {"numpy": "2"}, "tiny", "ab", files, recipe, ("cse",), None, arena)
+    return Provenance(
+        "0.1.0",
+        {"numpy": "2"},
+        "tiny",
+        "ab",
+        files,
+        recipe,
+        ("cse",),
+        None,
+        arena,
+        {"program": "ab"},
+    )
 
 
 def model_sections(**parts: Any) -> list[tuple[str, str, bytes]]:

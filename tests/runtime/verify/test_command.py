@@ -36,7 +36,7 @@ def test_people_get_a_line_for_each_step(file: Path, capsys: Captured) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [
         "structure", "hashes", "schema", "consistency", "plan", "provenance", "tokenizer", "chat",
-        "golden", "signature", "source", "content",
+        "golden", "recorded", "signature", "source", "content",
     ]  # fmt: skip
     golden = next(line for line in lines if line.startswith("golden"))
     assert all(isa in golden for isa in native.isas())
@@ -59,7 +59,7 @@ def test_a_failure_leaves_with_its_code(file: Path, tmp_path: Path, capsys: Capt
     assert hearth("verify", forged, "--json") == 4
     said = capsys.readouterr()
     failed = [step for step in json.loads(said.out)["steps"] if step["outcome"] == "failed"]
-    assert [step["code"] for step in failed] == ["verify.chat_template"]
+    assert [step["code"] for step in failed] == ["verify.chat_template", "verify.provenance"]
     assert json.loads(said.err.splitlines()[-1])["code"] == "verify.chat_template"
 
 

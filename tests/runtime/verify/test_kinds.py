@@ -63,8 +63,9 @@ def test_a_stale_vector_is_found(encoder: Path, tmp_path: Path, run: Run) -> Non
         forged = rewritten(
             encoder, tmp_path / f"{name}.har", {sections.GOLDEN: typed(Golden, stale)}
         )
-        (failure,) = run(forged).failures
+        failure, changed = run(forged).failures
         assert (failure.code, name in str(failure)) == ("verify.golden", True)
+        assert changed.code == "verify.provenance"
 
 
 def test_a_decoder_without_a_tokenizer(archives: Archives, run: Run) -> None:
@@ -143,7 +144,8 @@ def test_a_graph_may_differ_within_its_tolerance(
     by: float, passes: bool, graph: Path, tmp_path: Path, run: Run
 ) -> None:
     edited = {sections.GOLDEN: typed(Golden, nudged(by))}
-    assert run(rewritten(graph, tmp_path / "f.har", edited)).passed is passes
+    report = run(rewritten(graph, tmp_path / "f.har", edited))
+    assert (outcome(report, "golden") is Outcome.PASSED) is passes
 
 
 def test_a_graph_that_draws_itself_has_no_case(

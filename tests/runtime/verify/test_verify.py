@@ -16,9 +16,12 @@ from hearth.runtime import native
 from hearth.runtime.archive import append
 from hearth.runtime.verify.report import Outcome, Report
 from hearth.schemas import sections
+from hearth.schemas.commands import BY_NAME
 from hearth.schemas.golden import Golden
+from hearth.schemas.manifest import Manifest
 from hearth.schemas.program import Command, Program, Region
 from hearth.schemas.provenance import read_provenance, write_provenance
+from hearth.schemas.weights_index import WeightsIndex
 
 FLIPS = 100
 Run = Callable[..., Report]
@@ -51,7 +54,7 @@ def test_a_good_archive_passes(file: Path, run: Run) -> None:
     passed = [step.name for step in report.steps if step.outcome is Outcome.PASSED]
     assert passed == [
         "structure", "hashes", "schema", "consistency", "plan", "provenance", "tokenizer",
-        "chat template", "golden",
+        "chat template", "golden", "recorded",
     ]  # fmt: skip
     assert len(report.content_hash) == 64
 
@@ -148,6 +151,23 @@ def of_another_model(data: bytes) -> bytes:
     return write_provenance(replace(read_provenance(data), fingerprint="0" * 64))
 
 
+def window_beyond_every_prompt(program: Program) -> Program:
+    """No golden prompt is as long."""
+
+    def change(command: Command) -> Command:
+        if command.op != "attention":
+            return command
+        at = BY_NAME[command.op].ints.index("window")
+        return replace(command, ints=(*command.ints[:at], 200, *command.ints[at + 1 :]))
+
+    return changed(program, change)
+
+
+def renamed_tensor(index: WeightsIndex) -> WeightsIndex:
+    first, *rest = index.tensors
+    return replace(index, tensors=(replace(first, name="another"), *rest))
+
+
 def one_weight(data: bytes) -> bytes:
     spoilt = bytearray(data)
     for place in range(0, len(spoilt), 1000):
@@ -175,6 +195,25 @@ FORGERIES: Mapping[str, tuple[str, Change | None, str, str]] = {
         sections.PROVENANCE, of_another_model, "provenance", "verify.provenance",
     ),
     "no provenance": (sections.PROVENANCE, None, "schema", "archive.missing_section"),
+    "a change that no prompt is long enough to show": (
+        sections.PROGRAM, typed(Program, window_beyond_every_prompt),
+        "recorded", "verify.provenance",
+    ),
+    "other generation defaults": (
+        sections.GENERATION_CONFIG, replaced(b'{"temperature": 9.0}'),
+        "recorded", "verify.provenance",
+    ),
+    "another end of text": (
+        sections.MANIFEST, typed(Manifest, lambda manifest: replace(manifest, eos=(5,))),
+        "recorded", "verify.provenance",
+    ),
+    "an index with another name": (
+        sections.WEIGHTS_INDEX, typed(WeightsIndex, renamed_tensor),
+        "recorded", "verify.provenance",
+    ),
+    "no generation defaults": (
+        sections.GENERATION_CONFIG, None, "recorded", "verify.provenance",
+    ),
     "a manifest that is none": (sections.MANIFEST, replaced(b"\x80"), "schema", "archive.schema"),
 }  # fmt: skip
 
@@ -187,6 +226,25 @@ def test_a_forgery_with_whole_hashes_is_found(
     report = run(rewritten(file, tmp_path / "forged.har", {section: change}))
     assert failed(report)[0] == step
     assert code(report) == expected
+
+
+def test_a_section_that_compile_did_not_write(archive: Path, tmp_path: Path, run: Run) -> None:
+    """Unknown kinds may be added, and are named; what a runtime would read may not."""
+    source = rewritten(archive, tmp_path / "m.har", {})
+    append(source, [("notes", "notes", b"mine")])
+    report = run(source)
+    assert report.passed
+    assert any("added later: notes" in step.detail for step in report.steps)
+    append(source, [("weights/other", "weights", b"")])
+    assert failed(run(source)) == ["recorded"]
+
+
+def test_bytes_behind_the_end_are_named(archive: Path, tmp_path: Path, run: Run) -> None:
+    """An unfinished append: no reader sees it."""
+    (tmp_path / "m.har").write_bytes(archive.read_bytes() + b"12345")
+    report = run(tmp_path / "m.har")
+    assert report.passed
+    assert "; 5 bytes of an unfinished append" in report.steps[0].detail
 
 
 def test_what_builds_on_a_failed_step_is_not_run(archive: Path, tmp_path: Path, run: Run) -> None:
