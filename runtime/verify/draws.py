@@ -19,7 +19,7 @@ def draw(seed: int, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[An
     None for a type that has no draws, and for more elements than a test needs: an archive may ask for any number.
     """
     make = DRAWS.get(np.dtype(dtype).kind if dtype in KNOWN else "")
-    if make is None or prod(shape) > LARGEST:
+    if make is None or prod(max(size, 1) for size in shape) > LARGEST:
         return None
     source = hashlib.shake_128(f"{seed} {name}".encode()).digest(2 * prod(shape))
     halves: Any = np.frombuffer(source, "<u2")
