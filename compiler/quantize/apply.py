@@ -18,23 +18,29 @@ from hearth.compiler.ir.ops import (
 )
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
 from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource
+from hearth.compiler.quantize.exact import Exact, exact_linears
 from hearth.compiler.quantize.rtn import rtn
-from hearth.compiler.quantize.schemes import F16, Scheme, WeightScheme
+from hearth.compiler.quantize.schemes import F16, INT8, Scheme, WeightScheme
 from hearth.compiler.quantize.smooth import smooth
 from hearth.compiler.quantize.sources import HalfSource, Method, MethodSource
 from hearth.schemas.dtypes import DType
+
+NOTHING = Exact()
 
 
 def quantize(graph: Graph, scheme: Scheme, method: Method | None = None, threads: int = 0) -> Graph:
     """The graph with coded weights (a tied table once, by the embeddings' scheme); the same object if all stay."""
     coder = method or partial(rtn, threads=threads)
-    if scheme.activations == "dynamic":
-        graph = smooth(graph, _code(graph, scheme, coder))
-    return _code(graph, scheme, coder)
+    if scheme.activations != "dynamic":
+        return _code(graph, scheme, coder)
+    graph = smooth(graph, _code(graph, scheme, coder))
+    return _code(graph, scheme, coder, exact_linears(_code(graph, scheme, coder)))
 
 
-def _code(graph: Graph, scheme: Scheme, coder: Method) -> Graph:
+def _code(graph: Graph, scheme: Scheme, coder: Method, exact: Exact = NOTHING) -> Graph:
     chosen = _schemes(graph, scheme)
+    if scheme.weights.bits == INT8.bits:
+        chosen |= {weight: F16 for weight in chosen if weight.name in exact.weights}
     coded = {
         weight: _coded(weight, weight_scheme, coder) for weight, weight_scheme in chosen.items()
     }
@@ -44,7 +50,9 @@ def _code(graph: Graph, scheme: Scheme, coder: Method) -> Graph:
         match op:
             case Constant() if op in coded:
                 return coded[op]
-            case Linear(x=x, weight=weight) if scheme.activations == "dynamic" and _codes(weight):
+            case Linear(x=x, weight=Constant(name=name) as weight) if (
+                scheme.activations == "dynamic" and _codes(weight) and name not in exact.inputs
+            ):
                 if tensor(x).dtype is DType.F32:
                     return replace(op, x=quantised_rows.setdefault(x, Quantize(x)))
         return None

@@ -2,8 +2,7 @@
 
 After SmoothQuant (Xiao et al. 2022, arXiv:2211.10438): channel k of the input is divided by s[k], column k of the
 weight multiplied with it, s = sqrt(max|x_k| / max|w_k|) over its median, at least 1. Here s is a power of two, so that
-both are exact, and the maxima come from ids spread evenly over the vocabulary: what makes a channel loud in every
-text (in BERT's first token hundreds of times louder than the median) is a property of the weights, not of the words.
+both are exact, and the maxima come from one text (see `sample`).
 """
 
 from __future__ import annotations
@@ -12,27 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hearth.compiler.ir.evaluate import run_entry
 from hearth.compiler.ir.meanings import Value
 from hearth.compiler.ir.ops import (
     Constant,
-    Embedding,
     Graph,
     Input,
     LayerNorm,
     Linear,
     Op,
     RMSNorm,
-    Tokens,
-    tensor,
 )
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite, users
 from hearth.compiler.ir.tensors import F32, ArraySource, ScaledColumnsSource, Source, read
-from hearth.compiler.ir.types import CacheType
+from hearth.compiler.quantize.sample import sample
 
-SAMPLES = 64  # ids of the one text
 BLOCK_ELEMENTS = 1 << 20
 Norm = RMSNorm | LayerNorm
 
@@ -113,22 +107,8 @@ def _loudness(graph: Graph, gains: set[Constant]) -> dict[Constant, F32]:
                     loudest[gain] = np.asarray(np.abs(value).max(axis=0), np.float32)
 
     entry = next(iter(graph.entries))
-    run_entry(graph, entry, _sample(graph.entries[entry]), watch=watch)
+    run_entry(graph, entry, sample(graph.entries[entry]), watch=watch)
     return loudest
-
-
-def _sample(outputs: tuple[Op, ...]) -> Mapping[str, NDArray[np.int64]]:
-    """Ids spread over the vocabulary, zeros for other ports."""
-    ops = order(outputs)
-    contexts = [op.type.context for op in ops if isinstance(op.type, CacheType)]
-    rows = min([SAMPLES, *contexts])
-    given: dict[str, NDArray[np.int64]] = {}
-    for op in ops:
-        match op:
-            case Embedding(table=table, tokens=Tokens(port=port)):
-                vocab = tensor(table).shape[0] if port == "tokens" else 1
-                given[port] = np.arange(rows, dtype=np.int64) * int(vocab) // rows
-    return given
 
 
 def _factors(shared: Shared, loudness: F32) -> F32:

@@ -22,6 +22,21 @@ TEXTS = (
     "Ein Satz in einer anderen Sprache, den das Modell kaum kennt.",
     "A man is eating food. A man is eating a piece of bread. The girl is carrying a baby.",
 )
+SHORT = (
+    *("Thanks", "Thank you", "Hello", "yes", "no", "OK", "sorry", "please", "Why", "?", "!", "..."),
+    *("I", "the", "dog", "Paris", "1929", "error", "null", "invoice", "banana", "photosynthesis"),
+    *("München", "東京", "Привет", "謝謝", "😀", "C++", "x = 1", "E = mc^2", "a[i] ^= b[j] << 3"),
+    *(
+        "Good morning",
+        "not now",
+        "hot dog",
+        "Who knows?",
+        "how are you",
+        "404 not found",
+        "en route",
+    ),
+    *("Je ne sais pas.", "Dzień dobry", "こんにちは", "नमस्ते", "שלום"),
+)
 
 
 def minilm() -> Path:
