@@ -74,7 +74,15 @@ def _compare(subject: Subject, made: Container) -> None:
     if different or facts:
         what = [f"other bytes in {', '.join(different)}"] if different else []
         what += [f"another {fact}" for fact in facts]
-        raise mismatch("source", f"compiling the source again gives {'; '.join(what)}", subject)
+        said = f"compiling the source again gives {'; '.join(what)}"
+        raise mismatch("source", said, subject, _remedy(subject.provenance, record))
+
+
+def _remedy(recorded: Provenance, made: Provenance) -> str:
+    """What to do about it: a source that only has another name is not another source."""
+    if made.source != recorded.source:
+        return f"the source's name is in the archive: give it as {recorded.source!r}"
+    return "give the source and the packages it was made of, or compile it again"
 
 
 def differing_facts(recorded: Provenance, made: Provenance) -> Sequence[str]:

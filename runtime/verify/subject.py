@@ -28,9 +28,11 @@ class Skip(Exception):
     """A step that has nothing to do, or that this machine cannot do: the text says why."""
 
 
-def mismatch(code: str, found: str, subject: Subject) -> ArchiveError:
+CHANGED = "the archive was changed after it was compiled, or this machine computes otherwise; compile it again"
+
+
+def mismatch(code: str, found: str, subject: Subject, remedy: str = CHANGED) -> ArchiveError:
     """The error verify.<code>: whole hashes, yet not what the compiler made, or not what this machine computes."""
-    remedy = "the archive was changed after it was compiled, or this machine computes otherwise; compile it again"
     return ArchiveError(f"verify.{code}", found, where=subject.where, remedy=remedy)
 
 

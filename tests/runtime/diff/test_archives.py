@@ -70,6 +70,9 @@ def test_one_weight_of_the_source_is_named(tiny: Path, tmp_path: Path, weights: 
     found = diff(tmp_path / "a.har", tmp_path / "b.har")
     assert set(changed(found)) == {"manifest", WEIGHTS, "golden", "provenance"}
     assert [each.path for each in section(found, "manifest").changes] == ["fingerprint"]
+    facts = [each.path for each in section(found, "provenance").changes]
+    assert "fingerprint" in facts
+    assert not any(path.startswith("sections.") for path in facts), "they are compared themselves"
     (tensor,) = section(found, WEIGHTS).tensors
     assert tensor.name == PACKED
     assert tensor.values is not None

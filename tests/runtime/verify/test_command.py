@@ -150,6 +150,20 @@ def test_another_source_does_not(archives: Archives, tmp_path: Path, capsys: Cap
     assert "source file model.safetensors" in said
 
 
+@pytest.mark.usefixtures("recompile")
+def test_a_source_of_another_name_is_told_what_to_do(tmp_path: Path, capsys: Captured) -> None:
+    from support.checkpoint import write_checkpoint
+
+    source = write_checkpoint(tmp_path / "tiny")
+    assert hearth("compile", source, "-o", tmp_path / "m.har", "--weights", "f16") == 0
+    source.rename(tmp_path / "moved")
+    assert hearth("verify", tmp_path / "m.har", "--source", tmp_path / "moved") == 4
+    assert "give it as 'tiny'" in capsys.readouterr().err
+    (tmp_path / "there").mkdir()
+    (tmp_path / "moved").rename(tmp_path / "there/tiny")
+    assert hearth("verify", tmp_path / "m.har", "--source", tmp_path / "there/tiny") == 0
+
+
 def test_what_was_added_later_is_not_compared(
     file: Path, archives: Archives, run: Callable[..., object]
 ) -> None:
