@@ -22,6 +22,7 @@ from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, r
 from hearth.compiler.provenance import native_record
 from hearth.compiler.publish import Publication, Published, publish
 from hearth.compiler.quantize import quantize
+from hearth.compiler.quantize.exact import exact_notes
 from hearth.compiler.quantize.schemes import Scheme
 from hearth.runtime.progress import Progress, Silent
 from hearth.runtime.verify.plan import check
@@ -89,7 +90,7 @@ def compile_model(
         compare,
     )
     published = publish(publication, progress, threads)
-    return _report(output, package, lowered, prediction, published)
+    return _report(output, package, lowered, prediction, published, exact_notes(graph))
 
 
 def _quantised(graph: Graph, scheme: Scheme, threads: int, dumped: Dump) -> Graph:
@@ -110,6 +111,7 @@ def _report(
     lowered: Lowered,
     prediction: Prediction,
     published: Published,
+    notes: tuple[str, ...],
 ) -> CompileReport:
     program = lowered.program
     largest = max(lowered.plans.values(), key=lambda plan: plan.nbytes)
@@ -123,6 +125,6 @@ def _report(
         commands={name: len(entry.commands) for name, entry in program.entries.items()},
         predicted_peak=prediction.peak,
         measured_peak=status_nbytes("VmHWM"),
-        notes=published.notes,
+        notes=(*notes, *published.notes),
         accuracy=published.accuracy,
     )

@@ -14,10 +14,11 @@ import numpy as np
 
 from hearth.compiler.ir.evaluate import run_entry
 from hearth.compiler.ir.meanings import Codes, Value
-from hearth.compiler.ir.ops import Constant, Graph, Input, Linear, Op, Quantize
+from hearth.compiler.ir.ops import Constant, Graph, Input, Linear, Op, Quantize, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.tensors import F32
 from hearth.compiler.quantize.sample import sample
+from hearth.schemas.dtypes import DType
 
 BUDGET = 1 / 100  # noise over signal, summed over the linears that read codes
 SPOILT = 1 / 400  # from here on the codes of the loud channel's weights do as much harm
@@ -94,3 +95,17 @@ def worst_noise(rows: F32, codes: Codes) -> float:
     signal, noise = (np.cumsum(each * each, axis=1)[:, -1] for each in (x, error))
     alive = signal > 0
     return float((noise[alive] / signal[alive]).max(initial=0))
+
+
+def exact_notes(graph: Graph) -> tuple[str, ...]:
+    """How many linears of a quantised encoder stayed exact, for the person who compiles."""
+    linears = [op for op in order(all_outputs(graph)) if isinstance(op, Linear)]
+    codable = [op for op in linears if tensor(op.weight).dtype in (DType.W8, DType.W4, DType.F16)]
+    exact = [op for op in codable if tensor(op.x).dtype is DType.F32]
+    if not graph.results or not exact or len(exact) == len(codable):
+        return ()
+    spoilt = sum(tensor(op.weight).dtype is DType.F16 for op in exact)
+    return (
+        f"{len(exact)} of {len(codable)} linears read f32 rows, {spoilt} of them with f16 weights: "
+        "rounding would lose too much there",
+    )

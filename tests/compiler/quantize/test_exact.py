@@ -25,6 +25,7 @@ from hearth.compiler.quantize.exact import (
     Loss,
     chosen,
     exact_linears,
+    exact_notes,
     worst_noise,
 )
 from hearth.compiler.quantize.schemes import INT4_G32, INT8, WeightScheme
@@ -98,6 +99,8 @@ def test_a_loud_channel_behind_a_gelu_keeps_its_linear_exact(tmp_path: Path) -> 
     assert tensor(found[DOWN].weight).dtype is DType.F16
     assert not isinstance(found[DOWN].x, Quantize)
     assert any(isinstance(op.x, Quantize) for op in found.values())
+    assert exact_notes(coded)[0].startswith("1 of 8 linears read f32 rows, 1 of them with f16")
+    assert exact_notes(graph) == ()
 
 
 def test_the_error_shrinks(tmp_path: Path) -> None:
