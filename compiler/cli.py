@@ -27,7 +27,8 @@ MAX_THREADS = 256
 
 def compile_command(
     source: Annotated[
-        str | None, typer.Argument(help="Hugging Face directory", metavar="SRC")
+        str | None,
+        typer.Argument(help="Hugging Face directory, or ONNX file or directory", metavar="SRC"),
     ] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="the .har file to write")

@@ -89,8 +89,8 @@ def _config_json(directory: Path) -> tuple[bytes, Path]:
     if content is None:
         raise CheckpointError(
             "checkpoint.config_missing",
-            "no config.json",
-            expected="a Hugging Face checkpoint directory",
+            "no config.json, and no .onnx file",
+            expected="a Hugging Face checkpoint directory, or one with an ONNX graph",
             where=str(directory),
         )
     return content, where

@@ -49,6 +49,8 @@ def load(
         if context is not None:
             raise _too_long(context, raised.longest, path)
         raised = raise_model(model, context=raised.longest, kv=kv, sentence=sentence)
+    if pooling is not None:
+        _require_pooled(raised, pooling, path)
     if isinstance(raised, NotRaised):
         return replace(source, reasons=raised.by_node())
     return _source_model(raised, source, beside, sentence)
@@ -57,6 +59,22 @@ def load(
 def _context(beside: Beside, asked: int | None, sentence: Sentence) -> int:
     found = beside.context(asked)
     return min(found, sentence.longest) if asked is None and sentence.longest else found
+
+
+def _require_pooled(raised: Raised | NotRaised, pooling: PoolingName, path: Path) -> None:
+    """A pooling that is asked for is never dropped in silence."""
+    if isinstance(raised, Raised) and raised.kind is ModelKind.ENCODER:
+        return
+    found = "decoder"
+    if isinstance(raised, NotRaised):
+        found = f"graph that stays general ({'; '.join(map(str, raised.reasons[-1:]))})"
+    raise UsageError(
+        "usage.pooling",
+        f"pooling {pooling!r} for a {found}",
+        expected="an encoder with an output of a row per token",
+        where=str(path),
+        remedy="leave --pooling away",
+    )
 
 
 def _too_long(context: int, longest: int, path: Path) -> UsageError:

@@ -117,3 +117,14 @@ def test_our_own_exports_come_back(tmp_path: Path, config: Mapping[str, Any]) ->
     assert packed(one) == packed(other)
     ids = np.arange(20)
     assert np.array_equal(*(load(each).session().prefill(ids) for each in (one, other)))
+
+
+def test_a_pooling_that_cannot_be_had(tmp_path: Path) -> None:
+    """Neither a decoder nor a graph that stays general drops --pooling in silence."""
+    path = decoder(tmp_path, lambda w, x: attention(w, x, Form(rope="half")))
+    with pytest.raises(UsageError, match="decoder") as caught:
+        load_source(path, context=None, kv=KVScheme.F32, pooling="mean")
+    assert caught.value.code == "usage.pooling"
+    path = decoder(tmp_path, lambda w, x: w.op("CumSum", x, w.tensor(np.array(1), "axis")))
+    with pytest.raises(UsageError, match="stays general"):
+        load_source(path, context=None, kv=KVScheme.F32, pooling="cls")
