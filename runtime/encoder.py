@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime import native
-from hearth.runtime.archive import Archive
 from hearth.runtime.binding import new_state, run_entry
+from hearth.runtime.loaded import Loaded
 from hearth.runtime.session import Ids, check_room, checked_ids
-from hearth.runtime.tokenizer import Encoded, Tokenizer, parse_tokenizer
-from hearth.schemas import sections
+from hearth.runtime.tokenizer import Encoded, Tokenizer
 from hearth.schemas.errors import InputError, UsageError
-from hearth.schemas.manifest import Embedding, Manifest
+from hearth.schemas.manifest import Embedding
 from hearth.schemas.program import Entry
 
 MAIN, HIDDEN = "main", "hidden"
@@ -26,21 +25,12 @@ Text = str | tuple[str, str] | Ids | Encoded
 
 
 @dataclass(frozen=True, eq=False)
-class Encoder:
+class Encoder(Loaded):
     """Made by `load_encoder`. May be used from several threads; the engine runs one call at a time.
 
     A vector depends on its own text alone, to the bit where the archive's kernels are exact: not on the texts
     beside it, and not on threads or instruction set.
     """
-
-    archive: Archive
-    engine: native.Engine
-    entry_numbers: Mapping[str, int]
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the archive is."""
-        return self.archive.manifest
 
     @property
     def embedding(self) -> Embedding:
@@ -55,29 +45,9 @@ class Encoder:
         return self.embedding.columns
 
     @property
-    def context(self) -> int:
-        """The most tokens of a text; those after are cut off."""
-        return self.manifest.context
-
-    @property
     def vocab(self) -> int:
         """V: ids are below it."""
         return self._limits[TOKENS]
-
-    @property
-    def threads(self) -> int:
-        """Threads the engine computes with."""
-        return self.engine.threads
-
-    @property
-    def isa(self) -> str:
-        """The highest instruction set in use."""
-        return self.engine.isa
-
-    @property
-    def has_tokenizer(self) -> bool:
-        """Whether texts can be read; else token ids alone."""
-        return sections.TOKENIZER in self.archive.entries
 
     @property
     def has_types(self) -> bool:
@@ -85,14 +55,9 @@ class Encoder:
         return any(port.name == TYPES for port in self.archive.program.entries[MAIN].inputs)
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """Parsed on first use; cuts nothing off."""
-        return parse_tokenizer(*self._tokenizer_files())
-
-    @cached_property
     def _cutting(self) -> Tokenizer:
         """Cuts texts at the context."""
-        return parse_tokenizer(*self._tokenizer_files()).truncated(self.context)
+        return self.new_tokenizer().truncated(self.context)
 
     def encode(self, text: Text) -> Encoded:
         """The ids and types of a text, of a pair of texts, or of ids (types all 0), as the model reads them.
@@ -164,18 +129,6 @@ class Encoder:
         entries = self.archive.program.entries.values()
         ports = {port.name for entry in entries for port in entry.inputs}
         return {name: min(_limit(entry, name) for entry in entries) for name in ports}
-
-    def _tokenizer_files(self) -> tuple[bytes, bytes | None]:
-        if not self.has_tokenizer:
-            raise InputError(
-                "input.not_in_archive",
-                "this archive has no tokenizer",
-                where=str(self.archive.path),
-                remedy="compile a checkpoint that has a tokenizer, or give token ids",
-            )
-        config = sections.TOKENIZER_CONFIG
-        found = bytes(self.archive.section(config)) if config in self.archive.entries else None
-        return bytes(self.archive.section(sections.TOKENIZER)), found
 
 
 def _limit(entry: Entry, name: str) -> int:

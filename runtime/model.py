@@ -7,43 +7,30 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime import native
-from hearth.runtime.archive import Archive
 from hearth.runtime.binding import new_state, run_entry
 from hearth.runtime.defaults import Defaults, Wishes, read_defaults
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.generate import Clock, Generation
+from hearth.runtime.loaded import Loaded
 from hearth.runtime.session import Ids, Logits, Session, check_room, checked_ids
-from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer
 from hearth.schemas import sections
-from hearth.schemas.errors import InputError
-from hearth.schemas.manifest import Manifest
 
 if TYPE_CHECKING:
     from hearth.runtime.chat_template import ChatTemplate
 
 Messages = Sequence[Mapping[str, Any]]
 Prompt = str | Messages | Ids
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class Model(Loaded):
     """Made by `load`. Sessions may be used from several threads; the engine runs one call at a time."""
-
-    archive: Archive
-    engine: native.Engine
-    entry_numbers: Mapping[str, int]
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the archive is."""
-        return self.archive.manifest
 
     @property
     def vocab(self) -> int:
@@ -53,48 +40,22 @@ class Model:
         return dims.vocab
 
     @property
-    def context(self) -> int:
-        """S, the tokens a session can hold."""
-        return self.manifest.context
-
-    @property
     def chunk(self) -> int:
         """Tokens one prefill step takes."""
         return self.manifest.chunk
-
-    @property
-    def threads(self) -> int:
-        """Threads the engine computes with."""
-        return self.engine.threads
-
-    @property
-    def isa(self) -> str:
-        """The highest instruction set in use."""
-        return self.engine.isa
-
-    @property
-    def has_tokenizer(self) -> bool:
-        """Whether texts can be read; else token ids alone."""
-        return sections.TOKENIZER in self.archive.entries
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """Parsed on first use: 0.4 s for a vocabulary of 150,000."""
-        data = self._needed(self._part(sections.TOKENIZER), "tokenizer")
-        return parse_tokenizer(data, self._part(sections.TOKENIZER_CONFIG))
 
     @cached_property
     def chat_template(self) -> ChatTemplate:
         """Parsed on first use."""
         from hearth.runtime.chat_template import ChatTemplate
 
-        source = self._needed(self.archive.text(sections.CHAT_TEMPLATE), "chat template")
+        source = self.needed(self.archive.text(sections.CHAT_TEMPLATE), "chat template")
         return ChatTemplate(source, self.tokenizer.special)
 
     @cached_property
     def defaults(self) -> Defaults:
         """The checkpoint's generation_config.json."""
-        return read_defaults(self._part(sections.GENERATION_CONFIG), self.manifest.eos)
+        return read_defaults(self.part(sections.GENERATION_CONFIG), self.manifest.eos)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids of a prompt: a text with its special tokens, messages by the chat template, or ids."""
@@ -159,20 +120,6 @@ class Model:
         number = self.entry_numbers[entry]
         place = len(tokens), position
         run_entry(self.archive, self.engine, number, state, place, [tokens], [logits])
-
-    def _part(self, section: str) -> bytes | None:
-        """An optional section's bytes."""
-        return bytes(self.archive.section(section)) if section in self.archive.entries else None
-
-    def _needed(self, part: T | None, what: str) -> T:
-        if part is None:
-            raise InputError(
-                "input.not_in_archive",
-                f"this archive has no {what}",
-                where=str(self.archive.path),
-                remedy=f"compile a checkpoint that has a {what}, or give token ids",
-            )
-        return part
 
 
 def _is_messages(prompt: Messages | Ids) -> TypeGuard[Messages]:
