@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
+
+
+class Shaped(Protocol):
+    """What has rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+P = TypeVar("P", bound=Shaped)
+
+
+def pieces_of(parts: Sequence[P], start: int, stop: int) -> Iterator[tuple[P, int, int]]:
+    """Of parts stacked along the rows those that hold rows start .. stop, each with its own range of rows."""
+    base = 0
+    for part in parts:
+        low, high = max(start, base), min(stop, base + part.shape[0])
+        if low < high:
+            yield part, low - base, high - base
+        base += part.shape[0]
 
 
 @runtime_checkable
@@ -58,13 +79,7 @@ class ConcatSource:
         return self.parts[0].stored
 
     def rows(self, start: int, stop: int) -> F32:
-        pieces: list[F32] = []
-        base = 0
-        for part in self.parts:
-            low, high = max(start, base), min(stop, base + part.shape[0])
-            if low < high:
-                pieces.append(part.rows(low - base, high - base))
-            base += part.shape[0]
+        pieces = [part.rows(low, high) for part, low, high in pieces_of(self.parts, start, stop)]
         if len(pieces) == 1:
             return pieces[0]
         return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), np.float32)
@@ -202,13 +217,7 @@ class ConcatGroupedSource:
         return self.parts[0].group
 
     def grouped(self, start: int, stop: int) -> GroupedRows:
-        pieces: list[GroupedRows] = []
-        base = 0
-        for part in self.parts:
-            low, high = max(start, base), min(stop, base + part.shape[0])
-            if low < high:
-                pieces.append(part.grouped(low - base, high - base))
-            base += part.shape[0]
+        pieces = [part.grouped(low, high) for part, low, high in pieces_of(self.parts, start, stop)]
         if len(pieces) == 1:
             return pieces[0]
         if not pieces:
