@@ -68,7 +68,7 @@ class OnnxEngine:
         foreign = any(_foreign(self.inputs[name]) for name in feeds)
         foreign = foreign or any(_foreign(self.outputs[name]) for name in wanted)
         try:
-            with _deadline(self.ends) as options:
+            with deadline(self.ends) as options:
                 run = self._run_values if foreign else self._run
                 return run(feeds, wanted, options)
         except Exception as error:
@@ -104,7 +104,7 @@ class Guard:
 
 
 @contextmanager
-def _deadline(ends: float | None) -> Iterator[Any]:
+def deadline(ends: float | None) -> Iterator[Any]:
     """Run options that end the run at that time; None without."""
     if ends is None:
         yield None

@@ -41,14 +41,15 @@ def _entry(key: str, value: str) -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
+    return encode_varint(number << 3 | 2) + encode_varint(len(content)) + content
 
 
 def _number(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value)
+    return encode_varint(number << 3) + encode_varint(value)
 
 
-def _varint(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
+    """A number of a protobuf message (https://protobuf.dev/programming-guides/encoding)."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

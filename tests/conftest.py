@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.data import checkpoint as real_checkpoint
+from support.desk import Desk, copy_desk, make_desk
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -50,3 +51,15 @@ class Archives:
 def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
     """The factory, with what it made so far."""
     return Archives(tmp_path_factory.mktemp("archives"))
+
+
+@pytest.fixture(scope="session")
+def good_desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """A desk that no test changes."""
+    return make_desk(tmp_path_factory.mktemp("good"))
+
+
+@pytest.fixture
+def desk(good_desk: Desk, tmp_path: Path) -> Desk:
+    """A desk of the test's own."""
+    return copy_desk(good_desk, tmp_path / "desk")

@@ -5,18 +5,14 @@ Every case runs `hearth` as a shell would; docs/errors.md lists the codes.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from support.command_line import hearth, process
 from support.desk import (
     GATE,
     Desk,
-    copy_desk,
     far_operand,
     flip,
-    make_desk,
     put,
     swap_rows,
 )
@@ -174,16 +170,6 @@ PROMPTS = (
 CASES = (*CHECKPOINTS, *COMPILING, *ARCHIVES, *RUNNING, *PROMPTS)
 # One for every exit code, also run in a process of their own.
 PROCESSES = ("unknown_kv", "tensor_nan", "program_points_outside", "no_tokenizer", "output_unwritable")  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return make_desk(tmp_path_factory.mktemp("good"))
-
-
-@pytest.fixture
-def desk(good: Desk, tmp_path: Path) -> Desk:
-    return copy_desk(good, tmp_path / "desk")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

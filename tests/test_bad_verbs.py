@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import declared, hearth, process
-from support.desk import Desk, copy_desk, make_desk
+from support.desk import Desk
 from support.refusals import Case, require_refusal
 
 
@@ -80,16 +80,6 @@ REGRESS = (
     Case("regress_junit_folder", lambda d: ("regress", recipes(d), "--junit", d.source), "resource.unwritable", 6),
 )  # fmt: skip
 CASES = (*VERIFY, *SIGN, *DIFF, *REGRESS)
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return make_desk(tmp_path_factory.mktemp("good"))
-
-
-@pytest.fixture
-def desk(good: Desk, tmp_path: Path) -> Desk:
-    return copy_desk(good, tmp_path / "desk")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

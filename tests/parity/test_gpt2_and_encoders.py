@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.minilm import TEXTS, cosine, minilm
+from support.torch_weights import randomise
 
 from hearth import runtime
 from hearth.compiler.frontend import load
@@ -59,23 +60,9 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 
 
-def _randomise(model: Any, rng: np.random.Generator) -> None:
-    """Weights that keep activations of ordinary size; gains and biases that matter."""
-    for name, parameter in model.named_parameters():
-        values = rng.standard_normal(tuple(parameter.shape))
-        if name.endswith("bias"):
-            values *= 0.5
-        elif values.ndim == 1:
-            values = 1 + 0.4 * values
-        else:
-            values *= values.shape[1] ** -0.5
-        with torch.no_grad():
-            parameter.copy_(torch.from_numpy(values))
-
-
 def _save(model: Any, directory: Path, rng: np.random.Generator) -> Any:
     """The checkpoint in a drawn dtype; gives the model of the same files in f32."""
-    _randomise(model, rng)
+    randomise(model, rng)
     dtype = (torch.float32, torch.float16, torch.bfloat16)[rng.integers(3)]
     model.to(dtype).save_pretrained(directory)
     again = type(model).from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.torch_weights import randomise
 
 from hearth import runtime
 from hearth.compiler.frontend import load
@@ -136,25 +137,11 @@ def _config(case: Mapping[str, Any], rng: np.random.Generator) -> Any:
     return getattr(transformers, f"{case['family']}Config")(**values | fixed)
 
 
-def _randomise(model: Any, rng: np.random.Generator) -> None:
-    """Weights that keep activations of ordinary size; gains and biases that matter."""
-    for name, parameter in model.named_parameters():
-        values = rng.standard_normal(tuple(parameter.shape))
-        if name.endswith("bias"):
-            values *= 0.5
-        elif values.ndim == 1:
-            values = 1 + 0.4 * values
-        else:
-            values *= values.shape[1] ** -0.5
-        with torch.no_grad():
-            parameter.copy_(torch.from_numpy(values))
-
-
 def _save(case: Mapping[str, Any], directory: Path, rng: np.random.Generator) -> Any:
     """The checkpoint on disk, in a drawn dtype, number of shards and spelling; gives its config."""
     config = _config(case, rng)
     model = transformers.AutoModelForCausalLM.from_config(config)
-    _randomise(model, rng)
+    randomise(model, rng)
     dtype = (torch.float32, torch.float16, torch.bfloat16)[rng.integers(3)]
     shard_size = ("1GB", "100KB")[rng.integers(2)]
     model.to(dtype).save_pretrained(directory, max_shard_size=shard_size)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import resource
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import onnxruntime
+
+from hearth.runtime.onnx_engine import deadline
 
 MEMORY = 3 << 28  # bytes that one probe may take beyond what the process has
 SECONDS = 20.0
@@ -37,16 +39,6 @@ def _mapped() -> int:
 @contextmanager
 def bounded_time(seconds: float = SECONDS) -> Iterator[onnxruntime.RunOptions]:
     """Options with which a run stops, between two nodes, when its time is over."""
-    options = onnxruntime.RunOptions()
-    options.log_severity_level = 4
-
-    def stop() -> None:
-        options.terminate = True
-
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
-    timer.start()
-    try:
+    with deadline(time.monotonic() + seconds) as options:
+        options.log_severity_level = 4
         yield options
-    finally:
-        timer.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from hearth.compiler.ir.tensors import (
 )
 
 Rows = NDArray[Any]
+S = TypeVar("S", GroupedSource, QuantisedSource)
 SMALLEST_GROUP = 16  # K-values of a group: a multiple of this
 BITS: Mapping[int, int] = {
     TensorProto.INT8: 8,
@@ -144,10 +145,10 @@ class SymmetricTensor:
 
 
 @dataclass(frozen=True, eq=False)
-class OrderedGroups:
-    """Rows of a GroupedSource in another order, or some of them."""
+class Ordered(Generic[S]):
+    """Rows of a coded source in another order, or some of them."""
 
-    source: GroupedSource
+    source: S
     order: NDArray[np.int64]
 
     @property
@@ -161,6 +162,10 @@ class OrderedGroups:
     @property
     def group(self) -> int:
         return self.source.group
+
+
+class OrderedGroups(Ordered[GroupedSource]):
+    """Of a GroupedSource."""
 
     def grouped(self, start: int, stop: int) -> GroupedRows:
         low, high, pick = _picked(self.order, start, stop)
@@ -168,24 +173,8 @@ class OrderedGroups:
         return GroupedRows(rows.codes[pick], rows.scales[pick], rows.zeros[pick], rows.group)
 
 
-@dataclass(frozen=True, eq=False)
-class OrderedCodes:
-    """Rows of a QuantisedSource in another order, or some of them."""
-
-    source: QuantisedSource
-    order: NDArray[np.int64]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.order.size, *self.source.shape[1:])
-
-    @property
-    def bits(self) -> int:
-        return self.source.bits
-
-    @property
-    def group(self) -> int:
-        return self.source.group
+class OrderedCodes(Ordered[QuantisedSource]):
+    """Of a QuantisedSource."""
 
     def quantised(self, start: int, stop: int) -> QuantisedRows:
         low, high, pick = _picked(self.order, start, stop)

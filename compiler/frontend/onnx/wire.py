@@ -15,6 +15,7 @@ from typing import Any
 import onnx
 
 from hearth.compiler.frontend.onnx.files import ModelFile
+from hearth.runtime.onnx_tensors import encode_varint
 from hearth.schemas.errors import CheckpointError
 
 MAX_STRUCTURE = 48 << 20  # bytes of everything but large tensors
@@ -192,15 +193,6 @@ class Walk:
         return CheckpointError(
             "onnx.malformed", found, expected="an ONNX model", where=where, remedy=remedy
         )
-
-
-def encode_varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def read_structure(file: ModelFile) -> onnx.ModelProto:
