@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from hearth.schemas import __version__
 
 if TYPE_CHECKING:
+    from hearth.runtime.batch import Turn, decode_together, step
     from hearth.runtime.encoder import Encoder
     from hearth.runtime.graph_model import GraphModel
     from hearth.runtime.loader import load, load_any, load_encoder, load_graph
@@ -16,15 +17,19 @@ __all__ = [
     "GraphModel",
     "Model",
     "Session",
+    "Turn",
     "__version__",
+    "decode_together",
     "load",
     "load_any",
     "load_encoder",
     "load_graph",
+    "step",
 ]
 
 _PLACES = {
     **dict.fromkeys(("load", "load_any", "load_encoder", "load_graph"), "loader"),
+    **dict.fromkeys(("Turn", "decode_together", "step"), "batch"),
     "Encoder": "encoder",
     "GraphModel": "graph_model",
     "Model": "model",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -94,8 +95,27 @@ def run_entry(
 
     Raises ArchiveError `archive.program` where the program allows less than the manifest says.
     """
-    try:
+    with _as_promised(archive):
         engine.run(state, number, *place, inputs, outputs)
+
+
+def run_segments(
+    archive: Archive,
+    engine: native.Engine,
+    number: int,
+    segments: list[tuple[native.State, int, int, int]],
+    inputs: list[NDArray[Any]],
+    outputs: list[NDArray[np.float32]],
+) -> None:
+    """Run rows of several sequences, checked likewise; a segment is (state, tokens, position, rows)."""
+    with _as_promised(archive):
+        engine.run_segments(number, segments, inputs, outputs)
+
+
+@contextmanager
+def _as_promised(archive: Archive) -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
         raise ArchiveError(
             "archive.program",
@@ -103,6 +123,11 @@ def run_entry(
             where=str(archive.path),
             remedy="compile the model again with this version of hearth",
         ) from None
+
+
+def row_limit(entry: Entry, rows: Rows) -> int:
+    """How many rows an entry takes; one where it has no such dimension (decode)."""
+    return entry.max_rows.get(rows, 1)
 
 
 def new_state(archive: Archive) -> native.State:
@@ -120,7 +145,7 @@ def new_state(archive: Archive) -> native.State:
 
 def _add_entry(engine: native.Engine, entry: Entry) -> int:
     inputs, outputs = map(_port, entry.inputs), map(_port, entry.outputs)
-    most = _limit(entry.max_rows, Rows.T), _limit(entry.max_rows, Rows.R)
+    most = row_limit(entry, Rows.T), row_limit(entry, Rows.R)
     number = engine.add_entry(*most, list(inputs), list(outputs))
     for command in entry.commands:
         _add_command(engine, number, command)
@@ -133,11 +158,6 @@ def _port(port: Port) -> tuple[int, int, int]:
 
 def _rows(rows: int | Rows) -> int:
     return ROWS[rows] if isinstance(rows, Rows) else rows
-
-
-def _limit(max_rows: Mapping[Rows, int], rows: Rows) -> int:
-    """How many rows an entry takes; one where it has no such dimension (decode)."""
-    return max_rows.get(rows, 1)
 
 
 def _add_command(engine: native.Engine, entry: int, command: Command) -> None:

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime import native
-from hearth.runtime.binding import new_state, run_entry
+from hearth.runtime.binding import new_state, row_limit, run_entry, run_segments
 from hearth.runtime.defaults import Defaults, Wishes, read_defaults
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.generate import Clock, Generation
 from hearth.runtime.loaded import Loaded
-from hearth.runtime.session import Ids, Logits, Session, check_room, checked_ids
+from hearth.runtime.session import Ids, Logits, Segment, Session, check_room, checked_ids
 from hearth.schemas import sections
+from hearth.schemas.program import Rows
 
 if TYPE_CHECKING:
     from hearth.runtime.chat_template import ChatTemplate
@@ -43,6 +44,16 @@ class Model(Loaded):
     def chunk(self) -> int:
         """Tokens one prefill step takes."""
         return self.manifest.chunk
+
+    @property
+    def logit_rows(self) -> int:
+        """Rows of logits that one run gives at most."""
+        return max(row_limit(self.archive.program.entries["prefill"], Rows.R), 1)
+
+    @property
+    def segments(self) -> int:
+        """Sessions that one run takes at most."""
+        return native.MAX_SEGMENTS
 
     @cached_property
     def chat_template(self) -> ChatTemplate:
@@ -120,6 +131,16 @@ class Model(Loaded):
         number = self.entry_numbers[entry]
         place = len(tokens), position
         run_entry(self.archive, self.engine, number, state, place, [tokens], [logits])
+
+    def run_segments(
+        self,
+        segments: Sequence[Segment[native.State]],
+        tokens: NDArray[np.int32],
+        logits: Logits,
+    ) -> None:
+        """Run the prefill entry on rows of several states; batch.py keeps positions and checks the ids."""
+        number = self.entry_numbers["prefill"]
+        run_segments(self.archive, self.engine, number, list(segments), [tokens], [logits])
 
 
 def _is_messages(prompt: Messages | Ids) -> TypeGuard[Messages]:

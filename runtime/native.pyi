@@ -25,9 +25,9 @@ def contracts() -> dict[str, int]:
 _OperandSpec = tuple[str, str, tuple[str, ...], bool]
 
 def contract_specs() -> dict[
-    str, tuple[tuple[_OperandSpec, ...], tuple[str, ...], tuple[str, ...]]
+    str, tuple[tuple[_OperandSpec, ...], tuple[str, ...], tuple[str, ...], bool]
 ]:
-    """Of each contract its operands (name, role, kinds, optional), ints and floats, as compiled in."""
+    """Of each contract its operands (name, role, kinds, optional), ints, floats and by_segment, as compiled in."""
 
 def allocations() -> int:
     """How often this module has allocated memory; a run adds nothing."""
@@ -48,6 +48,9 @@ def call(
     threads: int = 1,
 ) -> None:
     """Run one kernel by name over arrays, all `threads` shares one after the other (tests, benchmarks)."""
+
+MAX_SEGMENTS: int
+"""Segments that one run takes at most."""
 
 class State:
     """The KV region of one session, zeroed; pages are touched on first use."""
@@ -103,6 +106,18 @@ class Engine:
     ) -> None:
         """Run an entry on T = `tokens` rows at `position`: an array i32[rows] or f32[rows, columns] for each input
         port, and one f32[rows, columns] to fill for each output port (R may be 0). Releases the GIL."""
+
+    def run_segments(
+        self,
+        entry: int,
+        segments: list[tuple[State, int, int, int]],
+        inputs: list[NDArray[Any]],
+        outputs: list[NDArray[np.float32]],
+    ) -> None:
+        """Run an entry on rows of several sequences, one segment (state, tokens, position, rows) after the other.
+
+        T is the sum of the segments' tokens, R of their rows (logits for the last of each segment's tokens); every
+        state is another one. A row's bits are those of a run of its segment alone. Releases the GIL."""
 
     @property
     def isa(self) -> str: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ class Executor(Protocol[StateT]):
     """What a session needs of a loaded model; several sessions may share one.
 
     `run` reads tokens[T] at `position` into the state and fills logits[R, V] for the last R of them.
+    `run_segments` does so for several states at once, whose rows of tokens and logits follow each other.
+    One run takes at most `chunk` tokens, `logit_rows` rows of logits and `segments` states.
     """
 
     @property
@@ -28,10 +30,26 @@ class Executor(Protocol[StateT]):
     def context(self) -> int: ...
     @property
     def chunk(self) -> int: ...
+    @property
+    def logit_rows(self) -> int: ...
+    @property
+    def segments(self) -> int: ...
     def new_state(self) -> StateT: ...
     def run(
         self, state: StateT, entry: str, tokens: NDArray[np.int32], position: int, logits: Logits
     ) -> None: ...
+    def run_segments(
+        self, segments: Sequence[Segment[StateT]], tokens: NDArray[np.int32], logits: Logits
+    ) -> None: ...
+
+
+class Segment(NamedTuple, Generic[StateT]):
+    """The next `tokens` tokens of a run belong to this state, at `position`; its last `rows` get logits."""
+
+    state: StateT
+    tokens: int
+    position: int
+    rows: int
 
 
 class Session(Generic[StateT]):
@@ -70,7 +88,7 @@ class Session(Generic[StateT]):
         Done in chunks of at most `chunk` tokens, whose size changes nothing but the speed. `between`
         is called before each chunk; it may raise to give up.
         """
-        tokens = self._checked(ids)
+        tokens = self.checked(ids)
         size = self._chunk if chunk is None else _checked_chunk(chunk, self._executor.chunk)
         logits = np.empty(self._executor.vocab, np.float32)
         for start in range(0, len(tokens), size):
@@ -80,15 +98,29 @@ class Session(Generic[StateT]):
             rows = logits.reshape(1, -1)[: int(last)]
             part = tokens[start : start + size]
             self._executor.run(self._state, "prefill", part, self.position + start, rows)
-        self._tokens.extend(tokens.tolist())
+        self.keep(tokens)
+        return logits
+
+    def verify(self, ids: Ids) -> Logits:
+        """Read ids[T] (at least one); the logits f32[T, V] after each of them.
+
+        For tokens that were guessed: `rewind` to the last one that the logits confirm.
+        """
+        tokens = self.checked(ids)
+        size = min(self._chunk, self._executor.logit_rows)
+        logits = np.empty((len(tokens), self._executor.vocab), np.float32)
+        for start in range(0, len(tokens), size):
+            part, rows = tokens[start : start + size], logits[start : start + size]
+            self._executor.run(self._state, "prefill", part, self.position + start, rows)
+        self.keep(tokens)
         return logits
 
     def decode(self, token: int) -> Logits:
         """Read one token; the logits f32[V] after it."""
-        tokens = self._checked((token,))
+        tokens = self.checked((token,))
         logits = np.empty(self._executor.vocab, np.float32)
         self._executor.run(self._state, "decode", tokens, self.position, logits.reshape(1, -1))
-        self._tokens.append(int(tokens[0]))
+        self.keep(tokens)
         return logits
 
     def rewind(self, position: int) -> None:
@@ -101,22 +133,40 @@ class Session(Generic[StateT]):
             )
         del self._tokens[position:]
 
-    def _checked(self, ids: Ids) -> NDArray[np.int32]:
-        tokens = checked_ids(ids, self._executor.vocab)
-        check_room(self.position, len(tokens), self._executor.context)
+    @property
+    def executor(self) -> Executor[StateT]:
+        """The model: sessions of one model may share a run (batch.py)."""
+        return self._executor
+
+    @property
+    def state(self) -> StateT:
+        """What runs write keys and values into; of those beyond `position` nothing is read."""
+        return self._state
+
+    def checked(self, ids: Ids, where: str = "") -> NDArray[np.int32]:
+        """ids as i32[T], all of which can be read next."""
+        tokens = checked_ids(ids, self._executor.vocab, where)
+        check_room(self.position, len(tokens), self._executor.context, where)
         return tokens
 
+    def keep(self, tokens: NDArray[np.int32]) -> None:
+        """Count tokens as read that a run has put into the state from `position` on."""
+        self._tokens.extend(tokens.tolist())
 
-def checked_ids(ids: Ids, vocab: int) -> NDArray[np.int32]:
-    """ids as i32[T], T >= 1, every one of them in 0..vocab - 1."""
+
+def checked_ids(ids: Ids, vocab: int, where: str = "") -> NDArray[np.int32]:
+    """ids as i32[T], T >= 1, every one of them in 0..vocab - 1; `where` is named by errors."""
     array = _as_array(ids)
     if array.ndim == 1 and array.size == 0:
-        raise InputError("input.empty", "there are no tokens to read", expected="at least one")
+        raise InputError(
+            "input.empty", "there are no tokens to read", expected="at least one", where=where
+        )
     if array.ndim != 1 or not _is_integral(array):
         raise InputError(
             "input.token_type",
             f"token ids are {array.dtype} of shape {array.shape}",
             expected="a flat sequence of integers",
+            where=where,
         )
     bad = np.flatnonzero((array < 0) | (array >= vocab))
     if bad.size:
@@ -124,6 +174,7 @@ def checked_ids(ids: Ids, vocab: int) -> NDArray[np.int32]:
             "input.token_range",
             f"token id {array[bad[0]]} at index {bad[0]}",
             expected=f"0 to {vocab - 1}, the model's vocabulary",
+            where=where,
         )
     return array.astype(np.int32)
 
@@ -142,13 +193,14 @@ def _is_integral(array: NDArray[Any]) -> bool:
     return array.dtype.kind in "iu"
 
 
-def check_room(position: int, count: int, context: int) -> None:
+def check_room(position: int, count: int, context: int, where: str = "") -> None:
     """Refuse tokens beyond the positions the archive was compiled for."""
     if position + count > context:
         raise InputError(
             "input.context_full",
             f"{position} tokens read and {count} to read make {position + count}",
             expected=f"at most {context}, the context this archive was compiled for",
+            where=where,
             remedy="shorten the prompt, rewind the session, or compile with a larger --context",
         )
 

@@ -93,13 +93,18 @@ class OperandSpec:
 
 @dataclass(frozen=True)
 class Contract:
-    """What one command of the program means, without saying which kernel runs it."""
+    """What one command of the program means, without saying which kernel runs it.
+
+    A run may take rows of several sequences. `by_segment`: what a row gives depends on its position or on the
+    other rows of its sequence, so the command is done for each sequence by itself; else for all rows at once.
+    """
 
     opcode: int
     name: str
     operands: tuple[OperandSpec, ...]
     ints: tuple[str, ...] = ()
     floats: tuple[str, ...] = ()
+    by_segment: bool = False
 
 
 def _in(name: str, *kinds: Kind, optional: bool = False) -> OperandSpec:
@@ -173,6 +178,7 @@ CONTRACTS: tuple[Contract, ...] = (
         "rope",
         (_in("x"), _weight("cos", Kind.TABLE), _weight("sin", Kind.TABLE), _out("y")),
         ("heads", "head_dim", "rotary_dim"),
+        by_segment=True,
     ),
     # cache[position .. position + T) = x[T, Hkv * D] (rotated where tables are given)
     Contract(
@@ -185,6 +191,7 @@ CONTRACTS: tuple[Contract, ...] = (
             _state("scales", _WRITE, Kind.KV_SCALE, True),
         ),
         ("heads", "head_dim", "rotary_dim", "context", "scheme", "kind"),
+        by_segment=True,
     ),
     # y[T, H * D] = attention of q[T, H * D] (rotated where tables are given) over the cache; causal 0: every row
     # sees all positions up to the last row's
@@ -202,9 +209,10 @@ CONTRACTS: tuple[Contract, ...] = (
         ),
         ("heads", "kv_heads", "head_dim", "rotary_dim", "context", "scheme", "window", "causal"),
         ("scale",),
+        by_segment=True,
     ),
     # y[R, N] = the last R of the T rows of x
-    Contract(13, "last_rows", (_in("x"), _out("y")), ("N",)),
+    Contract(13, "last_rows", (_in("x"), _out("y")), ("N",), by_segment=True),
     # y[M, K] = layer_norm(x) (* gain) (+ bias)
     Contract(
         14,
@@ -227,9 +235,10 @@ CONTRACTS: tuple[Contract, ...] = (
         "embed_positions",
         (_weight("table", Kind.PACKED), _out("y")),
         ("N", "K", "layout", "group"),
+        by_segment=True,
     ),
     # y[1, N] = the pooled T rows of x (kind: Pooling)
-    Contract(17, "pool", (_in("x"), _out("y")), ("N", "kind")),
+    Contract(17, "pool", (_in("x"), _out("y")), ("N", "kind"), by_segment=True),
     # y[M, N] = x / max(|x|_2, eps), row by row
     Contract(18, "l2_normalize", (_in("x"), _out("y")), ("N",), ("eps",)),
 )

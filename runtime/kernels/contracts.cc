@@ -23,6 +23,7 @@ constexpr OperandSpec kLinearOps[] = {{"x", kIn, kF32, false, true},
 constexpr OperandSpec kAddOps[] = {{"a", kIn, kF32}, {"b", kIn, kF32, false, false, true}, {"y", kOut, kF32}};
 constexpr OperandSpec kBinaryOps[] = {{"a", kIn, kF32}, {"b", kIn, kF32}, {"y", kOut, kF32}};
 constexpr OperandSpec kUnaryOps[] = {{"x", kIn, kF32}, {"y", kOut, kF32}};
+constexpr OperandSpec kGatherOps[] = {{"x", kIn, kF32, false, false, false, true}, {"y", kOut, kF32}};
 constexpr OperandSpec kLayerNormOps[] = {
     {"x", kIn, kF32}, {"gain", kWeight, kVector, true}, {"bias", kWeight, kVector, true}, {"y", kOut, kF32}};
 constexpr OperandSpec kLayerNormQ8Ops[] = {
@@ -64,14 +65,14 @@ constexpr Contract kContracts[] = {
     {kMul, "mul", kBinaryOps, kN, {}},
     {kActivate, "activate", kUnaryOps, kActivateInts, {}},
     {kSwiGLU, "swiglu", kSwiGLUOps, kN, {}},
-    {kRope, "rope", kRopeOps, kRopeInts, {}},
-    {kKvWrite, "kv_write", kKvWriteOps, kKvWriteInts, {}},
-    {kAttention, "attention", kAttentionOps, kAttentionInts, kScale},
-    {kLastRows, "last_rows", kUnaryOps, kN, {}},
+    {kRope, "rope", kRopeOps, kRopeInts, {}, true},
+    {kKvWrite, "kv_write", kKvWriteOps, kKvWriteInts, {}, true},
+    {kAttention, "attention", kAttentionOps, kAttentionInts, kScale, true},
+    {kLastRows, "last_rows", kGatherOps, kN, {}, true},
     {kLayerNorm, "layer_norm", kLayerNormOps, kK, kEps},
     {kLayerNormQuantize, "layer_norm_quantize", kLayerNormQ8Ops, kK, kEps},
-    {kEmbedPositions, "embed_positions", kEmbedPositionsOps, kTableInts, {}},
-    {kPool, "pool", kUnaryOps, kPoolInts, {}},
+    {kEmbedPositions, "embed_positions", kEmbedPositionsOps, kTableInts, {}, true},
+    {kPool, "pool", kGatherOps, kPoolInts, {}, true},
     {kL2Normalize, "l2_normalize", kUnaryOps, kN, kEps},
 };
 
@@ -220,8 +221,7 @@ Extent operand_extent(const Contract& contract, const Command& c, int operand, i
   const Sizes s = sizes_of(c);
   const bool out = spec.role == kOut, attention = c.opcode == kAttention;
   const int64_t columns = out || spec.name == "residual" ? s.columns_out : s.columns_in;
-  const bool all_rows = (c.opcode == kLastRows || c.opcode == kPool) && !out;
-  const int64_t count = all_rows ? tokens : rows;
+  const int64_t count = spec.all_rows ? tokens : rows;
   const Kind kind = spec.or_q8 && x_is_q8 ? kQ8 : spec.kind;
   const auto span = [&](int64_t nbytes) { return count ? (count - 1) * c.stride[operand] + nbytes : 0; };
   switch (kind) {

@@ -18,6 +18,7 @@ struct OperandSpec {
   bool optional = false;
   bool or_q8 = false;  // f32 or q8 rows
   bool or_vector = false;  // f32 rows, or a vector of the weights with stride 0
+  bool all_rows = false;   // has the T rows of the run, however many the command has
 };
 
 struct Contract {
@@ -25,6 +26,7 @@ struct Contract {
   std::string_view name;
   std::span<const OperandSpec> operands;
   std::span<const std::string_view> ints, floats;
+  bool by_segment = false;  // what a row gives depends on its position or on its neighbours
 };
 
 std::string_view role_name(Role role);

@@ -117,7 +117,8 @@ nb::dict contract_specs() {
     nb::list ints, floats;
     for (auto name : contract.ints) ints.append(name);
     for (auto name : contract.floats) floats.append(name);
-    out[nb::cast(contract.name)] = nb::make_tuple(nb::tuple(operands), nb::tuple(ints), nb::tuple(floats));
+    out[nb::cast(contract.name)] = 
+        nb::make_tuple(nb::tuple(operands), nb::tuple(ints), nb::tuple(floats), contract.by_segment);
   }
   return out;
 }

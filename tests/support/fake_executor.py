@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hearth.runtime.session import Segment
 
 
 @dataclass
@@ -25,6 +28,8 @@ class FakeExecutor:
     vocab: int = 50
     context: int = 64
     chunk: int = 8
+    logit_rows: int = 8
+    segments: int = 4
     calls: list[tuple[str, int, int, int]] = field(default_factory=list)
     fail_at: int | None = None  # position at which a run raises
 
@@ -47,6 +52,21 @@ class FakeExecutor:
         for row in range(len(logits)):
             seen = state.cache[: end - len(logits) + 1 + row]
             logits[row] = self.logits(seen)
+
+    def run_segments(
+        self,
+        segments: Sequence[Segment[FakeState]],
+        tokens: NDArray[np.int32],
+        logits: NDArray[np.float32],
+    ) -> None:
+        assert len(tokens) == sum(each.tokens for each in segments) <= self.chunk
+        assert len(logits) == sum(each.rows for each in segments) <= self.logit_rows
+        assert len({id(each.state) for each in segments}) == len(segments) <= self.segments
+        token = row = 0
+        for state, count, position, rows in segments:
+            part, out = tokens[token : token + count], logits[row : row + rows]
+            self.run(state, "prefill", part, position, out)
+            token, row = token + count, row + rows
 
     def logits(self, seen: NDArray[np.int64]) -> NDArray[np.float32]:
         """What a fresh session that has read `seen` answers."""

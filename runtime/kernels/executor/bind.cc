@@ -19,6 +19,7 @@ namespace {
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using AnyInput = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using AnyOutput = nb::ndarray<nb::c_contig, nb::device::cpu>;
+constexpr size_t kMaxSegments = 256;  // of one run
 using Place = std::tuple<int, int64_t, int64_t>;
 using PortPlace = std::tuple<int64_t, int64_t, int64_t>;  // a port: offset, columns, rows
 
@@ -87,6 +88,37 @@ void run(BoundEngine& self, Pages& state, int entry, int64_t tokens, int64_t pos
   self.engine.run(state, entry, tokens, position, in.span(), out.span());
 }
 
+// (state, tokens, position, rows) of each sequence, its state held while the run uses it.
+struct Segments {
+  nb::object states[kMaxSegments];
+  Segment data[kMaxSegments];
+  size_t count;
+
+  explicit Segments(const nb::list& given) : count(given.size()) {
+    if (count > kMaxSegments) throw std::invalid_argument("at most " + std::to_string(kMaxSegments) + " segments");
+    for (size_t i = 0; i < count; ++i) {
+      std::tuple<nb::object, int64_t, int64_t, int64_t> one;
+      Pages* kv = nullptr;
+      if (!nb::try_cast(given[i], one, false) || !nb::try_cast(std::get<0>(one), kv, false) || !kv)
+        throw nb::type_error("a segment is (state, tokens, position, rows)");
+      const auto& [state, tokens, position, rows] = one;
+      data[i] = {kv, tokens, position, rows};
+      states[i] = state;
+    }
+  }
+  std::span<const Segment> span() const { return {data, count}; }
+};
+
+void run_segments(BoundEngine& self, int entry, const nb::list& segments, const nb::list& inputs,
+                  const nb::list& outputs) {
+  const Segments of(segments);
+  const Arrays<AnyInput> in(inputs, false);
+  const Arrays<AnyOutput> out(outputs, true);
+  self.engine.revive();
+  const nb::gil_scoped_release release;
+  self.engine.run_segments(entry, of.span(), in.span(), out.span());
+}
+
 std::vector<Port> ports(const std::vector<PortPlace>& given) {
   std::vector<Port> found;
   for (const auto& [offset, columns, rows] : given) found.push_back({offset, columns, rows});
@@ -97,6 +129,7 @@ std::vector<Port> ports(const std::vector<PortPlace>& given) {
 
 void bind_engine(nb::module_& m) {
   m.def("allocations", &allocations);
+  m.attr("MAX_SEGMENTS") = kMaxSegments;
   nb::class_<Pages>(m, "State")
       .def("__init__", [](Pages* self, int64_t nbytes) { new (self) Pages(make_state(nbytes)); },
            nb::arg("kv_nbytes"));
@@ -114,6 +147,8 @@ void bind_engine(nb::module_& m) {
       .def("finish", [](BoundEngine& self) { self.engine.finish(); })
       .def("run", &run, nb::arg("state"), nb::arg("entry"), nb::arg("tokens"), nb::arg("position"),
            nb::arg("inputs"), nb::arg("outputs"))
+      .def("run_segments", &run_segments, nb::arg("entry"), nb::arg("segments"), nb::arg("inputs"),
+           nb::arg("outputs"))
       .def_prop_ro("isa", [](BoundEngine& self) { return std::string(isa_name(self.engine.isa())); })
       .def_prop_ro("threads", [](BoundEngine& self) { return self.engine.threads(); })
       .def("kernel_names", [](BoundEngine& self, int entry) { return self.engine.kernel_names(entry); },

@@ -52,6 +52,8 @@ int Engine::add_entry(const EntryShape& s) {
     check_port(entry, port);
     require(port.columns > 0, "an output is f32");
   }
+  const auto fixed = [](const Port& port) { return port.rows >= 0; };
+  entry.one_sequence = std::ranges::any_of(s.inputs, fixed) || std::ranges::any_of(s.outputs, fixed);
   for (size_t i = 0; i < s.inputs.size(); ++i)
     for (size_t j = 0; j < i; ++j)
       require(!meet(s.inputs[i].offset, port_nbytes(entry, s.inputs[i]), s.inputs[j].offset,
@@ -151,7 +153,9 @@ void Engine::note_limits(Entry& entry, const Bound& bound) const {
       const int64_t positions = (int64_t(weights_.size()) - bound.places[i]->offset) / (command.ints[2] * 2);
       entry.context = std::min(entry.context, positions);
     }
-  if (bound.rows >= 0) entry.fixed_rows = std::max(entry.fixed_rows, bound.rows);
+  if (bound.rows < 0) return;
+  entry.fixed_rows = std::max(entry.fixed_rows, bound.rows);
+  entry.one_sequence = true;
 }
 
 void Engine::add_command(int number, int opcode, int64_t rows,
@@ -167,6 +171,7 @@ void Engine::add_command(int number, int opcode, int64_t rows,
   require(rows >= kRowsR && rows <= entry.shape.max_tokens, "rows is out of range");
   Bound bound;
   bound.rows = rows;
+  bound.by_segment = contract->by_segment;
   Command& command = bound.command;
   command.opcode = opcode;
   std::ranges::copy(ints, command.ints);
@@ -176,6 +181,12 @@ void Engine::add_command(int number, int opcode, int64_t rows,
     if (!operands[i]) continue;
     command.operand[i] = &command;  // present; its address follows in finish()
     command.stride[i] = operands[i]->stride;
+    const OperandSpec& spec = contract->operands[i];
+    const bool every = spec.all_rows || rows == kRowsT;
+    bound.bases[i] = operands[i]->region == kKvRegion ? Base::kState
+                     : !has_rows(spec.kind)           ? Base::kSame
+                     : every                          ? Base::kToken
+                                                      : Base::kRow;
   }
   check_attributes(*contract, command);
   if (contract->operands[0].or_q8) bound.x_is_q8 = written_as_q8(entry, *bound.places[0]);
@@ -204,7 +215,7 @@ void Engine::finish() {
       bound.kernel = choose_kernel(command.opcode, variant_of(command), bound.x_is_q8, isa_);
       if (!bound.kernel) refuse(std::string(find_contract(command.opcode)->name) + ": no kernel for this variant");
       for (int i = 0; i < kMaxOperands; ++i)
-        if (bound.places[i] && bound.places[i]->region != kKvRegion)
+        if (bound.places[i] && bound.bases[i] != Base::kState)
           command.operand[i] = region_data(bound.places[i]->region) + bound.places[i]->offset;
       const size_t need = bound.kernel->scratch(command, most_rows(entry, bound.rows));
       scratch_stride_ = std::max(scratch_stride_, need);

@@ -40,6 +40,13 @@ struct PortData {
   int64_t rows = 0, columns = 0;
 };
 
+// Rows of a run that belong to one sequence: `tokens` of the T, at `position` of its state; `rows` of the R, for the
+// last of them.
+struct Segment {
+  Pages* kv;
+  int64_t tokens, position, rows;
+};
+
 struct EntryShape {
   int64_t max_tokens, max_logits;
   std::vector<Port> inputs, outputs;
@@ -63,18 +70,24 @@ class Engine {
   // that have R of them. One run at a time; others wait.
   void run(Pages& kv, int entry, int64_t tokens, int64_t position, std::span<const PortData> inputs,
            std::span<const PortData> outputs);
+  // The same of several sequences: T and R are the sums over the segments, whose rows follow each other.
+  void run_segments(int entry, std::span<const Segment> segments, std::span<const PortData> inputs,
+                    std::span<const PortData> outputs);
 
   int threads() const { return pool_.threads(); }
   Isa isa() const { return isa_; }
   std::vector<std::string> kernel_names(int entry) const;
 
  private:
+  // What a segment's operand begins at: its first row in the command, its first row in the run, its state.
+  enum class Base { kSame, kRow, kToken, kState };
   struct Bound {
     Command command{};
     const Kernel* kernel = nullptr;
     int64_t rows = 0;
-    bool x_is_q8 = false;
+    bool x_is_q8 = false, by_segment = false;
     std::optional<OperandPlace> places[kMaxOperands];
+    Base bases[kMaxOperands]{};  // read where by_segment
   };
   struct Entry {
     EntryShape shape;
@@ -82,6 +95,7 @@ class Engine {
     int64_t context = INT64_MAX;       // positions that every cache and table of the entry holds
     std::vector<int64_t> id_limits;    // of each input: rows of the smallest table that its ids choose from
     int64_t fixed_rows = 0;            // the largest row count that does not depend on the run
+    bool one_sequence = false;         // some row count does not
   };
   struct Job;
 
@@ -96,9 +110,12 @@ class Engine {
   void note_limits(Entry& entry, const Bound& bound) const;
   int64_t port_nbytes(const Entry& entry, const Port& port) const;
   void check_port(const Entry& entry, const Port& port) const;
-  void check_run(const Entry& entry, const Pages& kv, int64_t tokens, int64_t position) const;
-  int64_t check_arrays(const Entry& entry, int64_t tokens, std::span<const PortData> inputs,
+  void check_segment(const Entry& entry, const Segment& segment) const;
+  int64_t check_arrays(const Entry& entry, int64_t tokens, int64_t rows, std::span<const PortData> inputs,
                        std::span<const PortData> outputs) const;
+  void compute(Entry& entry, std::span<const Segment> segments, int64_t tokens, int64_t rows,
+               std::span<const PortData> inputs, std::span<const PortData> outputs);
+  void run_each(const Bound& bound, const Job& job, Call call) const;
   void read_input(const Entry& entry, size_t input, const PortData& given) const;
   static void work(void* job, int thread);
 

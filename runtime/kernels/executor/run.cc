@@ -28,26 +28,27 @@ void Engine::revive() {
   if (pool_.revive()) new (&running_) std::mutex;  // its holder may not exist here
 }
 
-void Engine::check_run(const Entry& entry, const Pages& kv, int64_t tokens, int64_t position) const {
+void Engine::check_segment(const Entry& entry, const Segment& segment) const {
+  const auto& [kv, tokens, position, rows] = segment;
   if (!scratch_) throw std::logic_error("finish() has not been called");
-  if (int64_t(kv.nbytes()) < sizes_.kv)
-    refuse("the state has " + number(kv.nbytes()) + " bytes, the program needs " + number(sizes_.kv));
+  if (int64_t(kv->nbytes()) < sizes_.kv)
+    refuse("the state has " + number(kv->nbytes()) + " bytes, the program needs " + number(sizes_.kv));
   if (tokens < 1 || tokens > entry.shape.max_tokens)
     refuse(number(tokens) + " tokens, expected 1.." + number(entry.shape.max_tokens));
   if (tokens < entry.fixed_rows) refuse(number(tokens) + " tokens, the entry takes " + number(entry.fixed_rows));
   if (position < 0 || position > entry.context - tokens)
     refuse("position " + number(position) + " and " + number(tokens) + " tokens, the context holds " +
            number(entry.context));
+  if (rows < 0 || rows > tokens) refuse(number(rows) + " rows of " + number(tokens) + " tokens");
 }
 
-// The arrays of a run have the shapes of their ports; the result is R.
-int64_t Engine::check_arrays(const Entry& entry, int64_t tokens, std::span<const PortData> inputs,
+// The arrays of a run have the shapes of their ports; the result is R, which an array tells where `last` is -1.
+int64_t Engine::check_arrays(const Entry& entry, int64_t tokens, int64_t last, std::span<const PortData> inputs,
                              std::span<const PortData> outputs) const {
   const EntryShape& shape = entry.shape;
   if (inputs.size() != shape.inputs.size() || outputs.size() != shape.outputs.size())
     refuse(number(inputs.size()) + " inputs and " + number(outputs.size()) + " outputs, the entry has " +
            number(shape.inputs.size()) + " and " + number(shape.outputs.size()));
-  int64_t last = -1;  // R, once an array tells it
   const auto check = [&](const char* what, size_t i, const Port& port, const PortData& given) {
     const std::string name = std::string(what) + " " + number(i);
     if (given.columns != port.columns)
@@ -66,38 +67,85 @@ int64_t Engine::check_arrays(const Entry& entry, int64_t tokens, std::span<const
 
 struct Engine::Job {
   Engine& engine;
-  Entry& entry;
-  int64_t tokens, rows, position;
+  const Entry& entry;
+  std::span<const Segment> segments;
+  int64_t tokens, rows;
 };
 
 void Engine::work(void* context, int thread) {
   const StandardFloats floats;
   const Job& job = *static_cast<Job*>(context);
   Engine& engine = job.engine;
-  Call call{0, job.tokens, job.position, thread, engine.threads(),
-            engine.scratch_->data() + thread * engine.scratch_stride_};
+  Call call{0, job.tokens, 0, thread, engine.threads(), engine.scratch_->data() + thread * engine.scratch_stride_};
   bool first = true;
   for (const Bound& bound : job.entry.commands) {
     call.rows = bound.rows == kRowsT ? job.tokens : bound.rows == kRowsR ? job.rows : bound.rows;
     if (call.rows == 0) continue;
     if (!first) engine.pool_.barrier(thread);
     first = false;
-    bound.kernel->run(bound.command, call);
+    if (bound.by_segment) engine.run_each(bound, job, call);
+    else bound.kernel->run(bound.command, call);
+  }
+}
+
+// A command whose rows depend on their place in a sequence: this thread's share of every segment, one after the
+// other without a barrier, since segments write rows and states of their own. A single row has little work to share,
+// so in each segment another thread comes first.
+void Engine::run_each(const Bound& bound, const Job& job, Call call) const {
+  const int64_t count = int64_t(job.segments.size()), thread = call.thread;
+  int64_t index = 0, token = 0, row = 0;
+  for (const Segment& segment : job.segments) {
+    call.rows = bound.rows == kRowsT ? segment.tokens : bound.rows == kRowsR ? segment.rows : bound.rows;
+    call.tokens = segment.tokens;
+    call.position = segment.position;
+    call.thread = int((thread + index * std::max<int64_t>(call.threads / count, 1)) % call.threads);
+    Command command = bound.command;
+    for (int i = 0; i < kMaxOperands; ++i) {
+      if (!bound.places[i] || bound.bases[i] == Base::kSame) continue;
+      auto& at = command.operand[i];
+      if (bound.bases[i] == Base::kState) at = segment.kv->data() + bound.places[i]->offset;
+      else at = static_cast<std::byte*>(at) + (bound.bases[i] == Base::kToken ? token : row) * command.stride[i];
+    }
+    if (call.rows > 0) bound.kernel->run(command, call);
+    ++index;
+    token += segment.tokens;
+    row += segment.rows;
   }
 }
 
 void Engine::run(Pages& kv, int entry_number, int64_t tokens, int64_t position, std::span<const PortData> inputs,
                  std::span<const PortData> outputs) {
   Entry& entry = at(entry_number);
-  check_run(entry, kv, tokens, position);
-  const int64_t rows = check_arrays(entry, tokens, inputs, outputs);
+  Segment segment{&kv, tokens, position, 0};
+  check_segment(entry, segment);
+  segment.rows = check_arrays(entry, tokens, -1, inputs, outputs);
+  compute(entry, {&segment, 1}, tokens, segment.rows, inputs, outputs);
+}
+
+void Engine::run_segments(int entry_number, std::span<const Segment> segments, std::span<const PortData> inputs,
+                          std::span<const PortData> outputs) {
+  Entry& entry = at(entry_number);
+  require(!segments.empty(), "there are no segments");
+  require(segments.size() == 1 || !entry.one_sequence, "the entry takes one sequence");
+  int64_t tokens = 0, rows = 0;
+  for (size_t i = 0; i < segments.size(); ++i) {
+    check_segment(entry, segments[i]);
+    for (size_t j = 0; j < i; ++j) require(segments[i].kv != segments[j].kv, "two segments have the same state");
+    tokens += segments[i].tokens;
+    rows += segments[i].rows;
+  }
+  const auto& [most_tokens, most_rows, in, out] = entry.shape;
+  if (tokens > most_tokens) refuse(number(tokens) + " tokens, expected at most " + number(most_tokens));
+  if (rows > most_rows) refuse(number(rows) + " rows, expected at most " + number(most_rows));
+  check_arrays(entry, tokens, rows, inputs, outputs);
+  compute(entry, segments, tokens, rows, inputs, outputs);
+}
+
+void Engine::compute(Entry& entry, std::span<const Segment> segments, int64_t tokens, int64_t rows,
+                     std::span<const PortData> inputs, std::span<const PortData> outputs) {
   const std::lock_guard lock(running_);
-  for (Bound& bound : entry.commands)
-    for (int i = 0; i < kMaxOperands; ++i)
-      if (bound.places[i] && bound.places[i]->region == kKvRegion)
-        bound.command.operand[i] = kv.data() + bound.places[i]->offset;
   for (size_t i = 0; i < inputs.size(); ++i) read_input(entry, i, inputs[i]);
-  Job job{*this, entry, tokens, rows, position};
+  Job job{*this, entry, segments, tokens, rows};
   pool_.run(&Engine::work, &job);
   for (size_t i = 0; i < outputs.size(); ++i)
     if (outputs[i].rows)

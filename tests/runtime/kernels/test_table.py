@@ -24,8 +24,8 @@ def test_contracts_mirror_the_schemas() -> None:
     assert native.contracts() == {contract.name: contract.opcode for contract in CONTRACTS}
     found = native.contract_specs()
     for contract in CONTRACTS:
-        operands, ints, floats = found[contract.name]
-        assert (ints, floats) == (contract.ints, contract.floats)
+        operands, ints, floats, by_segment = found[contract.name]
+        assert (ints, floats, by_segment) == (contract.ints, contract.floats, contract.by_segment)
         expected = tuple((o.name, o.role, o.kinds, o.optional) for o in contract.operands)
         assert operands == expected, contract.name
 
