@@ -140,3 +140,13 @@ def rtn_int8(
     weights: NDArray[np.float32], codes: NDArray[np.int8], scale: NDArray[np.float32], threads: int
 ) -> None:
     """Round-to-nearest int8 per channel (codes -127..127); fills codes, scale."""
+
+def measure_read(nbytes: int, threads: int, seconds: float) -> list[float]:
+    """Bytes per second of each pass over memory of its own (huge pages where the system gives them), all threads
+    together, for about that long. The memory is freed before this returns."""
+
+def measure_read_of(memory: NDArray[np.uint8], threads: int, seconds: float) -> list[float]:
+    """The same over memory that is there, such as an archive's weights."""
+
+def measure_peak(kind: str, threads: int, isa: str, seconds: float) -> list[float]:
+    """Operations per second ("int8" or "f32") of loops in registers, with the best instructions up to `isa`."""

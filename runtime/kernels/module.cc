@@ -5,6 +5,7 @@ namespace hearth {
 void bind_table(nanobind::module_&);     // table.cc: kernels(), contracts(), isas(), call()
 void bind_engine(nanobind::module_&);    // executor/bind.cc: Engine, State
 void bind_quantise(nanobind::module_&);  // quantise/bind.cc: rtn
+void bind_limits(nanobind::module_&);    // limits/bind.cc: measure_read(), measure_peak()
 }  // namespace hearth
 
 NB_MODULE(native, m) {
@@ -13,4 +14,5 @@ NB_MODULE(native, m) {
   hearth::bind_table(m);
   hearth::bind_engine(m);
   hearth::bind_quantise(m);
+  hearth::bind_limits(m);
 }
