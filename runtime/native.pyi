@@ -126,6 +126,13 @@ class Engine:
     def kernel_names(self, entry: int) -> list[str]:
         """The kernel chosen for each command."""
 
+    def start_profile(self) -> None:
+        """From now on runs note when each thread began and ended each command (after finish())."""
+
+    def read_stamps(self, entry: int, out: NDArray[np.int64]) -> None:
+        """Fill out[threads, commands, 2] with the last run's begins and ends in ns of the monotonic clock; zeros for a
+        command that had no rows."""
+
 def rtn_int4(
     weights: NDArray[np.float32],
     group: int,

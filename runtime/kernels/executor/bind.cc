@@ -6,6 +6,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "executor/count.h"
@@ -20,6 +21,7 @@ using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::
 using AnyInput = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using AnyOutput = nb::ndarray<nb::c_contig, nb::device::cpu>;
 constexpr size_t kMaxSegments = 256;  // of one run
+using StampArray = nb::ndarray<int64_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using Place = std::tuple<int, int64_t, int64_t>;
 using PortPlace = std::tuple<int64_t, int64_t, int64_t>;  // a port: offset, columns, rows
 
@@ -119,6 +121,14 @@ void run_segments(BoundEngine& self, int entry, const nb::list& segments, const 
   self.engine.run_segments(entry, of.span(), in.span(), out.span());
 }
 
+// Fills i64[threads][commands][2] with the last run's stamps.
+void read_stamps(BoundEngine& self, int entry, const StampArray& out) {
+  const std::vector<Stamp> stamps = self.engine.stamps(entry);
+  static_assert(sizeof(Stamp) == 16);
+  if (out.size() != stamps.size() * 2) throw std::invalid_argument("the array is not [threads, commands, 2], or there is no profile");
+  std::ranges::copy(stamps, reinterpret_cast<Stamp*>(out.data()));
+}
+
 std::vector<Port> ports(const std::vector<PortPlace>& given) {
   std::vector<Port> found;
   for (const auto& [offset, columns, rows] : given) found.push_back({offset, columns, rows});
@@ -149,6 +159,8 @@ void bind_engine(nb::module_& m) {
            nb::arg("inputs"), nb::arg("outputs"))
       .def("run_segments", &run_segments, nb::arg("entry"), nb::arg("segments"), nb::arg("inputs"),
            nb::arg("outputs"))
+      .def("start_profile", [](BoundEngine& self) { self.engine.start_profile(); })
+      .def("read_stamps", &read_stamps, nb::arg("entry"), nb::arg("out").noconvert())
       .def_prop_ro("isa", [](BoundEngine& self) { return std::string(isa_name(self.engine.isa())); })
       .def_prop_ro("threads", [](BoundEngine& self) { return self.engine.threads(); })
       .def("kernel_names", [](BoundEngine& self, int entry) { return self.engine.kernel_names(entry); },

@@ -224,6 +224,17 @@ void Engine::finish() {
   scratch_.emplace(scratch_stride_ * threads(), true);
 }
 
+void Engine::start_profile() {
+  if (!scratch_) throw std::logic_error("finish() has not been called");
+  const std::lock_guard lock(running_);
+  for (Entry& entry : entries_) entry.profile.allocate(threads(), entry.commands.size());
+}
+
+std::vector<Stamp> Engine::stamps(int entry) {
+  const std::lock_guard lock(running_);
+  return at(entry).profile.stamps();
+}
+
 std::vector<std::string> Engine::kernel_names(int entry) const {
   std::vector<std::string> names;
   for (const Bound& bound : at(entry).commands) names.emplace_back(bound.kernel ? bound.kernel->name : "");

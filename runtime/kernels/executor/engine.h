@@ -12,6 +12,7 @@
 #include "contracts.h"
 #include "executor/pages.h"
 #include "executor/pool.h"
+#include "executor/profile.h"
 #include "table.h"
 
 namespace hearth {
@@ -78,6 +79,12 @@ class Engine {
   Isa isa() const { return isa_; }
   std::vector<std::string> kernel_names(int entry) const;
 
+  // From now on each run notes when its commands began and ended. Once, after finish().
+  void start_profile();
+  // Of the last run of an entry: stamps[threads][commands], zeros for a command without rows. Waits for a run in
+  // progress. Without start_profile(): none.
+  std::vector<Stamp> stamps(int entry);
+
  private:
   // What a segment's operand begins at: its first row in the command, its first row in the run, its state.
   enum class Base { kSame, kRow, kToken, kState };
@@ -96,6 +103,7 @@ class Engine {
     std::vector<int64_t> id_limits;    // of each input: rows of the smallest table that its ids choose from
     int64_t fixed_rows = 0;            // the largest row count that does not depend on the run
     bool one_sequence = false;         // some row count does not
+    Profile profile;
   };
   struct Job;
 

@@ -78,11 +78,13 @@ void Engine::work(void* context, int thread) {
   Engine& engine = job.engine;
   Call call{0, job.tokens, 0, thread, engine.threads(), engine.scratch_->data() + thread * engine.scratch_stride_};
   bool first = true;
+  Stamp* const stamps = job.entry.profile.of(thread);
   for (const Bound& bound : job.entry.commands) {
     call.rows = bound.rows == kRowsT ? job.tokens : bound.rows == kRowsR ? job.rows : bound.rows;
     if (call.rows == 0) continue;
     if (!first) engine.pool_.barrier(thread);
     first = false;
+    const Noting noting(stamps ? stamps + (&bound - job.entry.commands.data()) : nullptr);
     if (bound.by_segment) engine.run_each(bound, job, call);
     else bound.kernel->run(bound.command, call);
   }
@@ -144,6 +146,7 @@ void Engine::run_segments(int entry_number, std::span<const Segment> segments, s
 void Engine::compute(Entry& entry, std::span<const Segment> segments, int64_t tokens, int64_t rows,
                      std::span<const PortData> inputs, std::span<const PortData> outputs) {
   const std::lock_guard lock(running_);
+  entry.profile.clear();
   for (size_t i = 0; i < inputs.size(); ++i) read_input(entry, i, inputs[i]);
   Job job{*this, entry, segments, tokens, rows};
   pool_.run(&Engine::work, &job);
