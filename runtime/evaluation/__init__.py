@@ -1,0 +1,17 @@
+"""How well an archive models text, measured on the archive itself as it runs here."""
+
+from hearth.runtime.evaluation.choice import Choices, answer, read_items
+from hearth.runtime.evaluation.comparison import Comparison, compare
+from hearth.runtime.evaluation.perplexity import Perplexity, perplexity
+from hearth.runtime.evaluation.windows import windows
+
+__all__ = [
+    "Choices",
+    "Comparison",
+    "Perplexity",
+    "answer",
+    "compare",
+    "perplexity",
+    "read_items",
+    "windows",
+]

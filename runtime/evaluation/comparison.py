@@ -1,0 +1,92 @@
+"""How far the predictions of one model are from those of another, its float original say, on the same tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from hearth.runtime.evaluation.perplexity import Perplexity, summary
+from hearth.runtime.evaluation.scoring import F64, Ids, each_row, log_probabilities
+from hearth.runtime.session import Executor, Logits
+
+StateT = TypeVar("StateT")
+OtherT = TypeVar("OtherT")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Over all scored tokens: Kullback-Leibler divergence KL(reference || model) in nats, its mean and 99th percentile,
+    the share of tokens whose most likely next token is the same, and the largest difference of two probabilities."""
+
+    model: Perplexity
+    reference: Perplexity
+    kld: float
+    kld_99: float
+    top1: float
+    max_difference: float
+
+    @property
+    def increase(self) -> float:
+        """Of the perplexity, as a fraction: 0.05 is 5 % more."""
+        return self.model.value / self.reference.value - 1
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What some rows of logits of both models come to, each f64[n]."""
+
+    nats: F64
+    reference_nats: F64
+    kld: F64
+    same_top: F64
+    difference: F64
+
+
+def compare(
+    model: Executor[StateT],
+    reference: Executor[OtherT],
+    texts: Sequence[Ids],
+    advance: Callable[[int], None],
+) -> Comparison:
+    """Both models over windows i32[S] of equal length, side by side."""
+    found, chunk = [], min(model.chunk, reference.chunk)
+    for ids in texts:
+        pairs = zip(each_row(model, ids, chunk), each_row(reference, ids, chunk), strict=True)
+        found.append(_joined([_rows(a, b, following) for (a, following), (b, _) in pairs]))
+        advance(len(ids))
+    tokens = sum(len(ids) - 1 for ids in texts)
+    everything = _joined(found)
+    return Comparison(
+        summary(np.array([rows.nats.mean() for rows in found]), tokens),
+        summary(np.array([rows.reference_nats.mean() for rows in found]), tokens),
+        float(everything.kld.mean()),
+        float(np.quantile(everything.kld, 0.99)),
+        float(everything.same_top.mean()),
+        float(everything.difference.max()),
+    )
+
+
+def _rows(logits: Logits, reference: Logits, following: Ids) -> Rows:
+    p, q = log_probabilities(reference), log_probabilities(logits)
+    rows = np.arange(len(following))
+    wanted, given = np.exp(p), np.exp(q)
+    return Rows(
+        -q[rows, following],
+        -p[rows, following],
+        (wanted * (p - q)).sum(axis=1),
+        (logits.argmax(axis=1) == reference.argmax(axis=1)).astype(np.float64),
+        np.abs(wanted - given).max(axis=1),
+    )
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    """All of them as one."""
+    return Rows(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in Rows.__dataclass_fields__
+        )
+    )
