@@ -25,12 +25,12 @@ class Profile {
   void allocate(int threads, size_t commands) { stamps_.assign(commands * size_t(threads), {}), commands_ = commands; }
   bool asked() const { return !stamps_.empty(); }
   void clear() { stamps_.assign(stamps_.size(), {}); }  // same size: nothing is allocated
-  // The stamps of one thread, or null.
-  Stamp* of(int thread) { return asked() ? stamps_.data() + size_t(thread) * commands_ : nullptr; }
+  // The stamps of one thread, or null. Noting changes no entry: threads share one that is const.
+  Stamp* of(int thread) const { return asked() ? stamps_.data() + size_t(thread) * commands_ : nullptr; }
   const std::vector<Stamp>& stamps() const { return stamps_; }
 
  private:
-  std::vector<Stamp> stamps_;
+  mutable std::vector<Stamp> stamps_;
   size_t commands_ = 0;
 };
 
