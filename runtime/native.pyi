@@ -17,7 +17,14 @@ class Kernel:
     exact: bool
 
 def isas() -> list[str]:
-    """ISAs this CPU has, slowest first: "portable", "avx2", "avx512vnni"."""
+    """ISAs this CPU has, slowest first: "portable", "avx2", "avx512vnni", "amx"."""
+
+def assume_isa(name: str, there: bool = True) -> None:
+    """For tests with an emulator alone: take "amx" for an ISA this CPU has, or (`there` false) as it is.
+
+    Its kernels then run, and die of SIGILL where nothing emulates their instructions. ValueError for other names
+    and where the CPU lacks avx512vnni. Not while an engine runs.
+    """
 
 def contracts() -> dict[str, int]:
     """Opcode of each contract name, as compiled in."""

@@ -21,7 +21,7 @@ enum Activation : int {
   kNone = 0, kSilu, kSwiGLUActivation, kGelu, kGeluTanh, kRelu, kTanh, kSigmoid, kActivations,
 };
 enum Pooling : int { kPoolMean = 0, kPoolFirst, kPoolLast, kPoolMax, kPoolings };
-enum Isa : int { kPortable = 0, kAvx2 = 1, kAvx512Vnni = 2 };
+enum Isa : int { kPortable = 0, kAvx2 = 1, kAvx512Vnni = 2, kAmx = 3, kIsas };
 
 constexpr int kMaxOperands = 8, kMaxInts = 8, kMaxFloats = 2;
 

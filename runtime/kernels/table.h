@@ -14,7 +14,12 @@ std::span<const Kernel> kernel_table();
 // ISAs this CPU and its operating system have, slowest first.
 std::vector<Isa> cpu_isas();
 std::string_view isa_name(Isa isa);
-// Throws std::invalid_argument for a name not known or an ISA this CPU lacks.
+// Take the ISA for one this CPU has, or no longer: for tests that emulate its instructions. Not while kernels run.
+// Throws std::invalid_argument where the CPU lacks what an emulator does not bring (for amx: avx512vnni).
+void assume_isa(Isa isa, bool there);
+// Throws std::invalid_argument for a name not known.
+Isa known_isa(std::string_view name);
+// Throws std::invalid_argument for an ISA this CPU lacks too.
 Isa isa_named(std::string_view name);
 
 const Kernel* find_kernel(std::string_view name);

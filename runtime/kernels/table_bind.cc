@@ -138,6 +138,9 @@ void bind_table(nb::module_& m) {
     for (Isa isa : cpu_isas()) names.emplace_back(isa_name(isa));
     return names;
   });
+  m.def(
+      "assume_isa", [](const std::string& name, bool there) { assume_isa(known_isa(name), there); }, nb::arg("name"),
+      nb::arg("there") = true);
   m.def("contracts", [] {
     nb::dict out;
     for (const Contract& contract : contracts()) out[nb::cast(contract.name)] = contract.opcode;

@@ -108,6 +108,7 @@ void Pool::start() {
   workers_.reserve(threads_);
   sigset_t all, before;
   sigfillset(&all);
+  for (int fault : {SIGILL, SIGSEGV, SIGBUS, SIGFPE}) sigdelset(&all, fault);  // theirs: blocked, no handler hears of them
   pthread_sigmask(SIG_SETMASK, &all, &before);  // signals stay with the threads of the program
   int failed = 0;
   for (int thread = 1; thread < threads_ && !failed; ++thread) {

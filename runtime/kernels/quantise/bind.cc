@@ -54,11 +54,11 @@ void over_rows(const Task& task, int64_t scratch_floats, int threads, Run run) {
 template <class Run>
 Run pick(Run portable, Run avx2, Run avx512vnni) {
   switch (cpu_isas().back()) {
+    case kAmx:
     case kAvx512Vnni: return avx512vnni;
     case kAvx2: return avx2;
-    case kPortable: break;
+    default: return portable;
   }
-  return portable;
 }
 
 void int4(Matrix weights, int64_t group, Codes codes, Codes multipliers, Scales scale, int threads) {

@@ -16,7 +16,7 @@ from hearth.compiler.lower.layouts import LAYOUTS
 from hearth.runtime import native
 from hearth.schemas.commands import BY_NAME, CONTRACTS, Kind, KVKind, KVScheme, Layout
 
-ISAS = ("portable", "avx2", "avx512vnni")
+ISAS = ("portable", "avx2", "avx512vnni")  # of which each has every row
 BLANK = np.zeros((3, 8), np.float32)
 
 
@@ -33,7 +33,7 @@ def test_contracts_mirror_the_schemas() -> None:
 def test_isas_are_known_and_begin_with_portable() -> None:
     here = native.isas()
     assert here[0] == "portable"
-    assert here == [isa for isa in ISAS if isa in here]
+    assert here == [isa for isa in (*ISAS, "amx") if isa in here]
 
 
 def test_names_are_unique_and_end_with_the_isa() -> None:
@@ -46,6 +46,7 @@ def test_names_are_unique_and_end_with_the_isa() -> None:
 
 
 def test_every_variant_has_a_row_for_every_isa() -> None:
+    """Those of amx are the integer linears."""
     expected = set()
     for contract in CONTRACTS:
         first = contract.operands[0]
@@ -59,7 +60,8 @@ def test_every_variant_has_a_row_for_every_isa() -> None:
             if Kind.Q8 in first.kinds and variant in (Layout.Q8B16, Layout.Q4B16):
                 expected.add((contract.opcode, int(variant), True))
     found = Counter((k.opcode, k.variant, k.x_is_q8, k.isa) for k in native.kernels())
-    assert set(found) == {(*key, isa) for key in expected for isa in ISAS}
+    with_amx = {(*key, "amx") for key in expected if key[2]}
+    assert set(found) == {(*key, isa) for key in expected for isa in ISAS} | with_amx
     assert max(found.values()) == 1
 
 
