@@ -59,6 +59,28 @@ def call(
 MAX_SEGMENTS: int
 """Segments that one run takes at most."""
 
+class Mapping:
+    """The first bytes of an open file, mapped read-only where huge pages of the page cache can be mapped whole.
+
+    OSError where the system refuses. The array of it keeps it; the file may be closed.
+    """
+
+    def __init__(self, descriptor: int, nbytes: int) -> None: ...
+    def array(self) -> NDArray[np.uint8]:
+        """u8[nbytes], read-only, over the mapping itself."""
+
+    def populate(self, offset: int, nbytes: int) -> None:
+        """Read and map a part now. Releases the GIL, as do the two that follow."""
+
+    def lock(self) -> None:
+        """Keep all of it in memory (mlock)."""
+
+    def forget(self) -> None:
+        """Let go of the pages that no other process maps: they are read anew, into huge pages if there are."""
+
+    def map_cached(self) -> None:
+        """Start to map, in a thread of low priority, what the page cache holds; nothing is read."""
+
 class State:
     """The KV region of one session, zeroed; pages are touched on first use."""
 

@@ -15,6 +15,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 class Files(Protocol):
     """Positional writes, syncs and cuts on an open file; all or an OSError."""
 
+    piece: int  # writes should begin and end at multiples of it
+
     def pwrite(self, descriptor: int, data: memoryview, offset: int) -> None: ...
 
     def fsync(self, descriptor: int) -> None: ...
@@ -24,6 +26,8 @@ class Files(Protocol):
 
 class SystemFiles:
     """The operating system's."""
+
+    piece = 2 << 20  # a huge page
 
     def pwrite(self, descriptor: int, data: memoryview, offset: int) -> None:
         while data.nbytes:

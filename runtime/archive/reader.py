@@ -7,7 +7,6 @@ as long as the archive or any view of it.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from hearth.runtime import native
 from hearth.runtime.archive import format, layout
 from hearth.runtime.archive.consistency import Parts, check_consistency
 from hearth.schemas import sections as names
@@ -39,7 +39,12 @@ class Container:
     path: Path
     header: format.Header
     directory: Directory
-    data: memoryview
+    mapping: native.Mapping
+
+    @cached_property
+    def data(self) -> memoryview:
+        """All bytes, where they are mapped."""
+        return self.mapping.array().data
 
     @cached_property
     def entries(self) -> Mapping[str, Section]:
@@ -111,7 +116,7 @@ class Archive(Container):
 def open_archive(path: str | os.PathLike[str], check: Check = "structure") -> Archive:
     """A compiled model. "structure" checks all but the weights' hashes, "full" those too."""
     container = open_container(path, check)
-    archive = Archive(container.path, container.header, container.directory, container.data)
+    archive = Archive(container.path, container.header, container.directory, container.mapping)
     check_consistency(archive.parts())
     return archive
 
@@ -148,11 +153,11 @@ def map_container(descriptor: int, path: Path) -> Container:
     head = os.pread(descriptor, format.HEADER_NBYTES, 0)
     header = format.parse_header(head, where)
     format.check_extent(header, os.fstat(descriptor).st_size, where)
-    mapped = mmap.mmap(descriptor, header.file_nbytes, access=mmap.ACCESS_READ)
-    data = memoryview(mapped)
+    mapping = native.Mapping(descriptor, header.file_nbytes)
+    data = mapping.array().data
     directory = format.parse_directory(header, data[header.directory_offset :], where)
     layout.check_layout(header, directory.sections, data, where)
-    return Container(path, header, directory, data)
+    return Container(path, header, directory, mapping)
 
 
 def check_hash(
@@ -173,9 +178,9 @@ def check_hash(
 
 def unfinished(descriptor: int, path: Path, sections: Iterable[Section], nbytes: int) -> Archive:
     """The sections a writer has put into the first `nbytes` of an open file, which has no header yet."""
-    mapped = mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_READ)
+    mapping = native.Mapping(descriptor, nbytes)
     header = format.Header(0, nbytes, nbytes, 0, bytes(16))
-    return Archive(path, header, Directory({}, tuple(sections)), memoryview(mapped))
+    return Archive(path, header, Directory({}, tuple(sections)), mapping)
 
 
 def unreadable(path: Path, error: OSError) -> ArchiveError | ResourceError:

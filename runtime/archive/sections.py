@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hearth.runtime.archive import format, layout
 from hearth.runtime.archive.files import Files, unwritable
+from hearth.runtime.archive.pieces import Pieces
 from hearth.schemas.errors import ArchiveError
 from hearth.schemas.sections import FORMAT_VERSION, Section, alignment
 
@@ -20,7 +21,10 @@ BUFFERS = (bytes, bytearray, memoryview, np.ndarray)
 
 
 class SectionStream:
-    """Writes at `end`, which only grows; keeps the sections it wrote and those it was given."""
+    """Writes at `end`, which only grows; keeps the sections it wrote and those it was given.
+
+    The last bytes may not be in the file before `flush` or `sync`.
+    """
 
     def __init__(
         self, path: Path, descriptor: int, files: Files, end: int, sections: Iterable[Section] = ()
@@ -28,9 +32,10 @@ class SectionStream:
         self.path, self.descriptor, self.files = path, descriptor, files
         self.end = end
         self.sections = list(sections)
+        self._pieces = Pieces(descriptor, files, end)
 
     def add(self, name: str, kind: str, data: Chunk | Iterable[Chunk]) -> Section:
-        """Writes one section. `data` is one buffer or gives buffers in order; each is written at once."""
+        """Writes one section. `data` is one buffer or gives buffers in order, none of which is kept."""
         self._check_new(name, kind)
         start = format.align_up(self.end, alignment(kind))
         self._pad(start)
@@ -62,7 +67,15 @@ class SectionStream:
             raise unwritable(self.path, error, header.file_nbytes) from error
         self.sync()
 
+    def flush(self) -> None:
+        """All up to `end` is in the file."""
+        try:
+            self._pieces.flush()
+        except OSError as error:
+            raise unwritable(self.path, error, self.end) from error
+
     def sync(self) -> None:
+        self.flush()
         try:
             self.files.fsync(self.descriptor)
         except OSError as error:
@@ -83,7 +96,7 @@ class SectionStream:
 
     def _write(self, view: memoryview) -> None:
         try:
-            self.files.pwrite(self.descriptor, view, self.end)
+            self._pieces.write(view)
         except OSError as error:
             raise unwritable(self.path, error, self.end + view.nbytes) from error
         self.end += view.nbytes

@@ -64,6 +64,7 @@ class ArchiveWriter:
 
     def so_far(self) -> Archive:
         """What is written as an archive to read from, its bytes mapped; unchecked, for it was just made."""
+        self._stream.flush()
         return unfinished(
             self._output.descriptor, self._output.place, self._stream.sections, self._stream.end
         )

@@ -4,6 +4,7 @@
 namespace hearth {
 void bind_table(nanobind::module_&);     // table.cc: kernels(), contracts(), isas(), call()
 void bind_engine(nanobind::module_&);    // executor/bind.cc: Engine, State
+void bind_mapping(nanobind::module_&);   // executor/mapping_bind.cc: Mapping
 void bind_quantise(nanobind::module_&);  // quantise/bind.cc: rtn
 void bind_limits(nanobind::module_&);    // limits/bind.cc: measure_read(), measure_peak()
 }  // namespace hearth
@@ -13,6 +14,7 @@ NB_MODULE(native, m) {
   m.doc() = "Kernels and executor of Hearth.";
   hearth::bind_table(m);
   hearth::bind_engine(m);
+  hearth::bind_mapping(m);
   hearth::bind_quantise(m);
   hearth::bind_limits(m);
 }

@@ -73,7 +73,7 @@ class Subject:
     def archive(self) -> Archive:
         """Its parts are decoded when they are asked for."""
         found = self.container
-        return Archive(found.path, found.header, found.directory, found.data)
+        return Archive(found.path, found.header, found.directory, found.mapping)
 
     @property
     def where(self) -> str:

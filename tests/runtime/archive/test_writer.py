@@ -28,6 +28,8 @@ both = pytest.mark.parametrize("unnamed", [True, False], ids=["unnamed", "partia
 class StoppingFiles(SystemFiles):
     """Raises at the n-th operation, after half of a write was done."""
 
+    piece = 64
+
     def __init__(self, at: int, error: BaseException) -> None:
         self.left, self.error = at, error
 
