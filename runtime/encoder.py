@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime import native
-from hearth.runtime.binding import new_state, run_entry
+from hearth.runtime.binding import new_state, run_segments
 from hearth.runtime.loaded import Loaded
 from hearth.runtime.session import Ids, check_room, checked_ids
 from hearth.runtime.tokenizer import Encoded, Tokenizer
@@ -20,6 +21,7 @@ from hearth.schemas.program import Entry
 
 MAIN, HIDDEN = "main", "hidden"
 TOKENS, TYPES = "tokens", "types"
+TEXTS_AT_ONCE = 16  # of one run; each has keys and values of its own
 F32 = NDArray[np.float32]
 Text = str | tuple[str, str] | Ids | Encoded
 
@@ -99,29 +101,46 @@ class Encoder(Loaded):
             )
         encoded = [self.encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
         found = np.empty((len(encoded), self.columns), np.float32)
-        for row, each in enumerate(encoded):
-            self._run(MAIN, each, found[row : row + 1])
+        for group in self._groups([len(each.ids) for each in encoded]):
+            self._run(MAIN, encoded[group], found[group])
         return found
 
     def hidden(self, text: Text) -> F32:
         """f32[T, E], the last layer's rows of one text, special tokens included."""
         encoded = self.encode(text)
         found = np.empty((len(encoded.ids), self.columns), np.float32)
-        self._run(HIDDEN, encoded, found)
+        self._run(HIDDEN, [encoded], found)
         return found
 
-    def _run(self, entry: str, text: Encoded, result: F32) -> None:
-        values = {TOKENS: text.ids, TYPES: text.types}
+    def _groups(self, lengths: Sequence[int]) -> Iterator[slice]:
+        """Texts that follow each other and fit into one run."""
+        alone = self.engine.one_sequence(self.entry_numbers[MAIN])
+        most = 1 if alone else min(TEXTS_AT_ONCE, native.MAX_SEGMENTS)
+        first = rows = 0
+        for index, length in enumerate(lengths):
+            if index - first == most or rows + length > self.context:
+                yield slice(first, index)
+                first, rows = index, 0
+            rows += length
+        yield slice(first, len(lengths))
+
+    def _run(self, entry: str, texts: Sequence[Encoded], result: F32) -> None:
+        if not texts:
+            return
+        while len(self._states) < len(texts):
+            self._states.append(new_state(self.archive))
+        values = {TOKENS: [text.ids for text in texts], TYPES: [text.types for text in texts]}
         ports = self.archive.program.entries[entry].inputs
-        inputs = [np.array(values[port.name], np.int32) for port in ports]
+        inputs = [np.array([*chain(*values[port.name])], np.int32) for port in ports]
+        each = zip(self._states, texts, strict=False)
+        segments = [(state, len(text.ids), 0, 0) for state, text in each]
         number = self.entry_numbers[entry]
-        place = len(text.ids), 0
-        run_entry(self.archive, self.engine, number, self._state, place, inputs, [result])
+        run_segments(self.archive, self.engine, number, segments, inputs, [result])
 
     @cached_property
-    def _state(self) -> native.State:
-        """Keys and values of one call: each writes all that it reads."""
-        return new_state(self.archive)
+    def _states(self) -> list[native.State]:
+        """Keys and values of the texts of one run: each run writes all that it reads."""
+        return []
 
     @cached_property
     def _limits(self) -> dict[str, int]:

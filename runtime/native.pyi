@@ -145,13 +145,17 @@ class Engine:
     ) -> None:
         """Run an entry on rows of several sequences, one segment (state, tokens, position, rows) after the other.
 
-        T is the sum of the segments' tokens, R of their rows (logits for the last of each segment's tokens); every
-        state is another one. A row's bits are those of a run of its segment alone. Releases the GIL."""
+        T is the sum of the segments' tokens, R of their rows (logits for the last of each segment's tokens); an
+        output of one row has one for each segment; every state is another one. A row's bits are those of a run of
+        its segment alone. Releases the GIL."""
 
     @property
     def isa(self) -> str: ...
     @property
     def threads(self) -> int: ...
+    def one_sequence(self, entry: int) -> bool:
+        """Whether runs of the entry take one segment alone; known after finish()."""
+
     def kernel_names(self, entry: int) -> list[str]:
         """The kernel chosen for each command."""
 

@@ -105,6 +105,19 @@ def test_the_same_bits_everywhere(scheme: str, pooling: str) -> None:
     np.testing.assert_array_equal(single, wanted)
 
 
+@pytest.mark.parametrize("scheme", ["f32", "int8"])
+def test_texts_that_share_a_run_do_not_touch_each_other(scheme: str) -> None:
+    """Sixty texts of 1 to 40 tokens: each vector is the one of its text alone."""
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(3, len(WORDS), n).tolist() for n in (*range(1, 41), *[2] * 20)]
+    rng.shuffle(texts)
+    encoder = load_encoder(archive(scheme), threads=2)
+    assert not encoder.engine.one_sequence(encoder.entry_numbers["main"])
+    single = np.concatenate([encoder.embed([text]) for text in texts])
+    np.testing.assert_array_equal(encoder.embed(texts), single)
+    assert encoder.embed([]).shape == (0, 24)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last", "max"])
 def test_pooling_is_what_it_is_called(pooling: str) -> None:
     encoder = load_encoder(archive("f32", pooling))

@@ -14,12 +14,16 @@ from support.engines import (
     CONTEXT,
     DIM,
     ENCODER,
+    IO,
     KV_NBYTES,
-    LOGITS_PORT,
     MOST,
     PROGRAM,
+    ROW,
     TOKENS,
     VOCAB,
+    Line,
+    R,
+    T,
     Talk,
     expected,
     ready,
@@ -31,9 +35,10 @@ from hearth.runtime import native
 
 RNG = np.random.default_rng(3)
 TEXTS = RNG.integers(0, VOCAB, (MOST, CONTEXT)).tolist()
-EMBEDDED = [
-    replace(line, rows=-2) if line.rows == 1 else line for line in ENCODER
-]  # a row for each text
+# The encoder's vectors in an output of their own: one row of a text, or R rows of the run.
+VECTOR = replace(ENCODER[-1], operands=(ENCODER[-1].operands[0], (IO, 64, DIM * 4)))
+POOLED = [*ENCODER[:-1], VECTOR]
+COUNTED = [replace(line, rows=R) if line.rows == 1 else line for line in POOLED]
 Piece = tuple[Talk, Sequence[int], int]  # tokens to read, rows wanted
 
 
@@ -85,13 +90,17 @@ def test_every_row_is_a_sequence_and_contexts_are_nearly_full() -> None:
         np.testing.assert_array_equal(got, expected(text)[-1:])
 
 
+def encoder(program: Sequence[Line], threads: int = 1, isa: str = "portable") -> native.Engine:
+    return ready(threads, isa, program, (TOKENS, (64, DIM, program[-1].rows)))
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("isa", native.isas())
-def test_texts_of_an_encoder_share_a_run(isa: str, threads: int) -> None:
+@pytest.mark.parametrize("program", [POOLED, COUNTED], ids=["one_row_each", "R_rows"])
+def test_texts_of_an_encoder_share_a_run(isa: str, threads: int, program: list[Line]) -> None:
     """Positions, masks and pooling belong to each text."""
-    port = (LOGITS_PORT[0], DIM, -2)
-    line = replace(EMBEDDED[-1], operands=(EMBEDDED[-1].operands[0], (3, 64, DIM * 4)))
-    engine = ready(threads, isa, [*EMBEDDED[:-1], line], (TOKENS, port))
+    engine = encoder(program, threads, isa)
+    assert not engine.one_sequence(0)
     texts = [text[:count] for text, count in zip(TEXTS, (1, 5, 2, 4), strict=False)]
     alone = np.empty((len(texts), DIM), np.float32)
     for text, row in zip(texts, alone, strict=True):
@@ -99,9 +108,47 @@ def test_texts_of_an_encoder_share_a_run(isa: str, threads: int) -> None:
         engine.run(native.State(KV_NBYTES), 0, len(text), 0, [ids], [row[None]])
     assert np.isfinite(alone).all()
     found = np.empty_like(alone)
-    segments = [(native.State(KV_NBYTES), len(text), 0, 1) for text in texts]
-    engine.run_segments(0, segments, [np.concatenate(texts, dtype=np.int32)], [found])
+    rows = 1 if program is COUNTED else 0
+    segments = [(native.State(KV_NBYTES), len(text), 0, rows) for text in texts]
+    ids = np.concatenate(texts, dtype=np.int32)
+    engine.run_segments(0, segments, [ids], [found])
     np.testing.assert_array_equal(found, alone)
+    with pytest.raises(ValueError, match="output 0 has 3 rows, expected 4"):
+        engine.run_segments(0, segments, [ids], [found[:3]])
+
+
+def _with_vector_in(place: tuple[int, int, int]) -> list[Line]:
+    """The pooled row lies there before it is normalised."""
+    pool, normalize = POOLED[-2:]
+    return [
+        *POOLED[:-2],
+        replace(pool, operands=(pool.operands[0], place)),
+        replace(normalize, operands=(place, normalize.operands[1])),
+    ]
+
+
+ROWS_OF_TEXT = POOLED[-2].operands[0]
+assert ROWS_OF_TEXT is not None
+FREE = POOLED[-2].operands[1]
+assert FREE is not None
+
+
+def test_texts_whose_last_commands_disturb_each_other_are_read_one_by_one() -> None:
+    """What the first text's turn writes must be nothing that the second's reads."""
+    spoiling = _with_vector_in(ROWS_OF_TEXT)
+    far = _with_vector_in((ROWS_OF_TEXT[0], ROWS_OF_TEXT[1] + (MOST - 1) * ROW, ROW))
+    stale = [*POOLED[:-1], replace(VECTOR, operands=(ROWS_OF_TEXT, VECTOR.operands[1]))]
+    later = [*POOLED, replace(POOLED[2], rows=T)]
+    two = [*POOLED[:-1], replace(VECTOR, rows=2)]
+    for program in (spoiling, far, stale, later, two):
+        engine = ready(1, program=program, ports=(TOKENS, (64, DIM, 1)))
+        assert engine.one_sequence(0)
+        segments = [(native.State(KV_NBYTES), 2, 0, 0) for _ in range(2)]
+        with pytest.raises(ValueError, match="takes one sequence"):
+            engine.run_segments(
+                0, segments, [np.zeros(4, np.int32)], [np.zeros((2, DIM), np.float32)]
+            )
+    assert not encoder(_with_vector_in(FREE)).one_sequence(0)
 
 
 def test_a_run_of_segments_allocates_nothing() -> None:
@@ -188,6 +235,7 @@ def test_an_entry_of_fixed_rows_takes_one_sequence() -> None:
     """Its rows cannot be told apart."""
     program = [replace(line, rows=1) if line.rows == -2 else line for line in PROGRAM]
     for engine in (ready(1, program=program), ready(ports=(TOKENS, (64, VOCAB, 1)))):
+        assert engine.one_sequence(0)
         talks = [Talk(engine), Talk(engine)]
         with pytest.raises(ValueError, match="takes one sequence"):
             feed(engine, [(talk, [1], 1) for talk in talks])
@@ -212,16 +260,18 @@ def _try(seed: int) -> int:
     """Runs that a program broken at random made."""
     rng = random.Random(seed)
     threads, isa = rng.choice((1, 2, 3)), rng.choice(native.isas())
-    program = rng.choice((PROGRAM, EMBEDDED))
+    program = rng.choice((PROGRAM, POOLED, COUNTED))
+    columns, last = (VOCAB, R) if program is PROGRAM else (DIM, program[-1].rows)
     try:
-        engine = ready(threads, isa, broken(rng, program), broken_ports(rng))
+        engine = ready(threads, isa, broken(rng, program), broken_ports(rng, (64, columns, last)))
     except ValueError:
         return 0
     states, ran = [native.State(KV_NBYTES) for _ in range(4)], 0
     for _ in range(4):
         segments = _segments(states, rng)
         tokens, rows = (min(sum(each[i] for each in segments), 99) for i in (1, 3))
-        logits = np.empty((max(rows, 0), VOCAB), np.float32)
+        rows = len(segments) if last == 1 else max(rows, 0)
+        logits = np.empty((rows, columns), np.float32)
         try:
             engine.run_segments(0, segments, [np.full(max(tokens, 0), 44, np.int32)], [logits])
             ran += 1

@@ -54,9 +54,9 @@ def broken(rng: random.Random, whole: Sequence[Line]) -> list[Line]:
     return program
 
 
-def broken_ports(rng: random.Random) -> tuple[Port, Port]:
-    """The tokens and the logits, one number of one of them changed now and then."""
-    ports = [list(TOKENS), list(LOGITS_PORT)]
+def broken_ports(rng: random.Random, output: Port = LOGITS_PORT) -> tuple[Port, Port]:
+    """The tokens and the output, one number of one of them changed now and then."""
+    ports = [list(TOKENS), list(output)]
     if rng.random() < 0.2:
         port, field = rng.choice(ports), rng.randrange(3)
         port[field] = rng.choice((port[field] + rng.choice(NUDGES), *NUMBERS))

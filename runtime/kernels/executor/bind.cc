@@ -163,6 +163,8 @@ void bind_engine(nb::module_& m) {
       .def("read_stamps", &read_stamps, nb::arg("entry"), nb::arg("out").noconvert())
       .def_prop_ro("isa", [](BoundEngine& self) { return std::string(isa_name(self.engine.isa())); })
       .def_prop_ro("threads", [](BoundEngine& self) { return self.engine.threads(); })
+      .def("one_sequence", [](BoundEngine& self, int entry) { return self.engine.one_sequence(entry); },
+           nb::arg("entry"))
       .def("kernel_names", [](BoundEngine& self, int entry) { return self.engine.kernel_names(entry); },
            nb::arg("entry"));
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <tuple>
 
 #include "executor/refuse.h"
 
@@ -52,8 +53,6 @@ int Engine::add_entry(const EntryShape& s) {
     check_port(entry, port);
     require(port.columns > 0, "an output is f32");
   }
-  const auto fixed = [](const Port& port) { return port.rows >= 0; };
-  entry.one_sequence = std::ranges::any_of(s.inputs, fixed) || std::ranges::any_of(s.outputs, fixed);
   for (size_t i = 0; i < s.inputs.size(); ++i)
     for (size_t j = 0; j < i; ++j)
       require(!meet(s.inputs[i].offset, port_nbytes(entry, s.inputs[i]), s.inputs[j].offset,
@@ -153,9 +152,7 @@ void Engine::note_limits(Entry& entry, const Bound& bound) const {
       const int64_t positions = (int64_t(weights_.size()) - bound.places[i]->offset) / (command.ints[2] * 2);
       entry.context = std::min(entry.context, positions);
     }
-  if (bound.rows < 0) return;
-  entry.fixed_rows = std::max(entry.fixed_rows, bound.rows);
-  entry.one_sequence = true;
+  if (bound.rows >= 0) entry.fixed_rows = std::max(entry.fixed_rows, bound.rows);
 }
 
 void Engine::add_command(int number, int opcode, int64_t rows,
@@ -204,12 +201,58 @@ std::byte* Engine::region_data(int region) const {
   }
 }
 
+// Commands of a single row at the end make a row of each sequence, as a pooled text is one. They can be run for one
+// sequence after the other, over the same memory, where none of them reads what another sequence's turn has written.
+void Engine::find_shared(Entry& entry) const {
+  const auto fixed = [](const auto& each) { return each.rows >= 0; };
+  const auto one_row = [](const auto& each) { return each.rows < 0 || each.rows == 1; };
+  const auto& [commands, shape] = std::tie(entry.commands, entry.shape);
+  entry.shared = size_t(std::ranges::find_if(commands, fixed) - commands.begin());
+  const auto last = std::span(commands).subspan(entry.shared);
+  entry.one_sequence = std::ranges::any_of(shape.inputs, fixed) || !std::ranges::all_of(shape.outputs, one_row) ||
+                       last.empty() != std::ranges::none_of(shape.outputs, fixed) ||
+                       !std::ranges::all_of(last, [](const Bound& bound) { return bound.rows == 1; });
+  for (size_t i = entry.shared; i < commands.size() && !entry.one_sequence; ++i)
+    entry.one_sequence = !reads_its_own(entry, i);
+}
+
+// Whether a command of the last ones reads rows of its own sequence alone: those that an earlier one of them wrote, or
+// of the run's those of its segment, which none of them overwrites.
+bool Engine::reads_its_own(const Entry& entry, size_t command) const {
+  const auto extent = [&](const Bound& bound, size_t i) {
+    return operand_extent(*find_contract(bound.command.opcode), bound.command, int(i), bound.rows,
+                          entry.shape.max_tokens, bound.x_is_q8)
+        .nbytes;
+  };
+  const Bound& bound = entry.commands[command];
+  const auto& operands = find_contract(bound.command.opcode)->operands;
+  for (size_t i = 0; i < operands.size(); ++i) {
+    const auto& place = bound.places[i];
+    if (operands[i].role != kIn || !place || place->region == kWeights) continue;
+    bool written = false, overwritten = false;
+    for (size_t c = entry.shared; c < entry.commands.size(); ++c) {
+      const Bound& other = entry.commands[c];
+      const auto& specs = find_contract(other.command.opcode)->operands;
+      for (size_t o = 0; o < specs.size(); ++o) {
+        const auto& out = other.places[o];
+        if (specs[o].role != kOut || out->region != place->region) continue;
+        const int64_t nbytes = extent(other, o), needed = extent(bound, i);
+        overwritten |= meet(place->offset, needed, out->offset, nbytes);
+        written |= c < command && out->offset <= place->offset && place->offset + needed <= out->offset + nbytes;
+      }
+    }
+    if (operands[i].all_rows ? overwritten : !written) return false;
+  }
+  return true;
+}
+
 void Engine::finish() {
   if (io_) throw std::logic_error("the engine is finished");
   arena_.emplace(sizes_.arena, true);
   Pages io(sizes_.io, true);
   io_.emplace(std::move(io));
-  for (Entry& entry : entries_)
+  for (Entry& entry : entries_) {
+    find_shared(entry);
     for (Bound& bound : entry.commands) {
       Command& command = bound.command;
       bound.kernel = choose_kernel(command.opcode, variant_of(command), bound.x_is_q8, isa_);
@@ -220,6 +263,7 @@ void Engine::finish() {
       const size_t need = bound.kernel->scratch(command, most_rows(entry, bound.rows));
       scratch_stride_ = std::max(scratch_stride_, need);
     }
+  }
   scratch_stride_ = size_t(align_up(int64_t(scratch_stride_), 4096));
   scratch_.emplace(scratch_stride_ * threads(), true);
 }

@@ -77,6 +77,8 @@ class Engine {
 
   int threads() const { return pool_.threads(); }
   Isa isa() const { return isa_; }
+  // Whether runs of the entry take one segment alone.
+  bool one_sequence(int entry) const { return at(entry).one_sequence; }
   std::vector<std::string> kernel_names(int entry) const;
 
   // From now on each run notes when its commands began and ended. Once, after finish().
@@ -102,7 +104,8 @@ class Engine {
     int64_t context = INT64_MAX;       // positions that every cache and table of the entry holds
     std::vector<int64_t> id_limits;    // of each input: rows of the smallest table that its ids choose from
     int64_t fixed_rows = 0;            // the largest row count that does not depend on the run
-    bool one_sequence = false;         // some row count does not
+    size_t shared = 0;                 // commands before the first with such a count: for rows of all sequences
+    bool one_sequence = true;          // the others cannot be run for each sequence in turn
     Profile profile;
   };
   struct Job;
@@ -119,11 +122,15 @@ class Engine {
   int64_t port_nbytes(const Entry& entry, const Port& port) const;
   void check_port(const Entry& entry, const Port& port) const;
   void check_segment(const Entry& entry, const Segment& segment) const;
-  int64_t check_arrays(const Entry& entry, int64_t tokens, int64_t rows, std::span<const PortData> inputs,
-                       std::span<const PortData> outputs) const;
+  void find_shared(Entry& entry) const;
+  bool reads_its_own(const Entry& entry, size_t command) const;
+  int64_t check_arrays(const Entry& entry, int64_t sequences, int64_t tokens, int64_t rows,
+                       std::span<const PortData> inputs, std::span<const PortData> outputs) const;
   void compute(Entry& entry, std::span<const Segment> segments, int64_t tokens, int64_t rows,
                std::span<const PortData> inputs, std::span<const PortData> outputs);
-  void run_each(const Bound& bound, const Job& job, Call call) const;
+  void run_all(const Bound& bound, const Job& job, Call call) const;
+  void run_one(const Bound& bound, const Segment& segment, int64_t token, int64_t row, Call call) const;
+  void run_last(const Job& job, const Call& call);
   void read_input(const Entry& entry, size_t input, const PortData& given) const;
   static void work(void* job, int thread);
 

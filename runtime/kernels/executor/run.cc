@@ -3,6 +3,7 @@
 #include <cstring>
 #include <new>
 #include <stdexcept>
+#include <tuple>
 
 #include "executor/engine.h"
 #include "executor/refuse.h"
@@ -42,9 +43,10 @@ void Engine::check_segment(const Entry& entry, const Segment& segment) const {
   if (rows < 0 || rows > tokens) refuse(number(rows) + " rows of " + number(tokens) + " tokens");
 }
 
-// The arrays of a run have the shapes of their ports; the result is R, which an array tells where `last` is -1.
-int64_t Engine::check_arrays(const Entry& entry, int64_t tokens, int64_t last, std::span<const PortData> inputs,
-                             std::span<const PortData> outputs) const {
+// The arrays of a run have the shapes of their ports, of each sequence where those have a row count of their own; the
+// result is R, which an array tells where `last` is -1.
+int64_t Engine::check_arrays(const Entry& entry, int64_t sequences, int64_t tokens, int64_t last,
+                             std::span<const PortData> inputs, std::span<const PortData> outputs) const {
   const EntryShape& shape = entry.shape;
   if (inputs.size() != shape.inputs.size() || outputs.size() != shape.outputs.size())
     refuse(number(inputs.size()) + " inputs and " + number(outputs.size()) + " outputs, the entry has " +
@@ -54,7 +56,7 @@ int64_t Engine::check_arrays(const Entry& entry, int64_t tokens, int64_t last, s
     if (given.columns != port.columns)
       refuse(name + " has " + number(given.columns) + " columns, expected " + number(port.columns));
     if (port.rows == kRowsR && last < 0 && given.rows <= std::min(shape.max_logits, tokens)) last = given.rows;
-    const int64_t rows = port.rows == kRowsT ? tokens : port.rows == kRowsR ? last : port.rows;
+    const int64_t rows = port.rows == kRowsT ? tokens : port.rows == kRowsR ? last : port.rows * sequences;
     if (rows < 0)
       refuse(name + " has " + number(given.rows) + " rows, expected at most " +
              number(std::min(shape.max_logits, tokens)));
@@ -70,6 +72,7 @@ struct Engine::Job {
   const Entry& entry;
   std::span<const Segment> segments;
   int64_t tokens, rows;
+  std::span<const PortData> outputs;
 };
 
 void Engine::work(void* context, int thread) {
@@ -77,41 +80,70 @@ void Engine::work(void* context, int thread) {
   const Job& job = *static_cast<Job*>(context);
   Engine& engine = job.engine;
   Call call{0, job.tokens, 0, thread, engine.threads(), engine.scratch_->data() + thread * engine.scratch_stride_};
-  bool first = true;
   Stamp* const stamps = job.entry.profile.of(thread);
-  for (const Bound& bound : job.entry.commands) {
+  const auto& commands = job.entry.commands;
+  const bool together = job.segments.size() > 1;
+  bool first = true;
+  for (const Bound& bound : std::span(commands).first(together ? job.entry.shared : commands.size())) {
     call.rows = bound.rows == kRowsT ? job.tokens : bound.rows == kRowsR ? job.rows : bound.rows;
     if (call.rows == 0) continue;
     if (!first) engine.pool_.barrier(thread);
     first = false;
-    const Noting noting(stamps ? stamps + (&bound - job.entry.commands.data()) : nullptr);
-    if (bound.by_segment) engine.run_each(bound, job, call);
+    const Noting noting(stamps ? stamps + (&bound - commands.data()) : nullptr);
+    if (bound.by_segment) engine.run_all(bound, job, call);
     else bound.kernel->run(bound.command, call);
   }
+  if (together && job.entry.shared < commands.size()) engine.run_last(job, call);
 }
 
 // A command whose rows depend on their place in a sequence: this thread's share of every segment, one after the
 // other without a barrier, since segments write rows and states of their own. A single row has little work to share,
 // so in each segment another thread comes first.
-void Engine::run_each(const Bound& bound, const Job& job, Call call) const {
-  const int64_t count = int64_t(job.segments.size()), thread = call.thread;
-  int64_t index = 0, token = 0, row = 0;
+void Engine::run_all(const Bound& bound, const Job& job, Call call) const {
+  const int64_t count = int64_t(job.segments.size()), apart = std::max<int64_t>(call.threads / count, 1);
+  int64_t token = 0, row = 0;
   for (const Segment& segment : job.segments) {
-    call.rows = bound.rows == kRowsT ? segment.tokens : bound.rows == kRowsR ? segment.rows : bound.rows;
-    call.tokens = segment.tokens;
-    call.position = segment.position;
-    call.thread = int((thread + index * std::max<int64_t>(call.threads / count, 1)) % call.threads);
-    Command command = bound.command;
-    for (int i = 0; i < kMaxOperands; ++i) {
-      if (!bound.places[i] || bound.bases[i] == Base::kSame) continue;
-      auto& at = command.operand[i];
-      if (bound.bases[i] == Base::kState) at = segment.kv->data() + bound.places[i]->offset;
-      else at = static_cast<std::byte*>(at) + (bound.bases[i] == Base::kToken ? token : row) * command.stride[i];
-    }
-    if (call.rows > 0) bound.kernel->run(command, call);
-    ++index;
+    run_one(bound, segment, token, row, call);
+    call.thread = int((call.thread + apart) % call.threads);
     token += segment.tokens;
     row += segment.rows;
+  }
+}
+
+// A command for the rows of one segment, whose first are these of T and R.
+void Engine::run_one(const Bound& bound, const Segment& segment, int64_t token, int64_t row, Call call) const {
+  call.rows = bound.rows == kRowsT ? segment.tokens : bound.rows == kRowsR ? segment.rows : bound.rows;
+  call.tokens = segment.tokens;
+  call.position = segment.position;
+  if (call.rows == 0) return;
+  Command command = bound.command;
+  for (int i = 0; i < kMaxOperands; ++i) {
+    if (!bound.places[i] || bound.bases[i] == Base::kSame) continue;
+    auto& at = command.operand[i];
+    if (bound.bases[i] == Base::kState) at = segment.kv->data() + bound.places[i]->offset;
+    else at = static_cast<std::byte*>(at) + (bound.bases[i] == Base::kToken ? token : row) * command.stride[i];
+  }
+  bound.kernel->run(command, call);
+}
+
+// The last commands, those of one row, for one sequence after the other; each leaves a row of the outputs.
+void Engine::run_last(const Job& job, const Call& call) {
+  const auto& [commands, shape] = std::tie(job.entry.commands, job.entry.shape);
+  int64_t token = 0;
+  for (size_t index = 0; index < job.segments.size(); ++index) {
+    for (const Bound& bound : std::span(commands).subspan(job.entry.shared)) {
+      pool_.barrier(call.thread);
+      run_one(bound, job.segments[index], token, 0, call);
+    }
+    token += job.segments[index].tokens;
+    pool_.barrier(call.thread);
+    if (call.thread != 0) continue;
+    for (size_t i = 0; i < job.outputs.size(); ++i) {
+      if (shape.outputs[i].rows < 0) continue;
+      const size_t nbytes = size_t(shape.outputs[i].columns) * 4;
+      std::memcpy(static_cast<std::byte*>(job.outputs[i].data) + index * nbytes, io_->data() + shape.outputs[i].offset,
+                  nbytes);
+    }
   }
 }
 
@@ -120,7 +152,7 @@ void Engine::run(Pages& kv, int entry_number, int64_t tokens, int64_t position, 
   Entry& entry = at(entry_number);
   Segment segment{&kv, tokens, position, 0};
   check_segment(entry, segment);
-  segment.rows = check_arrays(entry, tokens, -1, inputs, outputs);
+  segment.rows = check_arrays(entry, 1, tokens, -1, inputs, outputs);
   compute(entry, {&segment, 1}, tokens, segment.rows, inputs, outputs);
 }
 
@@ -128,7 +160,6 @@ void Engine::run_segments(int entry_number, std::span<const Segment> segments, s
                           std::span<const PortData> outputs) {
   Entry& entry = at(entry_number);
   require(!segments.empty(), "there are no segments");
-  require(segments.size() == 1 || !entry.one_sequence, "the entry takes one sequence");
   int64_t tokens = 0, rows = 0;
   for (size_t i = 0; i < segments.size(); ++i) {
     check_segment(entry, segments[i]);
@@ -136,10 +167,11 @@ void Engine::run_segments(int entry_number, std::span<const Segment> segments, s
     tokens += segments[i].tokens;
     rows += segments[i].rows;
   }
+  require(segments.size() == 1 || !entry.one_sequence, "the entry takes one sequence");
   const auto& [most_tokens, most_rows, in, out] = entry.shape;
   if (tokens > most_tokens) refuse(number(tokens) + " tokens, expected at most " + number(most_tokens));
   if (rows > most_rows) refuse(number(rows) + " rows, expected at most " + number(most_rows));
-  check_arrays(entry, tokens, rows, inputs, outputs);
+  check_arrays(entry, int64_t(segments.size()), tokens, rows, inputs, outputs);
   compute(entry, segments, tokens, rows, inputs, outputs);
 }
 
@@ -148,10 +180,10 @@ void Engine::compute(Entry& entry, std::span<const Segment> segments, int64_t to
   const std::lock_guard lock(running_);
   entry.profile.clear();
   for (size_t i = 0; i < inputs.size(); ++i) read_input(entry, i, inputs[i]);
-  Job job{*this, entry, segments, tokens, rows};
+  Job job{*this, entry, segments, tokens, rows, outputs};
   pool_.run(&Engine::work, &job);
   for (size_t i = 0; i < outputs.size(); ++i)
-    if (outputs[i].rows)
+    if (outputs[i].rows && (segments.size() == 1 || entry.shape.outputs[i].rows < 0))
       std::memcpy(outputs[i].data, io_->data() + entry.shape.outputs[i].offset,
                   size_t(outputs[i].rows * outputs[i].columns) * 4);
 }
