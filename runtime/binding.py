@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime import native
+from hearth.runtime.affinity import Affinity, check_count, default_places
 from hearth.runtime.archive import Archive
 from hearth.runtime.cores import available_cores
 from hearth.schemas.commands import BY_NAME
@@ -17,19 +18,20 @@ from hearth.schemas.errors import ArchiveError, ResourceError, UsageError
 from hearth.schemas.program import Command, Entry, Port, Rows
 
 MAX_THREADS = 256
+NOWHERE = Affinity()
 ROWS = {Rows.T: -1, Rows.R: -2}
 
 
-def checked_threads(threads: int | None) -> int:
-    """A number of threads this runtime takes; by default the cores this process may use."""
+def checked_threads(threads: int | None, affinity: Affinity = NOWHERE) -> int:
+    """A number of threads this runtime takes; by default the cores asked for, else those this process should use."""
     if threads is None:
-        return min(available_cores(), MAX_THREADS)
+        return min(affinity.threads() or available_cores(), MAX_THREADS)
     if not 1 <= threads <= MAX_THREADS:
         raise UsageError(
             "arguments.threads",
             f"{threads} threads",
             expected=f"1 to {MAX_THREADS}",
-            remedy=f"this process may use {available_cores()} cores, which is the default",
+            remedy=f"the default here is {available_cores()}, the cores worth a thread",
         )
     return threads
 
@@ -50,9 +52,12 @@ def checked_isa(isa: str | None) -> str:
     )
 
 
-def bind(archive: Archive, threads: int, isa: str) -> tuple[native.Engine, dict[str, int]]:
+def bind(
+    archive: Archive, threads: int, isa: str, affinity: Affinity = NOWHERE
+) -> tuple[native.Engine, dict[str, int]]:
     """Raises ArchiveError `archive.program` for what the engine refuses, ResourceError for what the machine lacks."""
     where, program = str(archive.path), archive.program
+    check_count(affinity, program.entries, threads)
     weights = np.frombuffer(archive.weights(), np.uint8)
     sizes = program.arena_nbytes, program.io_nbytes, program.kv_nbytes
     try:
@@ -79,7 +84,17 @@ def bind(archive: Archive, threads: int, isa: str) -> tuple[native.Engine, dict[
             f"{threads} threads cannot be started: {error}",
             remedy="ask for fewer threads, or raise the limit of processes",
         ) from None
+    _place(engine, entries, affinity)
     return engine, entries
+
+
+def _place(engine: native.Engine, entries: Mapping[str, int], affinity: Affinity) -> None:
+    """One core for each thread, of those asked for in order; else the default."""
+    usual = default_places(engine.threads)
+    for name, number in entries.items():
+        cores = affinity.of(name)
+        own = None if cores is None else [(core,) for core in cores[: engine.threads]]
+        engine.place(number, usual if own is None else own, own is not None)
 
 
 def run_entry(

@@ -1,20 +1,19 @@
-"""How many cores this process may use: its affinity, and the CPU quota of its control group."""
+"""How many threads this process should use: the cores of its affinity, and the CPU quota of its control group."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from hearth.runtime.affinity import usable_cores
+from hearth.runtime.topology import DEVICES, best_cores
 
 ROOT = Path("/sys/fs/cgroup")
 OWN_GROUP = Path("/proc/self/cgroup")
 
 
-def available_cores(root: Path = ROOT, own_group: Path = OWN_GROUP) -> int:
-    """At least 1; a quota of 1.5 cores counts as 2 (the threads share what there is)."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        cores = os.cpu_count() or 1
+def available_cores(root: Path = ROOT, own_group: Path = OWN_GROUP, devices: Path = DEVICES) -> int:
+    """At least 1: one for each big physical core; a quota of 1.5 counts as 2 (the threads share what there is)."""
+    cores = len(best_cores(usable_cores(), devices))
     quotas = [quota for group in _groups(root, own_group) if (quota := _quota(group)) is not None]
     return max(1, min(cores, *(-int(-quota // 1) for quota in quotas)) if quotas else cores)
 

@@ -6,14 +6,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
+from hearth.runtime.affinity import Affinity
 from hearth.runtime.archive import Archive, open_archive
 from hearth.runtime.archive.reader import Check
-from hearth.runtime.binding import bind, checked_isa, checked_threads
+from hearth.runtime.binding import NOWHERE, bind, checked_isa, checked_threads
 from hearth.runtime.encoder import Encoder
+from hearth.runtime.machine import Machine, Wishes, machine
 from hearth.runtime.model import Model
-from hearth.schemas.errors import ArchiveError
+from hearth.runtime.residence import make_resident
+from hearth.schemas.errors import ArchiveError, UsageError
 from hearth.schemas.manifest import ModelKind
 
 if TYPE_CHECKING:
@@ -42,19 +45,23 @@ def load(
     check: Check = "structure",
     isa: str | None = None,
     key: str | os.PathLike[str] | None = None,
+    **wishes: Unpack[Wishes],
 ) -> Model:
     """A decoder ready to run, e.g. `load("qwen.har", threads=2, isa="avx2")`.
 
-    `threads` defaults to the cores this process may use, `isa` is the highest instruction set to use and
+    `threads` defaults to the cores this process should use, `isa` is the highest instruction set to use and
     defaults to the best this CPU has; neither changes a bit of any result where the archive's kernels are
     exact. check="full" also verifies the hash of all weights (reads the whole file). `key` is the file of a public
     key (PEM) that must have signed the archive, which is checked in full then: ArchiveError signature.* otherwise.
 
+    `wishes` (machine.py) say on which cores the threads stay and what becomes of the archive's pages: UsageError
+    arguments.affinity, ResourceError resource.lock where that cannot be.
+
     The tokenizer is parsed on first use of text, not here: a vocabulary of 150,000 takes about 0.4 s.
     Raises ArchiveError `archive.kind` for an encoder or a graph.
     """
-    threads, isa = checked_threads(threads), checked_isa(isa)
-    return model_of(_opened(path, check, key), threads, isa)
+    here = machine(threads, isa, wishes)
+    return model_of(_opened(path, check, key, here), here.threads, here.isa, here.affinity)
 
 
 def load_encoder(
@@ -63,10 +70,11 @@ def load_encoder(
     check: Check = "structure",
     isa: str | None = None,
     key: str | os.PathLike[str] | None = None,
+    **wishes: Unpack[Wishes],
 ) -> Encoder:
     """An encoder ready to run; arguments and errors as of `load`."""
-    threads, isa = checked_threads(threads), checked_isa(isa)
-    return encoder_of(_opened(path, check, key), threads, isa)
+    here = machine(threads, isa, wishes)
+    return encoder_of(_opened(path, check, key, here), here.threads, here.isa, here.affinity)
 
 
 def load_graph(
@@ -75,10 +83,11 @@ def load_graph(
     check: Check = "structure",
     isa: str | None = None,
     key: str | os.PathLike[str] | None = None,
+    **wishes: Unpack[Wishes],
 ) -> GraphModel:
     """A general graph ready to run; arguments and errors as of `load`. `isa` is that of its native parts."""
-    threads, isa = checked_threads(threads), checked_isa(isa)
-    return graph_of(_opened(path, check, key), threads, isa)
+    here = machine(threads, isa, wishes)
+    return graph_of(_opened(path, check, key, here), here.threads, here.isa, here.affinity)
 
 
 def load_any(
@@ -87,56 +96,94 @@ def load_any(
     check: Check = "structure",
     isa: str | None = None,
     key: str | os.PathLike[str] | None = None,
+    **wishes: Unpack[Wishes],
 ) -> Model | Encoder | GraphModel:
     """Whatever the archive is; `manifest.kind` of the result tells."""
-    threads, isa = checked_threads(threads), checked_isa(isa)
-    return any_of(_opened(path, check, key), threads, isa)
+    here = machine(threads, isa, wishes)
+    return any_of(_opened(path, check, key, here), here.threads, here.isa, here.affinity)
 
 
 def _opened(
-    path: str | os.PathLike[str], check: Check, key: str | os.PathLike[str] | None
+    path: str | os.PathLike[str],
+    check: Check,
+    key: str | os.PathLike[str] | None,
+    here: Machine,
 ) -> Archive:
     """Signed hashes say nothing of bytes that are not hashed."""
-    if key is None:
-        return open_archive(path, check)
-    from hearth.runtime.signing import check_signature
+    archive = open_archive(path, check if key is None else "full")
+    if key is not None:
+        from hearth.runtime.signing import check_signature
 
-    archive = open_archive(path, "full")
-    check_signature(archive, Path(key))
+        check_signature(archive, Path(key))
+    make_resident(archive, here.residence, here.progress)
     return archive
 
 
 def any_of(
-    archive: Archive, threads: int | None = None, isa: str | None = None
+    archive: Archive,
+    threads: int | None = None,
+    isa: str | None = None,
+    affinity: Affinity = NOWHERE,
 ) -> Model | Encoder | GraphModel:
     """The model, encoder or graph of an archive that is open already."""
     match archive.manifest.kind:
         case ModelKind.DECODER:
-            return model_of(archive, threads, isa)
+            return model_of(archive, threads, isa, affinity)
         case ModelKind.ENCODER:
-            return encoder_of(archive, threads, isa)
+            return encoder_of(archive, threads, isa, affinity)
         case ModelKind.GRAPH:
-            return graph_of(archive, threads, isa)
+            return graph_of(archive, threads, isa, affinity)
 
 
-def model_of(archive: Archive, threads: int | None = None, isa: str | None = None) -> Model:
+def model_of(
+    archive: Archive,
+    threads: int | None = None,
+    isa: str | None = None,
+    affinity: Affinity = NOWHERE,
+) -> Model:
     """The decoder of an archive that is open already."""
     _check_kind(archive, ModelKind.DECODER)
-    return Model(archive, *bind(archive, checked_threads(threads), checked_isa(isa)))
+    count = checked_threads(threads, affinity)
+    return Model(archive, *bind(archive, count, checked_isa(isa), affinity))
 
 
-def encoder_of(archive: Archive, threads: int | None = None, isa: str | None = None) -> Encoder:
+def encoder_of(
+    archive: Archive,
+    threads: int | None = None,
+    isa: str | None = None,
+    affinity: Affinity = NOWHERE,
+) -> Encoder:
     """The encoder of an archive that is open already."""
     _check_kind(archive, ModelKind.ENCODER)
-    return Encoder(archive, *bind(archive, checked_threads(threads), checked_isa(isa)))
+    if affinity.by_phase:
+        raise _strange_affinity("the affinity of a phase", ModelKind.ENCODER)
+    count = checked_threads(threads, affinity)
+    return Encoder(archive, *bind(archive, count, checked_isa(isa), affinity))
 
 
-def graph_of(archive: Archive, threads: int | None = None, isa: str | None = None) -> GraphModel:
+def graph_of(
+    archive: Archive,
+    threads: int | None = None,
+    isa: str | None = None,
+    affinity: Affinity = NOWHERE,
+) -> GraphModel:
     """The graph of an archive that is open already. onnxruntime is imported here, if it has an ONNX part."""
     from hearth.runtime.graph_model import graph_model_of
 
     _check_kind(archive, ModelKind.GRAPH)
+    if affinity != NOWHERE:
+        raise _strange_affinity("an affinity", ModelKind.GRAPH)
     return graph_model_of(archive, threads, isa)
+
+
+def _strange_affinity(what: str, kind: ModelKind) -> UsageError:
+    """Of what would do nothing, or not all that it says: onnxruntime's threads are its own."""
+    return UsageError(
+        "arguments.kind",
+        f"{what} with an archive that is {KINDS[kind].article} {kind}",
+        expected="an affinity of an encoder or a decoder, of a phase of a decoder",
+        remedy="start the process on the cores (taskset) instead",
+    )
 
 
 def _check_kind(archive: Archive, kind: ModelKind) -> None:

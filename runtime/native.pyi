@@ -149,6 +149,19 @@ class Engine:
         output of one row has one for each segment; every state is another one. A row's bits are those of a run of
         its segment alone. Releases the GIL."""
 
+    def place(self, entry: int, cores: Sequence[Sequence[int]], asked: bool) -> None:
+        """The cores of each thread in the runs of an entry; an empty list for wherever the caller may be.
+
+        What was not asked for gives way in a run whose caller may not use all of these cores. Waits for a run.
+        """
+
+    def placement(self, entry: int) -> tuple[list[list[int]], bool]:
+        """What `place` was given."""
+
+    def whereabouts(self, entry: int) -> list[tuple[list[int], list[int]]]:
+        """Of each thread, read back from the kernel: the cores it was allowed at the end of the entry's last run,
+        and those on which it was at the end of any."""
+
     @property
     def isa(self) -> str: ...
     @property

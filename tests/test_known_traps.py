@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +97,19 @@ def test_a_conversation_that_goes_wrong_after_a_rewind(archives: Archives) -> No
     session.decode(5)
     session.rewind(20)
     assert np.array_equal(session.prefill(list(range(24, 60))), first)
+
+
+def test_an_affinity_flag_that_does_nothing(
+    archives: Archives, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kernel is asked where the threads were (tests/runtime/test_placement.py looks into running ones)."""
+    path = str(archives("hearthside", weights="int4"))
+    for core in sorted(os.sched_getaffinity(0))[:2]:
+        assert (
+            hearth("run", path, "Once", "--max-tokens", "3", "--json", "--affinity", str(core)) == 0
+        )
+        phases = json.loads(capsys.readouterr().out)["affinity"]
+        assert set(phases) == {"prefill", "decode"}
+        for phase in phases.values():
+            assert phase["asked"]
+            assert phase["threads"] == [{"allowed": [core], "ran_on": [core]}]

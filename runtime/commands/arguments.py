@@ -1,14 +1,42 @@
-"""What several commands read from the command line: how much to check, prompts, token ids."""
+"""What several commands read from the command line: how much to check, prompts, token ids, cores and pages."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
 
 from hearth.schemas.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from hearth.runtime.model import Prompt
+
+AffinityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--affinity",
+        help="the cores to compute on, a thread each: 0-3,8 or a mask such as 0x10f; HEARTH_AFFINITY",
+    ),
+]
+PrefillAffinityOption = Annotated[
+    str | None, typer.Option("--prefill-affinity", help="decoder: the cores while it reads prompts")
+]
+DecodeAffinityOption = Annotated[
+    str | None,
+    typer.Option("--decode-affinity", help="decoder: the cores while it makes single tokens"),
+]
+PrefaultOption = Annotated[
+    bool, typer.Option("--prefault", help="read the whole archive into memory first")
+]
+HugePagesOption = Annotated[
+    bool,
+    typer.Option(
+        "--huge-pages",
+        help="so, and again from the disk where the system has it in small pages, which are slower",
+    ),
+]
+LockOption = Annotated[bool, typer.Option("--lock", help="keep the archive in memory (mlock)")]
 
 
 def checked(check: str) -> Literal["structure", "full"]:

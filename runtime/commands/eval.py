@@ -73,7 +73,7 @@ def eval_command(
 def _load(file: Path, options: Options) -> Model:
     from hearth.runtime.loader import load
 
-    return load(file, options.threads, isa=options.isa)
+    return load(file, options.threads, isa=options.isa, **options.placing.wishes())
 
 
 def on_text(

@@ -9,7 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from hearth.runtime.commands.arguments import checked
+from hearth.runtime.commands.arguments import (
+    AffinityOption,
+    DecodeAffinityOption,
+    HugePagesOption,
+    LockOption,
+    PrefaultOption,
+    PrefillAffinityOption,
+    checked,
+)
 from hearth.runtime.commands.run_options import (
     DecoderOptions,
     EncoderOptions,
@@ -18,7 +26,8 @@ from hearth.runtime.commands.run_options import (
     TextOptions,
     check_options,
 )
-from hearth.runtime.options import read_options
+from hearth.runtime.options import Placing, read_options
+from hearth.runtime.progress import choose
 from hearth.schemas.manifest import ModelKind
 
 
@@ -69,6 +78,12 @@ def run_command(
     isa: Annotated[
         str | None, typer.Option(help="highest instruction set to use; HEARTH_ISA, else the best")
     ] = None,
+    affinity: AffinityOption = None,
+    prefill_affinity: PrefillAffinityOption = None,
+    decode_affinity: DecodeAffinityOption = None,
+    prefault: PrefaultOption = False,
+    huge_pages: HugePagesOption = False,
+    lock: LockOption = False,
     check: Annotated[
         str, typer.Option(help="structure, or full: verify the weights' hash first")
     ] = "structure",
@@ -88,9 +103,17 @@ def run_command(
     """Run a compiled model: continue a prompt, make vectors of texts, or run a graph on arrays."""
     from hearth.runtime.loader import load_any
 
-    limits = read_options(threads, isa)
+    placing = Placing(affinity, prefill_affinity, decode_affinity, prefault, huge_pages, lock)
+    limits = read_options(threads, isa, placing=placing)
     began = time.perf_counter()
-    model = load_any(file, limits.threads, checked(check), limits.isa, key)
+    model = load_any(
+        file,
+        limits.threads,
+        checked(check),
+        limits.isa,
+        key,
+        **limits.placing.wishes(choose(quiet=as_json)),
+    )
     wanted = RunOptions(
         TextOptions(prompt, ids, stats),
         DecoderOptions(

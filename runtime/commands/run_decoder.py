@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hearth.runtime.commands.arguments import read_prompt
 from hearth.runtime.commands.run_options import RunOptions
 from hearth.runtime.commands.terminal import duration, emit, emit_json, rate
+from hearth.runtime.whereabouts import whereabouts, whereabouts_text
 
 if TYPE_CHECKING:
     from hearth.runtime.generate import Generation, Stats
@@ -33,11 +34,15 @@ def run_decoder(model: Model, options: RunOptions) -> None:
         if not options.as_json:
             emit(piece)
     if options.as_json:
-        emit_json(as_object(generation, options.load_s))
+        emit_json(as_object(generation, options.load_s) | whereabouts(model))
     else:
         emit("\n")
     if given.stats:
-        print(stats_text(generation.stats, options.load_s), file=sys.stderr)
+        lines = [
+            stats_text(generation.stats, options.load_s),
+            *whereabouts_text(whereabouts(model)),
+        ]
+        print("\n".join(lines), file=sys.stderr)
 
 
 def as_object(generation: Generation, load_s: float) -> dict[str, Any]:

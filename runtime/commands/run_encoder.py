@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hearth.runtime.commands.arguments import given_or_read, parse_ids
 from hearth.runtime.commands.run_options import RunOptions
 from hearth.runtime.commands.terminal import duration, emit, emit_json, rate
+from hearth.runtime.whereabouts import whereabouts, whereabouts_text
 
 if TYPE_CHECKING:
     from hearth.runtime.encoder import Encoder
@@ -26,18 +27,19 @@ def run_encoder(model: Encoder, options: RunOptions) -> None:
     rows = [model.hidden(text) for text in texts] if hidden else [*model.embed(texts)]
     elapsed = time.perf_counter() - began
     if options.as_json:
-        emit_json(as_object(texts, rows, hidden, elapsed, options.load_s))
+        emit_json(as_object(texts, rows, hidden, elapsed, options.load_s) | whereabouts(model))
     else:
         for vectors in rows:
             for vector in np.atleast_2d(vectors):
                 emit(" ".join(map(str, vector)) + "\n")
     if options.text.stats:
         count = sum(len(text.ids) for text in texts)
-        print(
+        lines = [
             f"load {duration(options.load_s)} | {len(texts)} texts, {count} tokens in"
             f" {duration(elapsed)}, {rate(count / elapsed)}",
-            file=sys.stderr,
-        )
+            *whereabouts_text(whereabouts(model)),
+        ]
+        print("\n".join(lines), file=sys.stderr)
 
 
 def read_texts(options: RunOptions) -> list[Any]:

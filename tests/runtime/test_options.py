@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hearth.runtime.options import Options, read_options
+from hearth.runtime.options import Options, Placing, read_options
 from hearth.schemas.errors import UsageError
 
 
@@ -22,6 +22,15 @@ def test_which_one_counts(
     threads: int | None, isa: str | None, environment: dict[str, str], expected: Options
 ) -> None:
     assert read_options(threads, isa, environment) == expected
+
+
+def test_cores_of_the_environment() -> None:
+    named = {"HEARTH_AFFINITY": "0-3"}
+    given = Placing(affinity="0x1", lock=True)
+    assert read_options(None, None, {}).placing == Placing()
+    assert read_options(None, None, named).placing == Placing(affinity="0-3")
+    assert read_options(None, None, named, given).placing == given
+    assert given.wishes()["lock"]
 
 
 @pytest.mark.parametrize("text", ["many", "1.5", "2 cores"])

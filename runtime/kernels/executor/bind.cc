@@ -129,6 +129,45 @@ void read_stamps(BoundEngine& self, int entry, const StampArray& out) {
   std::ranges::copy(stamps, reinterpret_cast<Stamp*>(out.data()));
 }
 
+using Cores = std::vector<int>;
+
+cpu_set_t core_set(const Cores& cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int core : cores) {
+    if (core < 0 || core >= CPU_SETSIZE) throw std::invalid_argument("no such core");
+    CPU_SET(core, &set);
+  }
+  return set;
+}
+
+Cores cores_in(const cpu_set_t& set) {
+  Cores cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core)
+    if (CPU_ISSET(core, &set)) cores.push_back(core);
+  return cores;
+}
+
+void place(BoundEngine& self, int entry, const std::vector<Cores>& cores, bool asked) {
+  Placement placement{{}, asked};
+  for (const Cores& each : cores) placement.cores.push_back(core_set(each));
+  self.engine.place(entry, std::move(placement));
+}
+
+std::tuple<std::vector<Cores>, bool> placement(BoundEngine& self, int entry) {
+  const Placement found = self.engine.placement(entry);
+  std::vector<Cores> cores;
+  for (const cpu_set_t& set : found.cores) cores.push_back(cores_in(set));
+  return {cores, found.asked};
+}
+
+std::vector<std::tuple<Cores, Cores>> whereabouts(BoundEngine& self, int entry) {
+  std::vector<std::tuple<Cores, Cores>> found;
+  for (const Whereabouts& each : self.engine.whereabouts(entry))
+    found.emplace_back(cores_in(each.allowed), cores_in(each.ran_on));
+  return found;
+}
+
 std::vector<Port> ports(const std::vector<PortPlace>& given) {
   std::vector<Port> found;
   for (const auto& [offset, columns, rows] : given) found.push_back({offset, columns, rows});
@@ -161,6 +200,10 @@ void bind_engine(nb::module_& m) {
            nb::arg("outputs"))
       .def("start_profile", [](BoundEngine& self) { self.engine.start_profile(); })
       .def("read_stamps", &read_stamps, nb::arg("entry"), nb::arg("out").noconvert())
+      .def("place", &place, nb::arg("entry"), nb::arg("cores"), nb::arg("asked"),
+           nb::call_guard<nb::gil_scoped_release>())
+      .def("placement", &placement, nb::arg("entry"), nb::call_guard<nb::gil_scoped_release>())
+      .def("whereabouts", &whereabouts, nb::arg("entry"), nb::call_guard<nb::gil_scoped_release>())
       .def_prop_ro("isa", [](BoundEngine& self) { return std::string(isa_name(self.engine.isa())); })
       .def_prop_ro("threads", [](BoundEngine& self) { return self.engine.threads(); })
       .def("one_sequence", [](BoundEngine& self, int entry) { return self.engine.one_sequence(entry); },

@@ -48,6 +48,7 @@ int Engine::add_entry(const EntryShape& s) {
   Entry entry;
   entry.shape = s;
   entry.id_limits.assign(s.inputs.size(), INT64_MAX);
+  entry.notes.resize(threads());
   for (const Port& port : s.inputs) check_port(entry, port);
   for (const Port& port : s.outputs) {
     check_port(entry, port);
@@ -277,6 +278,25 @@ void Engine::start_profile() {
 std::vector<Stamp> Engine::stamps(int entry) {
   const std::lock_guard lock(running_);
   return at(entry).profile.stamps();
+}
+
+void Engine::place(int number, Placement placement) {
+  Entry& entry = at(number);
+  const auto empty = [](const cpu_set_t& cores) { return CPU_COUNT(&cores) == 0; };
+  const bool whole = placement.cores.empty() || placement.cores.size() == size_t(threads());
+  require(whole && std::ranges::none_of(placement.cores, empty), "a placement is cores for every thread, or nothing");
+  const std::lock_guard lock(running_);
+  entry.placement = std::move(placement);
+}
+
+Placement Engine::placement(int entry) {
+  const std::lock_guard lock(running_);
+  return at(entry).placement;
+}
+
+std::vector<Whereabouts> Engine::whereabouts(int entry) {
+  const std::lock_guard lock(running_);
+  return at(entry).notes;
 }
 
 std::vector<std::string> Engine::kernel_names(int entry) const {

@@ -75,6 +75,12 @@ class Engine {
   void run_segments(int entry, std::span<const Segment> segments, std::span<const PortData> inputs,
                     std::span<const PortData> outputs);
 
+  // Where the threads stay in the runs of an entry: cores for each thread, or none at all for no wish.
+  void place(int entry, Placement placement);
+  Placement placement(int entry);
+  // Of each thread, as its runs found it.
+  std::vector<Whereabouts> whereabouts(int entry);
+
   int threads() const { return pool_.threads(); }
   Isa isa() const { return isa_; }
   // Whether runs of the entry take one segment alone.
@@ -106,6 +112,8 @@ class Engine {
     int64_t fixed_rows = 0;            // the largest row count that does not depend on the run
     size_t shared = 0;                 // commands before the first with such a count: for rows of all sequences
     bool one_sequence = true;          // the others cannot be run for each sequence in turn
+    Placement placement;
+    std::vector<Whereabouts> notes;    // of each thread
     Profile profile;
   };
   struct Job;

@@ -2,7 +2,6 @@
 #include "executor/pool.h"
 
 #include <linux/futex.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -38,36 +37,6 @@ int64_t now_ns() {
   return t.tv_sec * int64_t{1'000'000'000} + t.tv_nsec;
 }
 
-// The cores this thread may use, each as a set of its own.
-std::vector<cpu_set_t> usable_cores() {
-  std::vector<cpu_set_t> cores;
-  cpu_set_t all;
-  if (sched_getaffinity(0, sizeof all, &all) != 0) return cores;
-  for (int core = 0; core < CPU_SETSIZE; ++core) {
-    if (!CPU_ISSET(core, &all)) continue;
-    cpu_set_t& one = cores.emplace_back();
-    CPU_ZERO(&one);
-    CPU_SET(core, &one);
-  }
-  return cores;
-}
-
-// Keeps the calling thread on a core for a while. Where that is not allowed, nothing happens.
-class Stay {
- public:
-  explicit Stay(const cpu_set_t* core) {
-    moved_ = core && sched_getaffinity(0, sizeof before_, &before_) == 0 &&
-             sched_setaffinity(0, sizeof *core, core) == 0;
-  }
-  ~Stay() {
-    if (moved_) sched_setaffinity(0, sizeof before_, &before_);
-  }
-
- private:
-  cpu_set_t before_;
-  bool moved_;
-};
-
 }  // namespace
 
 // A sleep that a full spin would have spared asks for more spinning, a longer one for much less.
@@ -98,13 +67,12 @@ Pool::Pool(int threads) : threads_(threads) { start(); }
 
 void Pool::start() {
   owner_ = getpid();
-  cores_ = usable_cores();
-  const bool spin = threads_ <= int(cores_.size());  // too few cores: whoever spins is in the way
+  const cpu_set_t cores = allowed_cores();
+  const bool spin = threads_ <= CPU_COUNT(&cores);  // too few cores: whoever spins is in the way
   const int inside = spin ? kInsideSpins : 0, between = spin ? kBetweenSpins : 0;
-  if (int(cores_.size()) != threads_ || threads_ == 1) cores_.clear();
   workers_.clear();
   seats_.clear();
-  for (int thread = 0; thread < threads_; ++thread) seats_.push_back({this, thread, {inside, inside}, {between, between}});
+  for (int thread = 0; thread < threads_; ++thread) seats_.push_back({this, thread, {inside, inside}, {between, between}, cores});
   workers_.reserve(threads_);
   sigset_t all, before;
   sigfillset(&all);
@@ -146,21 +114,34 @@ bool Pool::revive() {
   return true;
 }
 
-void Pool::run(Work work, void* context) {
-  const Stay stay(cores_.empty() ? nullptr : &cores_[0]);
+void Pool::run(Work work, void* context, const Placement& placement, Whereabouts* notes) {
+  callers_ = allowed_cores();
+  places_ = applies(placement, callers_) ? placement.cores.data() : nullptr;
+  const Stay stay(places_, callers_);
   work_ = work;
   context_ = context;
+  notes_ = notes;
   if (threads_ > 1) start_.advance();
   work(context, 0);
+  notes[0].note();
   barrier(0);
 }
 
+// Each run places the workers; the kernel is asked only where something changes.
+void Pool::settle(Seat& seat) const {
+  const cpu_set_t& wanted = places_ ? places_[seat.thread] : callers_;
+  if (CPU_EQUAL(&wanted, &seat.cores) || CPU_COUNT(&wanted) == 0) return;
+  sched_setaffinity(0, sizeof wanted, &wanted);
+  seat.cores = wanted;
+}
+
 void Pool::serve(int thread) {
-  if (!cores_.empty()) sched_setaffinity(0, sizeof cores_[thread], &cores_[thread]);
   for (uint32_t seen = 0;; ++seen) {
     start_.wait_while(seen, seats_[thread].between);
     if (stopping_) return;
+    settle(seats_[thread]);
     work_(context_, thread);
+    notes_[thread].note();
     barrier(thread);
   }
 }

@@ -2,12 +2,13 @@
 #pragma once
 
 #include <pthread.h>
-#include <sched.h>
 #include <sys/types.h>
 
 #include <atomic>
 #include <cstdint>
 #include <vector>
+
+#include "executor/placement.h"
 
 namespace hearth {
 
@@ -29,8 +30,8 @@ class Signal {
   std::atomic<uint32_t> value_{0}, sleepers_{0};
 };
 
-// One thread per core stays there while it computes: a barrier's sleeps and wakes would otherwise let the scheduler
-// gather the threads on the core that has the least else to do.
+// Threads that are given a core each stay there while they compute: a barrier's sleeps and wakes would otherwise let
+// the scheduler gather them on the core that has the least else to do. Without, they stay where the caller may be.
 class Pool {
  public:
   using Work = void (*)(void* context, int thread);
@@ -44,8 +45,9 @@ class Pool {
   // In a forked child, where the workers are gone, starts them anew and is true. Call before run(), from one
   // thread.
   bool revive();
-  // Every thread does work(context, thread); returns when all have.
-  void run(Work work, void* context);
+  // Every thread does work(context, thread) where it is placed, and notes where that was; returns when all have.
+  // The caller is then where it was before.
+  void run(Work work, void* context, const Placement& placement, Whereabouts* notes);
   // Inside work: wait until all threads are here.
   void barrier(int thread);
 
@@ -54,18 +56,23 @@ class Pool {
     Pool* pool;
     int thread;
     Patience inside, between;  // for a barrier, for the next run
+    cpu_set_t cores;           // a worker's, as it last asked for them
   };
   void start();
   void stop();
   void serve(int thread);
+  void settle(Seat& seat) const;
 
   const int threads_;
   pid_t owner_ = 0;
   std::vector<pthread_t> workers_;
   std::vector<Seat> seats_;
-  std::vector<cpu_set_t> cores_;  // of each thread, where there are as many threads as cores; else empty
+  // The run: what is done, where the workers stay (each on its own cores, or all where the caller may be).
   Work work_ = nullptr;
   void* context_ = nullptr;
+  const cpu_set_t* places_ = nullptr;
+  cpu_set_t callers_;
+  Whereabouts* notes_ = nullptr;
   bool stopping_ = false;
   alignas(64) Signal start_;
   alignas(64) Signal phase_;

@@ -181,7 +181,7 @@ void Engine::compute(Entry& entry, std::span<const Segment> segments, int64_t to
   entry.profile.clear();
   for (size_t i = 0; i < inputs.size(); ++i) read_input(entry, i, inputs[i]);
   Job job{*this, entry, segments, tokens, rows, outputs};
-  pool_.run(&Engine::work, &job);
+  pool_.run(&Engine::work, &job, entry.placement, entry.notes.data());
   for (size_t i = 0; i < outputs.size(); ++i)
     if (outputs[i].rows && (segments.size() == 1 || entry.shape.outputs[i].rows < 0))
       std::memcpy(outputs[i].data, io_->data() + entry.shape.outputs[i].offset,

@@ -76,11 +76,14 @@ const Peak& peak_of(std::string_view kind, Isa isa) {
 template <class Work>
 std::vector<double> passes(int threads, double seconds, double amount, Work work) {
   Pool pool(threads);
+  const Placement placement = one_core_each(threads);
+  std::vector<Whereabouts> notes(threads);
   std::vector<double> rates;
   const double began = now();
   for (int pass = 0; pass <= kMostPasses && (pass < 4 || now() - began < seconds); ++pass) {
     const double start = now();
-    pool.run([](void* context, int thread) { (*static_cast<Work*>(context))(thread); }, &work);
+    pool.run([](void* context, int thread) { (*static_cast<Work*>(context))(thread); }, &work, placement,
+             notes.data());
     const double took = now() - start;
     if (pass > 0 && took > 0) rates.push_back(amount / took);
   }
