@@ -82,9 +82,10 @@ def make_problem(case: Case, layout: Layout, seed: int = 0) -> Problem:
     x = rng.standard_normal((case.rows, case.k)).astype(np.float32)
     codes, x_scale = arithmetic.quantize(x)
     if case.extreme:
-        signs = np.array([127, -127, 127], np.int8)
-        codes = np.repeat(signs[np.arange(case.rows) % 3][:, None], case.k, axis=1)
-        codes[2::3, ::2] = -127
+        signs = np.array([127, -127, 127, 127], np.int8)
+        codes = np.repeat(signs[np.arange(case.rows) % 4][:, None], case.k, axis=1)
+        codes[2::4, ::2] = -127
+        codes[3::4, np.arange(case.k) % 4 < 2] = -127  # the pairs that one 16-bit sum adds up
     weight = _weight(case, layout, rng)
     paired = case.activation is Activation.SWIGLU
     packed = np.concatenate(list(LAYOUTS[layout].chunks(_source(weight, layout), paired)))

@@ -81,6 +81,17 @@ def test_integer_linear_equals_numpy(kernel: native.Kernel) -> None:
         assert np.array_equal(run(kernel, problem), integer_reference(problem)), case.name
 
 
+@pytest.mark.parametrize("kernel", EXACT, ids=lambda kernel: kernel.name)
+def test_every_number_of_rows_equals_numpy(kernel: native.Kernel) -> None:
+    """Rows are cut into tiles and halves of tiles; K ends within a step of every loop."""
+    _need(kernel)
+    for rows in range(1, 72):
+        for extreme in (False, True):
+            case = Case(f"{rows} rows", rows, 40, 32 * (rows % 7) + 20, extreme=extreme)
+            problem = make_problem(case, Layout(kernel.variant))
+            assert np.array_equal(run(kernel, problem), integer_reference(problem)), case
+
+
 @pytest.mark.parametrize("kernel", FLOAT, ids=lambda kernel: kernel.name)
 def test_float_linear_is_within_the_bound(kernel: native.Kernel) -> None:
     _need(kernel)
