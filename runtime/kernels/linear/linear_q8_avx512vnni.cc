@@ -1,7 +1,8 @@
-// Integer linears on AVX-512 VNNI. vpdpbusd multiplies unsigned weights with signed activations: nibbles are
-// code + 8, bytes w + 128, and what that adds is taken off again through the sums of the activation codes.
+// Integer linears on AVX-512 VNNI: many rows here, up to eight in few_rows.h. vpdpbusd multiplies unsigned weights (bytes
+// w + 128) with signed activations, and what that adds is taken off again through the sums of the activation codes.
 #include <immintrin.h>
 
+#include "linear/few_rows.h"
 #include "linear/integer.h"
 
 namespace hearth::HEARTH_ISA {
@@ -18,83 +19,9 @@ __m512i multipliers32(const int8_t* m) {
 }
 
 struct Inner {
-  static constexpr int kFewRows = 8, kTileRows = 6, kPanelBlocks = 4;
+  static constexpr int kFewRows = 0, kTileRows = 6, kPanelBlocks = 4;
   static constexpr int64_t kPanelK = 256, kPanelLines = kPanelK / 4;
   static constexpr int32_t kWeightOffset = 128;
-
-  // Groups of 32, 64 or 128 in steps of 32 values. High nibbles stay in place, so their sums are 16 times as large.
-  template <int kRows>
-  static void dot_q4(const Linear& l, int64_t block, const int32_t*, int32_t* sums) {
-    const uint8_t* w = l.block(block);
-    const int8_t* a = l.codes(0);
-    const int32_t* a_sums = l.sums(0);
-    const int64_t sums_stride = l.x_stride / 4, steps = l.packing.kp / 32, steps_per_group = l.group / 32;
-    const __m512i low_mask = _mm512_set1_epi8(0x0f), high_mask = _mm512_set1_epi8(static_cast<char>(0xf0));
-    __m512i total[kRows] = {};
-    for (int64_t step = 0; step < steps;) {
-      const int8_t* m = reinterpret_cast<const int8_t*>(w);
-      w += 64;
-      for (const int64_t end = smaller(steps, step + 4 * steps_per_group); step < end; m += 16)
-        for (int64_t i = 0; i < steps_per_group; ++i, ++step, w += 256, a += 32, ++a_sums) {
-          __m512i low[kRows], high[kRows];
-#pragma GCC unroll 8
-          for (int r = 0; r < kRows; ++r) {
-            low[r] = _mm512_set1_epi32(nibble_offset(a_sums[r * sums_stride]));
-            high[r] = _mm512_setzero_si512();
-          }
-          products<kRows>(w, a, l.x_stride, low_mask, high_mask, low, high);
-          const __m512i multiplier = multipliers32(m);
-#pragma GCC unroll 8
-          for (int r = 0; r < kRows; ++r) {
-            const __m512i dot = _mm512_add_epi32(low[r], _mm512_srai_epi32(high[r], 4));
-            total[r] = _mm512_add_epi32(total[r], _mm512_mullo_epi32(dot, multiplier));
-          }
-        }
-    }
-    for (int r = 0; r < kRows; ++r) _mm512_storeu_si512(sums + r * 32, total[r]);
-  }
-
-  // 32 values of K: low and high nibbles of 4 x 64 bytes times the rows' codes.
-  template <int kRows>
-  static inline void products(const uint8_t* w, const int8_t* a, int64_t a_stride, __m512i low_mask,
-                              __m512i high_mask, __m512i* low, __m512i* high) {
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      __m512i bytes = load(w + i * 64);
-      asm("" : "+v"(bytes));  // one load, not one for each half
-      // With so much to do per line, the core no longer runs far enough ahead for the hardware to follow.
-      if (kRows > 4) __builtin_prefetch(w + i * 64 + 4096);
-      const __m512i low_w = _mm512_and_si512(bytes, low_mask), high_w = _mm512_and_si512(bytes, high_mask);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const int8_t* codes = a + r * a_stride + i * 8;
-        low[r] = _mm512_dpbusd_epi32(low[r], low_w, four_codes(codes));
-        high[r] = _mm512_dpbusd_epi32(high[r], high_w, four_codes(codes + 4));
-      }
-    }
-  }
-
-  template <int kRows>
-  static void dot_q8(const Linear& l, int64_t block, const int32_t* starts, int32_t* sums) {
-    const uint8_t* w = l.block(block);
-    const int8_t* a = l.codes(0);
-    const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));
-    __m512i total[kRows][2];
-    for (int r = 0; r < kRows; ++r) {
-      total[r][0] = _mm512_set1_epi32(starts[r]);
-      total[r][1] = _mm512_setzero_si512();
-    }
-    for (int64_t k = 0; k < l.packing.kp; k += 16, w += 256, a += 16) {
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        const __m512i bytes = _mm512_xor_si512(load(w + i * 64), sign);
-#pragma GCC unroll 8
-        for (int r = 0; r < kRows; ++r)
-          total[r][i % 2] = _mm512_dpbusd_epi32(total[r][i % 2], bytes, four_codes(a + r * l.x_stride + i * 4));
-      }
-    }
-    for (int r = 0; r < kRows; ++r) _mm512_storeu_si512(sums + r * 32, _mm512_add_epi32(total[r][0], total[r][1]));
-  }
 
   // code * m + 128 as (code + 8) * m + (128 - 8 m), bytes modulo 256: even and odd bytes by 16-bit products.
   static void expand_q4(const Linear& l, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride) {
@@ -164,18 +91,20 @@ struct Inner {
 };
 
 using Kernel = Integer<Inner>;
-#define DOTS(dot) {dot<1>, dot<2>, dot<3>, dot<4>, dot<5>, dot<6>, dot<7>, dot<8>}
-constexpr Kernel::Dot kDotsQ4[] = DOTS(Inner::dot_q4), kDotsQ8[] = DOTS(Inner::dot_q8);
-#undef DOTS
 
 }  // namespace
 
 void linear_q8_q4b16(const Command& command, const Call& call) {
-  Kernel::run(command, call, kDotsQ4, Inner::expand_q4);
+  if (call.rows > kFewRows) Kernel::many_rows(Linear(command), call, Inner::expand_q4);
+  else if (call.rows > 0) few_rows_q4(Linear(command), call);
 }
 void linear_q8_q8b16(const Command& command, const Call& call) {
-  Kernel::run(command, call, kDotsQ8, Inner::expand_q8);
+  if (call.rows > kFewRows) Kernel::many_rows(Linear(command), call, Inner::expand_q8);
+  else if (call.rows > 0) few_rows_q8(Linear(command), call);
 }
-size_t linear_q8_scratch(const Command&, int64_t max_rows) { return Kernel::scratch(max_rows); }
+size_t linear_q8_scratch(const Command& command, int64_t max_rows) {
+  const size_t few = few_rows_scratch(command.ints[1], max_rows), many = max_rows > kFewRows ? Kernel::scratch(max_rows) : 0;
+  return few > many ? few : many;
+}
 
 }  // namespace hearth::HEARTH_ISA
