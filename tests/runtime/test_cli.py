@@ -216,19 +216,6 @@ def test_inspect_tells_what_is_inside(archive: str, capsys: pytest.CaptureFixtur
         assert word in text
 
 
-def test_bench_measures(archive: str, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ("bench", archive, "--prompts", "4,9", "--decode", 3, "--runs", 2)
-    assert hearth(*command, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [result["prompt_tokens"] for result in found["results"]] == [4, 9]
-    for result in found["results"]:
-        assert result["ttft_s"] > 0
-        assert result["decode_tokens_per_s"] > 0
-    assert found["memory_at_end"]["peak_rss_nbytes"] >= found["memory_at_end"]["rss_nbytes"] > 0
-    assert hearth(*command) == 0
-    assert "TTFT" in capsys.readouterr().out
-
-
 def test_a_closed_pipe_is_quiet(archive: str) -> None:
     shell = f"'{sys.executable}' '{command_line.__file__}' run '{archive}' Lily --ignore-eos; echo $? >&2"
     found = subprocess.run(

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "executor/pages.h"
+#include "executor/placement.h"
 #include "executor/pool.h"
 #include "table.h"
 
@@ -37,7 +38,8 @@ constexpr int64_t kMostBytes = int64_t{1} << 40;
 constexpr int kMostPasses = 4096;  // of one measurement
 constexpr double kPeakPass_s = 4e-3;
 
-[[maybe_unused]] constexpr Isa isa_portable = kPortable, isa_avx2 = kAvx2, isa_avx512vnni = kAvx512Vnni;
+[[maybe_unused]] constexpr Isa isa_portable = kPortable, isa_avx2 = kAvx2, isa_avx512vnni = kAvx512Vnni,
+                              isa_amx = kAmx;
 
 constexpr Peak kPeaks[] = {
 #define PEAK(kind, isa, run, operations) {#kind, isa_##isa, isa::run, operations},
