@@ -22,11 +22,11 @@ static inline V filled(float x) {
 }
 template <class V>
 static inline V max16(V a, V b) {
-  return select16(a > b, a, b);
+  return larger(a, b);
 }
 template <class V>
 static inline V min16(V a, V b) {
-  return select16(a < b, a, b);
+  return smaller(a, b);
 }
 template <class V>
 static inline V abs16(V a) {

@@ -90,6 +90,29 @@ static inline Pair<V> select16(Pair<M> mask, Pair<V> yes, Pair<V> no) {
   return {select16(mask.low, yes.low, no.low), select16(mask.high, yes.high, no.high)};
 }
 
+// a > b ? a : b and a < b ? a : b as one instruction: b where one of them is a NaN.
+#if HEARTH_WIDTH == 16
+static inline Floats larger(Floats a, Floats b) { return (Floats)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b); }
+static inline Floats smaller(Floats a, Floats b) { return (Floats)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b); }
+#elif HEARTH_WIDTH == 8
+static inline Floats larger(Floats a, Floats b) { return (Floats)_mm256_max_ps((__m256)a, (__m256)b); }
+static inline Floats smaller(Floats a, Floats b) { return (Floats)_mm256_min_ps((__m256)a, (__m256)b); }
+#elif defined(__SSE2__)
+static inline Floats larger(Floats a, Floats b) { return (Floats)_mm_max_ps((__m128)a, (__m128)b); }
+static inline Floats smaller(Floats a, Floats b) { return (Floats)_mm_min_ps((__m128)a, (__m128)b); }
+#else
+static inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+static inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+#endif
+template <class V>
+static inline Pair<V> larger(Pair<V> a, Pair<V> b) {
+  return {larger(a.low, b.low), larger(a.high, b.high)};
+}
+template <class V>
+static inline Pair<V> smaller(Pair<V> a, Pair<V> b) {
+  return {smaller(a.low, b.low), smaller(a.high, b.high)};
+}
+
 static inline Floats to_float(Ints v) { return __builtin_convertvector(v, Floats); }
 template <class V>
 static inline auto to_float(Pair<V> v) {

@@ -1,62 +1,10 @@
-// Attention over a cache, causal or not. A tile of up to kTile query rows that share a KV head is the unit of work; what a
-// row gives does not depend on its tile, so tiles are made to suit the threads.
-#include "attention/cache.h"
-#include "attention/dots.h"
+// Attention over a cache, causal or not. A tile of query rows that share a KV head is the unit of work; what a row
+// gives does not depend on its tile, so tiles are made to suit the caches and the threads.
+#include "attention/scores.h"
 #include "attention/values.h"
-#include "quantize.h"
-#include "rope/rotate.h"
-#include "sums.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
-
-struct Shape {
-  int64_t heads, head_dim, ratio, window;
-  bool causal;
-  CacheShape cache;
-  Tables tables;
-  float scale;
-  explicit Shape(const Command& c)
-      : heads(c.ints[0]), head_dim(c.ints[2]), ratio(c.ints[0] / c.ints[1]), window(c.ints[6]), causal(c.ints[7] != 0),
-        cache{c.ints[1], c.ints[2], c.ints[4]},
-        tables{row<const float>(c, 1, 0), row<const float>(c, 2, 0), c.ints[3] / 2}, scale(c.floats[0]) {}
-  int64_t padded() const { return align_up(head_dim, 16); }
-  int64_t code_stride() const { return align_up(head_dim, 64); }
-  int64_t score_stride() const { return cache.positions(); }
-};
-
-// A tile's part of scratch.
-struct Scratch {
-  float *q, *o, *scores;  // [kTile][padded], [kTile][padded], [kTile][score_stride]
-  int8_t* codes;          // [kTile][code_stride]
-  Scratch(const Shape& s, std::byte* at)
-      : q(reinterpret_cast<float*>(at)), o(q + kTile * s.padded()), scores(o + kTile * s.padded()),
-        codes(reinterpret_cast<int8_t*>(scores + kTile * s.score_stride())) {}
-  static size_t nbytes(const Shape& s) {
-    return kTile * ((2 * s.padded() + s.score_stride()) * 4 + s.code_stride());
-  }
-};
-
-// Query rows [first, first + rows) of a KV head, counted over (token, head of the group).
-struct Tile {
-  int64_t kv_head, first;
-  int rows;
-  int64_t origin;                         // the position of scores[0]: a multiple of 16
-  int64_t begin[kTile], end[kTile];       // positions each row attends to
-  float quantised_scale[kTile];           // int8 only: qs
-  Tile(const Shape& s, const Call& call, int64_t kv_head, int64_t first, int rows)
-      : kv_head(kv_head), first(first), rows(rows) {
-    for (int r = 0; r < rows; ++r) {
-      end[r] = call.position + (s.causal ? token(s, r) + 1 : call.rows);
-      begin[r] = s.window > 0 && end[r] > s.window ? end[r] - s.window : 0;
-    }
-    origin = begin[0] / 16 * 16;
-  }
-  int64_t token(const Shape& s, int r) const { return (first + r) / s.ratio; }
-  int64_t column(const Shape& s, int r) const {
-    return (kv_head * s.ratio + (first + r) % s.ratio) * s.head_dim;
-  }
-};
 
 void prepare_queries(const Shape& s, const Command& command, const Call& call, const Tile& tile, const Scratch& to) {
   for (int r = 0; r < tile.rows; ++r) {
@@ -69,162 +17,164 @@ void prepare_queries(const Shape& s, const Command& command, const Call& call, c
   }
 }
 
-// sum16 lanes of q . k[t]; a head of kVectors whole vectors (0: any) keeps q in registers.
-template <class Values, int kVectors>
-struct Products {
-  const void* k;
-  int64_t first, head_dim;  // the index in k of position 0
-  const float* q;
-  F32x16 kept[kVectors ? kVectors : 1];
-  Products(const Shape& s, const void* k, int64_t kv_head, const float* q)
-      : k(k), first(s.cache.at(kv_head, 0)), head_dim(s.head_dim), q(q) {
-    for (int i = 0; i < kVectors; ++i) kept[i] = load16(q + 16 * i);
-  }
-  [[gnu::always_inline]] F32x16 operator()(int64_t t) const {
-    const int64_t from = first + t * head_dim;
-    F32x16 sum{};
-    if constexpr (kVectors > 0) {
-#pragma GCC unroll 8
-      for (int i = 0; i < kVectors; ++i) sum = sum + kept[i] * Values::read(k, from + 16 * i);
-    } else {
-      for (int64_t i = 0; i < head_dim; i += 16)
-        sum = sum + load16(q + i) * Values::read(k, from + i, head_dim - i);
-    }
-    return sum;
-  }
-};
-
-// scores[r][t - origin] of each row's own positions, what else is written there means nothing.
-template <class Values>
-struct FloatScores {
-  static void compute(const Shape& s, const Command& command, Tile& tile, const Scratch& at) {
-    switch (s.head_dim) {
-      case 32: return rows<2>(s, command, tile, at);
-      case 64: return rows<4>(s, command, tile, at);
-      case 128: return rows<8>(s, command, tile, at);
-      default: return rows<0>(s, command, tile, at);
-    }
-  }
-
-  template <int kVectors>
-  static void rows(const Shape& s, const Command& command, const Tile& tile, const Scratch& at) {
-    const int64_t last = tile.end[tile.rows - 1];
-    for (int64_t block = tile.origin; block < last; block += kBlock)  // stays in L1 for all rows
-      for (int r = 0; r < tile.rows; ++r) {
-        const Products<Values, kVectors> products(s, command.operand[3], tile.kv_head, at.q + r * s.padded());
-        float* scores = at.scores + r * s.score_stride() - tile.origin;
-        int64_t t = block > tile.begin[r] ? block : tile.begin[r];
-        const int64_t end = block + kBlock < tile.end[r] ? block + kBlock : tile.end[r];
-        for (; t + HEARTH_WIDTH <= end; t += HEARTH_WIDTH)
-          store(scores + t, reduce_add_each([&](int i) { return products(t + i); }) * s.scale);
-        for (; t < end; ++t) scores[t] = reduce_add(products(t)) * s.scale;
-      }
-  }
-  static constexpr int64_t kBlock = 64;  // positions
-};
-
-struct Int8Scores {
-  static void compute(const Shape& s, const Command& command, Tile& tile, const Scratch& at) {
-    for (int r = 0; r < tile.rows; ++r) {
-      const float* q = at.q + r * s.padded();
-      const float most = max_abs(s.padded(), [&](int64_t i) { return load16(q + i); });
-      const float inverse = inverse_scale(most);
-      tile.quantised_scale[r] = scale_of(most);
-      for (int64_t i = 0; i < s.padded(); i += 16) {
-        const I8x16 codes = codes16(load16(q + i), inverse);
-        __builtin_memcpy(at.codes + r * s.code_stride() + i, &codes, 16);
-      }
-    }
-    const int64_t blocks = (tile.end[tile.rows - 1] - tile.origin + 15) / 16, stride = s.score_stride();
-    int8_dots(at.codes, s.code_stride(), tile.rows,
-              row<const int8_t>(command, 3, 0) + s.cache.block(tile.kv_head, tile.origin), blocks, s.cache.quads(),
-              reinterpret_cast<int32_t*>(at.scores), stride);
-    const float* scales = row<const float>(command, 4, 0) + s.cache.scale(tile.kv_head, tile.origin);
-    for (int r = 0; r < tile.rows; ++r) {
-      const float factor = tile.quantised_scale[r] * s.scale;
-      float* scores = at.scores + r * stride;
-      for (int64_t i = 0; i < blocks * 16; i += 16) {
-        const F32x16 sums = to_float(load16_int(scores + i));
-        store16(scores + i, sums * (load16(scales + i) * factor));
-      }
-    }
-  }
-};
-
-// The lanes of scores[i ..] that belong to the row; all ones for an inner block.
-inline I32x16 lanes_within(int64_t i, int64_t begin, int64_t end) {
+// The lanes of positions t .. t + 15 that the row attends to.
+inline I32x16 lanes_within(int64_t t, int64_t begin, int64_t end) {
   static constexpr int32_t kLanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   const I32x16 lane = load16_int(kLanes);
-  return (lane >= int32_t(begin - i > 0 ? begin - i : 0)) & (lane < int32_t(end - i < 16 ? end - i : 16));
+  const int64_t first = begin - t > 0 ? begin - t : 0, last = end - t > 0 ? end - t : 0;
+  return (lane >= int32_t(first < 16 ? first : 16)) & (lane < int32_t(last < 16 ? last : 16));
 }
 
-// Scores to weights in place: exp(s - max), times the scale of V where it has one. Returns 1 / sum of exp.
-float weigh(float* scores, int64_t begin, int64_t end, const float* v_scales) {
+// Whether the row attends to every position of a block of full size, the case that is worth loops without masks.
+inline bool whole(const Tile& tile, const Block& block, int r) {
+  return tile.begin[r] <= block.begin && block.begin + kBlock <= tile.end[r];
+}
+
+// The largest score of each row.
+template <class Scores>
+void score(const Tile& tile, const Scratch& at, const Scores& scores, float* largest) {
   const F32x16 lowest = splat(-__builtin_inff());
-  F32x16 most = lowest;
-  for (int64_t i = begin / 16 * 16; i < end; i += 16)
-    most = max16(most, select16(lanes_within(i, begin, end), load16(scores + i), lowest));
-  const float m = reduce_max(most);
-  F32x16 sum{};
-  for (int64_t i = begin / 16 * 16; i < end; i += 16) {
-    const F32x16 e = select16(lanes_within(i, begin, end), exp16(load16(scores + i) - m), F32x16{});
-    sum = sum + e;
-    store16(scores + i, v_scales ? e * load16(v_scales + i) : e);
-  }
-  return 1.0f / reduce_add(sum);
+  F32x16 most[kTile];
+  for (int r = 0; r < tile.rows; ++r) most[r] = lowest;
+  for_each_block(tile, at, [&](const Block& block) {
+    scores(block);
+    for (int r = 0; r < tile.rows; ++r) {
+      const float* at = block.scores + r * kBlock;
+      F32x16 m = most[r];
+      if (whole(tile, block, r)) {
+#pragma GCC unroll 4
+        for (int i = 0; i < kBlock; i += 16) m = max16(m, load16(at + i));
+      } else {
+        for (int64_t i = 0; i < block.end - block.begin; i += 16)
+          m = max16(m, select16(lanes_within(block.begin + i, tile.begin[r], tile.end[r]), load16(at + i), lowest));
+      }
+      most[r] = m;
+    }
+  });
+  for (int r = 0; r < tile.rows; ++r) largest[r] = reduce_max(most[r]);
 }
 
-// Positions that all rows attend to are read once for the tile; those of some rows only, row by row.
+// Four vectors of a block at once keep a core busy, one exp16 alone is a chain.
+struct FourOf {
+  Pair<Pair<F32x16>> v;
+  explicit FourOf(const float* p) : v{{load16(p), load16(p + 16)}, {load16(p + 32), load16(p + 48)}} {}
+};
+
+// Scores to weights in place: exp(s - max), times the scale of V where it has one, +0 where a row does not attend.
+void weigh(const Tile& tile, const Block& block, const float* largest, const float* v_scales, F32x16* sums) {
+  static_assert(kBlock == 64);
+  for (int r = 0; r < tile.rows; ++r) {
+    F32x16 sum = sums[r];
+    float* at = block.scores + r * kBlock;
+    if (whole(tile, block, r)) {
+      const auto e = exp16(FourOf(at).v - largest[r]);
+      const auto w = v_scales ? e * FourOf(v_scales + block.begin).v : e;
+      sum = (((sum + e.low.low) + e.low.high) + e.high.low) + e.high.high;
+      store16(at, w.low.low), store16(at + 16, w.low.high), store16(at + 32, w.high.low), store16(at + 48, w.high.high);
+    } else {
+      for (int64_t i = 0; i < block.end - block.begin; i += 16) {
+        const I32x16 lanes = lanes_within(block.begin + i, tile.begin[r], tile.end[r]);
+        const F32x16 e = select16(lanes, exp16(load16(at + i) - largest[r]), F32x16{});
+        const F32x16 w = v_scales ? select16(lanes, e * load16(v_scales + block.begin + i), F32x16{}) : e;
+        sum = sum + e;
+        store16(at + i, w);
+      }
+    }
+    sums[r] = sum;
+  }
+}
+
+// o += w . v of a block. Zero weights change nothing where every value is finite; else a position is added only to the
+// rows that attend to it: first what not all rows of the group see, row by row, so that each sum runs over t in order.
 template <class Values>
-void gather_values(const Shape& s, const Command& command, const Tile& tile, const Scratch& at) {
-  const int64_t padded = s.padded(), stride = s.score_stride(), origin = tile.origin;
-  const WeightedSum sum{command.operand[5], s.cache.at(tile.kv_head, 0), s.head_dim,
-                        at.scores - origin, stride, at.o, padded};
-  const int64_t begin = tile.begin[tile.rows - 1], end = tile.end[0];
-  const bool common = begin < end;
-  for (int r = 0; r < tile.rows; ++r) {
-    WeightedSum one = sum;
-    one.w += r * stride;
-    one.o += r * padded;
-    for (int64_t i = 0; i < padded; ++i) one.o[i] = 0;
-    add_values<Values>(one, 1, tile.begin[r], common ? begin : tile.end[r]);
+void gather(const Tile& tile, const Block& block, WeightedSum sum) {
+  const int groups = (tile.rows + kGroup - 1) / kGroup;
+  for (int g = 0; g < groups; ++g) {
+    const int first = tile.rows * g / groups, rows = tile.rows * (g + 1) / groups - first;
+    WeightedSum group = sum;
+    group.w += first * kBlock;
+    group.o += first * sum.o_stride;
+    const auto within = [&](int64_t t) { return t < block.begin ? block.begin : t < block.end ? t : block.end; };
+    if (Values::kFinite) {
+      add_values<Values>(group, rows, within(tile.begin[first]), within(tile.end[first + rows - 1]));
+      continue;
+    }
+    const int64_t begin = within(tile.begin[first + rows - 1]), end = within(tile.end[first]);
+    const auto row_by_row = [&](auto from, auto to) {
+      for (int r = 0; r < rows; ++r) {
+        WeightedSum one = group;
+        one.w += r * kBlock;
+        one.o += r * sum.o_stride;
+        add_values<Values>(one, 1, from(r), to(r));
+      }
+    };
+    const bool common = begin < end;
+    row_by_row([&](int r) { return within(tile.begin[first + r]); },
+               [&](int r) { return common ? begin : within(tile.end[first + r]); });
+    if (!common) continue;
+    add_values<Values>(group, rows, begin, end);
+    row_by_row([&](int) { return end; }, [&](int r) { return within(tile.end[first + r]); });
   }
-  if (!common) return;
-  add_values<Values>(sum, tile.rows, begin, end);
-  for (int r = 0; r < tile.rows; ++r) {
-    WeightedSum one = sum;
-    one.w += r * stride;
-    one.o += r * padded;
-    add_values<Values>(one, 1, end, tile.end[r]);
-  }
+}
+
+template <class Values>
+struct AsFloat : F32Values {
+  static constexpr bool kFinite = Values::kFinite, kFetched = false;
+};
+
+// Several groups of rows share the conversion of V to f32.
+template <class Values>
+void convert(const Shape& s, const void* v, int64_t first, const Block& block, float* to) {
+  for (int64_t t = block.begin; t < block.end; ++t)
+    for (int64_t d = 0; d < s.padded(); d += 16, to += 16)
+      store16(to, Values::read(v, first + t * s.head_dim + d, s.head_dim - d));
 }
 
 template <class Values, class Scores>
-void attend(const Shape& s, const Command& command, const Call& call, Tile tile) {
+void attend(const Shape& s, const Command& command, const Call& call, const Tile& tile) {
   const Scratch at(s, call.scratch);
+  float largest[kTile];
+  F32x16 sums[kTile];
   prepare_queries(s, command, call, tile, at);
-  Scores::compute(s, command, tile, at);
+  score(tile, at, Scores(s, command, tile, at), largest);
+  for (int r = 0; r < tile.rows; ++r) sums[r] = F32x16{};
+  for (int64_t i = 0; i < tile.rows * s.padded(); i += 16) store16(at.o + i, F32x16{});
   const float* v_scales = row<const float>(command, 6, 0);
-  if (v_scales) v_scales += s.cache.scale(tile.kv_head, tile.origin);
-  float inverse[kTile];
-  for (int r = 0; r < tile.rows; ++r)
-    inverse[r] = weigh(at.scores + r * s.score_stride(), tile.begin[r] - tile.origin, tile.end[r] - tile.origin,
-                       v_scales);
-  gather_values<Values>(s, command, tile, at);
+  if (v_scales) v_scales += s.cache.scale(tile.kv_head, 0);
+  const int64_t first = s.cache.at(tile.kv_head, 0);
+  for_each_block(tile, at, [&](const Block& block) {
+    weigh(tile, block, largest, v_scales, sums);
+    const float* w = block.scores - block.begin;
+    if (tile.rows <= kGroup || Values::kFloat)
+      return gather<Values>(tile, block, {command.operand[5], first, s.head_dim, s.head_dim, w, kBlock, at.o, s.padded()});
+    convert<Values>(s, command.operand[5], first, block, at.v);
+    gather<AsFloat<Values>>(tile, block, {at.v, -block.begin * s.padded(), s.padded(), s.padded(), w, kBlock, at.o, s.padded()});
+  });
   for (int r = 0; r < tile.rows; ++r) {
+    const float inverse = 1.0f / reduce_add(sums[r]);
     float* y = row<float>(command, 7, tile.token(s, r)) + tile.column(s, r);
     const float* o = at.o + r * s.padded();
-    for (int64_t i = 0; i < s.head_dim; i += 16) store_upto(y + i, load16(o + i) * inverse[r], s.head_dim - i);
+    for (int64_t i = 0; i < s.head_dim; i += 16) store_upto(y + i, load16(o + i) * inverse, s.head_dim - i);
   }
+}
+
+// Tiles of each KV head: as few as most_rows lets, but so many that all threads end together.
+int64_t tiles_of(int64_t rows, int64_t most_rows, int64_t heads, int64_t threads) {
+  const int64_t least = (rows + most_rows - 1) / most_rows;
+  int64_t best = least, best_cost = INT64_MAX;
+  for (int64_t tiles = least; tiles <= rows && tiles <= least + 2 * threads; ++tiles) {
+    const int64_t turns = (heads * tiles + threads - 1) / threads;
+    const int64_t cost = turns * ((rows + tiles - 1) / tiles + 2);  // a tile reads its K and V for about two rows' time
+    if (cost < best_cost) best = tiles, best_cost = cost;
+  }
+  return best;
 }
 
 template <class Values, class Scores>
 void attention(const Command& command, const Call& call) {
   const Shape s(command);
   const int64_t rows = call.rows * s.ratio;  // of one KV head
-  const int64_t wanted = (call.threads + s.cache.heads - 1) / s.cache.heads;
-  int64_t tiles = (rows + kTile - 1) / kTile;
-  if (tiles < wanted) tiles = wanted < rows ? wanted : rows;
+  const int64_t tiles = tiles_of(rows, s.most_rows(call.position + call.rows), s.cache.heads, call.threads);
   // Later rows have more to do, so threads take turns, there and back.
   const int64_t round = 2 * call.threads;
   for (int64_t unit = 0; unit < s.cache.heads * tiles; ++unit) {

@@ -5,6 +5,8 @@
 
 namespace hearth::HEARTH_ISA {
 
+constexpr int64_t kBlock = 64;  // positions taken together
+
 struct CacheShape {
   int64_t heads, head_dim, context;
   int64_t positions() const { return align_up(context, 16); }  // Sp
@@ -16,8 +18,17 @@ struct CacheShape {
   int64_t scale(int64_t head, int64_t t) const { return head * positions() + t; }
 };
 
-// read(base, index, n): n of up to 16 values from `index`, +0 beyond.
+// read(base, index, n): n of up to 16 values from `index`, +0 beyond. kFinite: whatever the memory holds is finite. kFloat: it is f32.
+// Asks for n values from `index`, a block of positions before they are used. Nothing happens where there is no memory.
+template <class Values>
+[[gnu::always_inline]] static inline void fetch(const void* base, int64_t index, int64_t n) {
+  for (int64_t i = 0; i < n * Values::kBytes; i += 64)
+    __builtin_prefetch(static_cast<const char*>(base) + index * Values::kBytes + i);
+}
+
 struct F32Values {
+  static constexpr bool kFinite = false, kFloat = true, kFetched = true;
+  static constexpr int kBytes = 4;
   static inline F32x16 read(const void* base, int64_t index) {
     return load16(static_cast<const float*>(base) + index);
   }
@@ -27,6 +38,8 @@ struct F32Values {
 };
 
 struct F16Values {
+  static constexpr bool kFinite = false, kFloat = false, kFetched = true;
+  static constexpr int kBytes = 2;
   static inline F32x16 read(const void* base, int64_t index) {
     return load_half16(static_cast<const uint16_t*>(base) + index);
   }
@@ -36,6 +49,8 @@ struct F16Values {
 };
 
 struct Int8Values {
+  static constexpr bool kFinite = true, kFloat = false, kFetched = true;
+  static constexpr int kBytes = 1;
   static inline F32x16 read(const void* base, int64_t index) {
     I8x16 codes;
     __builtin_memcpy(&codes, static_cast<const int8_t*>(base) + index, 16);

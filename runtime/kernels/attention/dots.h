@@ -5,15 +5,11 @@
 
 namespace hearth::HEARTH_ISA {
 
-constexpr int kTile = 6;  // query rows of one KV head computed together
+constexpr int kTile = 24;  // query rows of one KV head computed together, at most
 
 // out[r * out_stride + 16 * b + n] = sum_d q[r * q_stride + d] * k[b][d / 4][n][d % 4]
-// for r < rows <= kTile, b < blocks, n < 16, d < 4 * quads.
-void int8_dots(const int8_t* q, int64_t q_stride, int rows, const int8_t* k, int64_t blocks, int64_t quads,
-               int32_t* out, int64_t out_stride);
-
-// The same for one number of rows.
-using Dots = void (*)(const int8_t* q, int64_t q_stride, const int8_t* k, int64_t blocks, int64_t quads, int32_t* out,
-                      int64_t out_stride);
+// for r < rows <= kTile, b < blocks, n < 16, d < 4 * quads; sums[r] = sum_d q[r * q_stride + d].
+void int8_dots(const int8_t* q, int64_t q_stride, const int32_t* sums, int rows, const int8_t* k, int64_t blocks,
+               int64_t quads, int32_t* out, int64_t out_stride);
 
 }  // namespace hearth::HEARTH_ISA

@@ -31,13 +31,19 @@ void dots(const int8_t* q, int64_t q_stride, const int8_t* k, int64_t blocks, in
   }
 }
 
-constexpr Dots kOfRows[kTile] = {dots<1>, dots<2>, dots<3>, dots<4>, dots<5>, dots<6>};
+using Dots = void (*)(const int8_t* q, int64_t q_stride, const int8_t* k, int64_t blocks, int64_t quads, int32_t* out,
+                      int64_t out_stride);
+constexpr Dots kOfRows[] = {dots<1>, dots<2>, dots<3>, dots<4>, dots<5>, dots<6>};
+constexpr int kMost = 6;
 
 }  // namespace
 
-void int8_dots(const int8_t* q, int64_t q_stride, int rows, const int8_t* k, int64_t blocks, int64_t quads,
-               int32_t* out, int64_t out_stride) {
-  kOfRows[rows - 1](q, q_stride, k, blocks, quads, out, out_stride);
+void int8_dots(const int8_t* q, int64_t q_stride, const int32_t*, int rows, const int8_t* k, int64_t blocks,
+               int64_t quads, int32_t* out, int64_t out_stride) {
+  for (int r = 0; r < rows; r += kMost) {
+    const int n = rows - r < kMost ? rows - r : kMost;
+    kOfRows[n - 1](q + r * q_stride, q_stride, k, blocks, quads, out + r * out_stride, out_stride);
+  }
 }
 
 }  // namespace hearth::HEARTH_ISA

@@ -3,8 +3,8 @@
 
 namespace hearth::HEARTH_ISA {
 
-void int8_dots(const int8_t* q, int64_t q_stride, int rows, const int8_t* k, int64_t blocks, int64_t quads,
-               int32_t* out, int64_t out_stride) {
+void int8_dots(const int8_t* q, int64_t q_stride, const int32_t*, int rows, const int8_t* k, int64_t blocks,
+               int64_t quads, int32_t* out, int64_t out_stride) {
   for (int64_t b = 0; b < blocks; ++b)
     for (int r = 0; r < rows; ++r) {
       int32_t sum[16] = {};
