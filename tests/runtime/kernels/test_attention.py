@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.caches import Cache, Layer, kernel_for
-from support.kernels import THREADS, need
+from support.kernels import need
 
 from hearth.schemas.commands import KVKind, KVScheme
 
+THREADS = (1, 2, 3, 4, 5)
 ISAS = ("portable", "avx2", "avx512vnni")
 SEES_ALL = {  # likewise, every row seeing every position
     "one_row": (2, 2, 32, 0, 0, 0, 1),
@@ -21,6 +22,7 @@ SEES_ALL = {  # likewise, every row seeing every position
     "rotated": (4, 2, 48, 0, 48, 0, 35),
     "blocks_of_keys": (2, 2, 64, 0, 0, 0, 150),
     "after_others": (4, 2, 32, 0, 16, 13, 9),
+    "many_tiles": (3, 3, 20, 0, 0, 0, 140),
 }
 CASES = {  # heads, kv_heads, D, window, rotary, position, rows
     "first_token": (2, 2, 8, 0, 8, 0, 1),
@@ -39,6 +41,15 @@ CASES = {  # heads, kv_heads, D, window, rotary, position, rows
     "blocks_of_keys": (6, 1, 128, 0, 0, 60, 75),
     "blocks_and_window": (2, 1, 32, 70, 0, 90, 61),
     "window_17_many": (7, 1, 24, 17, 24, 40, 25),
+    "window_beyond_a_block": (6, 2, 48, 90, 0, 130, 60),
+    "window_of_a_block": (3, 3, 16, 64, 0, 40, 100),
+    "decode_ratio_7": (14, 2, 64, 0, 64, 200, 1),
+    "decode_ratio_9": (9, 1, 96, 0, 0, 63, 1),
+    "decode_mha": (5, 5, 64, 0, 0, 128, 1),
+    "two_rows_across_blocks": (4, 1, 16, 0, 0, 63, 2),
+    "tiles_across_blocks": (7, 1, 40, 0, 40, 50, 41),
+    "many_rows_mha": (2, 2, 32, 0, 0, 100, 70),
+    "narrower_tiles": (5, 1, 8, 0, 0, 8600, 7),
 }
 
 
