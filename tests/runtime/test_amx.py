@@ -34,6 +34,16 @@ def test_a_model_gives_the_same_bits(
             assert np.array_equal(found, rows(path, 2, "avx512vnni", 128)), (threads, chunk)
 
 
+def test_an_archive_for_amx_runs_everywhere(archives: Archives) -> None:
+    """Its chunks are larger, its rows of logits those of every other target and instruction set."""
+    path = archives("hearthside", weights="int4", target="x86-64-amx")
+    expected = rows(archives("hearthside", weights="int4"), 2, "portable", 128)
+    assert load(path).chunk == 256
+    with amx():
+        for isa in native.isas():
+            assert np.array_equal(rows(path, 2, isa, 200), expected), isa
+
+
 def rows(path: Path, threads: int, isa: str, chunk: int) -> np.ndarray:
     """logits[T, V] of random ids."""
     model = load(path, threads=threads, isa=isa)

@@ -1,6 +1,6 @@
 // Integer linears on AMX: 32 rows x 32 channels of sums in four tiles, 64 values of K a step.
 //
-// A part (32 channels x up to 512 values of K) is expanded to signed bytes, tile by tile, and multiplied with all
+// A part (32 channels x up to 448 values of K) is expanded to signed bytes, tile by tile, and multiplied with all
 // rows while it lies in the first cache; the sums of a block of rows wait in scratch from one part to the next. What
 // the vector units do meanwhile is handed out evenly between the steps (Aside): the next part is expanded, the packed
 // bytes of the panel after this one are fetched, and the sums of the panel before it become y. Few rows are left
@@ -28,7 +28,7 @@ namespace {
 
 constexpr int64_t kVnniRows = 8;  // up to here a product waits for memory, whatever multiplies
 constexpr int64_t kStep = 64, kTileNbytes = 1024, kBlockRows = 32, kSumsStride = 32;
-constexpr int64_t kPartSteps = 8;         // 16 KiB of weights and as much of x: both stay in L1
+constexpr int64_t kPartSteps = 7;         // 14 KiB of weights, while as much of x passes: they stay in L1
 constexpr int64_t kRowsNbytes = 5 << 18;  // codes of the rows of one pass: they stay in L2, beside the weights
 constexpr int64_t kMostRows = 512;
 constexpr int64_t kPartNbytes = 2 * kPartSteps * kTileNbytes;
@@ -124,23 +124,28 @@ __m512i effective(__m512i nibbles, __m512i flip, __m512i size, __m512i offset) {
 
 // 32 values of K to 8 lines of signed bytes c * m. With n = c + 8 that is n * |m| - 8 |m|, or where m < 0, from
 // 15 - n = n ^ 15, (15 - n) * |m| - 7 |m|: products of 0 .. 225, so that one 16-bit product makes two bytes.
-void expand(const Linear& l, int64_t block, int64_t k, uint8_t* out) {
-  const uint8_t* from = l.block(block);
-  const uint8_t* w = from + l.packing.nibbles_of(k);
-  const __m512i m = _mm512_cvtepi8_epi32(
-      _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + l.packing.multipliers_of(k))));
+[[gnu::always_inline]] inline void expand32(const uint8_t* w, const uint8_t* multipliers, uint8_t* out) {
+  const __m512i words = _mm512_broadcast_i32x4(_mm_set_epi32(-0x7ff37ff4, -0x7ff77ff8, -0x7ffb7ffc, -0x7fff8000));
+  const __m512i lanes = _mm512_broadcast_i32x4(_mm_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
+  const __m512i m = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(multipliers)));
   const __m512i size = _mm512_abs_epi32(m), negative = _mm512_srai_epi32(m, 31);
   const __m512i sevens_or_eights = _mm512_sub_epi32(_mm512_and_si512(negative, size), _mm512_slli_epi32(size, 3));
-  const __m512i lanes = _mm512_broadcast_i32x4(_mm_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
-  const __m512i offset = _mm512_shuffle_epi8(sevens_or_eights, lanes);
+  const __m512i offset = _mm512_shuffle_epi8(sevens_or_eights, lanes), sizes = _mm512_shuffle_epi8(size, words);
   const __m512i flip = _mm512_and_si512(negative, _mm512_set1_epi8(0x0f));
-  const __m512i sizes = _mm512_or_si512(size, _mm512_slli_epi32(size, 16));
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i, out += 128) {
     const __m512i nibbles = _mm512_loadu_si512(w + i * 64);
     _mm512_store_si512(out, effective(nibbles, flip, sizes, offset));
     _mm512_store_si512(out + 64, effective(_mm512_srli_epi16(nibbles, 4), flip, sizes, offset));
   }
+}
+
+// One step of a block to a tile.
+[[gnu::always_inline]] inline void expand(const Linear& l, int64_t block, int64_t step, uint8_t* out) {
+  const uint8_t* from = l.block(block);
+  const int64_t k = step * kStep;
+  expand32(from + l.packing.nibbles_of(k), from + l.packing.multipliers_of(k), out);
+  expand32(from + l.packing.nibbles_of(k + 32), from + l.packing.multipliers_of(k + 32), out + kTileNbytes / 2);
 }
 
 // Items from `done` on, `per_round` of them spread evenly over `rounds`.
@@ -157,51 +162,50 @@ struct Pace {
 // What happens beside one part's tile instructions, in as many calls of step() as there are steps.
 class Aside {
  public:
-  // The part that follows, -1 for none, is made ready; of the panel before this one `quarters` become y.
-  Aside(const Pass& pass, int64_t next_part, int64_t panel_before, Range quarters, int64_t steps)
-      : p_(pass), next_(pass, next_part < 0 ? 0 : next_part), block_(Panel(pass, next_.panel).block),
-        halves_((next_.end - next_.begin) * 2),
-        slices_{next_part < 0 ? 0 : halves_ * Panel(pass, next_.panel).blocks, steps, 0, 0},
-        unit_(Panel(pass, panel_before < 0 ? 0 : panel_before).unit),
-        sums_(pass.panel_sums(panel_before & 1)), fours_((pass.row_count() + 3) / 4),
-        quarters_{quarters.end - quarters.begin, steps, quarters.begin, 0} {}
+  // The part that follows, -1 for none, is made ready; of the panel before this one `fours` of rows become y.
+  Aside(const Pass& pass, int64_t next_part, int64_t panel_before, Range fours, int64_t steps)
+      : p_(pass), next_(pass, next_part < 0 ? 0 : next_part), before_(pass, panel_before < 0 ? 0 : panel_before),
+        next_block_(Panel(pass, next_.panel).block), next_steps_(next_.end - next_.begin),
+        tiles_{next_part < 0 ? 0 : next_steps_ * Panel(pass, next_.panel).blocks, steps, 0, 0},
+        fours_per_unit_((pass.row_count() + 3) / 4), fours_{fours.end - fours.begin, steps, fours.begin, 0},
+        sums_(pass.panel_sums(panel_before & 1)),
+        epilogues_{{pass.l, before_.unit, true}, {pass.l, before_.unit + before_.units - 1, true}} {}
 
   // Lines of memory to bring into L2.
-  void fetch(const uint8_t* from, int64_t lines) { fetch_ = from, lines_ = {lines, slices_.per_round, 0, 0}; }
+  void fetch(const uint8_t* from, int64_t lines) { fetch_ = from, lines_ = {lines, tiles_.per_round, 0, 0}; }
 
   // Not inlined, so that the tiles' loop stays one of tile instructions.
   [[gnu::noinline]] void step() {
-    for (slices_.round(); slices_.next();) slice(slices_.done++);
-    for (quarters_.round(); quarters_.next();) quarter(quarters_.done++);
+    for (tiles_.round(); tiles_.next();) make_tile(tiles_.done++);
+    for (fours_.round(); fours_.next();) finish_four(fours_.done++);
   }
 
  private:
-  // Half a tile: 32 values of K of one block.
-  void slice(int64_t i) {
+  void make_tile(int64_t i) {
     for (lines_.round(); lines_.next();) __builtin_prefetch(fetch_ + 64 * lines_.done++, 0, 2);
-    const int64_t b = i >= halves_, half = i - b * halves_;
-    if (p_.expands)
-      expand(p_.l, block_ + b, next_.begin * kStep + half * 32, next_.tiles[b] + half * (kTileNbytes / 2));
+    const int64_t b = i >= next_steps_, step = b ? i - next_steps_ : i;
+    if (p_.expands) expand(p_.l, next_block_ + b, next_.begin + step, next_.tiles[b] + step * kTileNbytes);
   }
 
   // Four rows of a unit: from sums to y.
-  void quarter(int64_t i) {
-    const int64_t unit = i / fours_, row = p_.first_row() + (i - unit * fours_) * 4, block = row / kBlockRows;
+  void finish_four(int64_t i) {
+    const int64_t unit = i >= fours_per_unit_, four = unit ? i - fours_per_unit_ : i;
+    const int64_t row = p_.first_row() + four * 4, block = row / kBlockRows;
     const int64_t slot = (block - p_.blocks.begin) * kBlockRows + row - p_.rows.first(block);
-    const Epilogue epilogue(p_.l, unit_ + unit, true);
-    epilogue.rows_of_sums(row, smaller(4, p_.rows.end(block) - row), sums_ + slot * kSumsStride + unit * 16,
-                          kSumsStride);
+    epilogues_[unit].rows_of_sums(row, smaller(4, p_.rows.end(block) - row), sums_ + slot * kSumsStride + unit * 16,
+                                  kSumsStride);
   }
 
   const Pass& p_;
-  Part next_;
-  int64_t block_, halves_;
-  Pace slices_, lines_{0, 1, 0, 0};
+  const Part next_;
+  const Panel before_;
+  const int64_t next_block_, next_steps_;
+  Pace tiles_, lines_{0, 1, 0, 0};
   const uint8_t* fetch_ = nullptr;
-  int64_t unit_;
-  const int32_t* sums_;
-  int64_t fours_;
-  Pace quarters_;
+  const int64_t fours_per_unit_;
+  Pace fours_;
+  const int32_t* const sums_;
+  const Epilogue epilogues_[2];  // of the units of the panel before
 };
 
 struct Block {
@@ -270,11 +274,11 @@ void multiply_part(const Pass& p, const Part& part, int64_t number, Aside& aside
   }
 }
 
-int64_t quarters_of(const Pass& p, int64_t panel) { return (p.row_count() + 3) / 4 * Panel(p, panel).units; }
+int64_t fours_of(const Pass& p, int64_t panel) { return (p.row_count() + 3) / 4 * Panel(p, panel).units; }
 
 // Everything an Aside does, without tiles.
 void run_alone(const Pass& p, int64_t next_part, int64_t panel_before) {
-  Aside(p, next_part, panel_before, {0, panel_before < 0 ? 0 : quarters_of(p, panel_before)}, 1).step();
+  Aside(p, next_part, panel_before, {0, panel_before < 0 ? 0 : fours_of(p, panel_before)}, 1).step();
 }
 
 void run_pass(const Pass& p) {
@@ -284,8 +288,8 @@ void run_pass(const Pass& p) {
     for (int64_t number = 0; number < parts; ++number) {
       const Part part(p, panel * parts + number);
       const bool ends = panel == panels - 1 && number == parts - 1;
-      const Range quarters = panel ? share(quarters_of(p, panel - 1), number, parts) : Range{0, 0};
-      Aside aside(p, ends ? -1 : panel * parts + number + 1, panel - 1, quarters, blocks * (part.end - part.begin));
+      const Range fours = panel ? share(fours_of(p, panel - 1), number, parts) : Range{0, 0};
+      Aside aside(p, ends ? -1 : panel * parts + number + 1, panel - 1, fours, blocks * (part.end - part.begin));
       if (panel + 1 < panels) {
         const Panel next(p, panel + 1);
         const Range lines = share(next.blocks * p.l.packing.stride / 64, number, parts);
