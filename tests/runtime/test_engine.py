@@ -18,10 +18,15 @@ import pytest
 from support.engines import (
     ARENA_NBYTES,
     CONTEXT,
+    IO,
     IO_NBYTES,
     KV_NBYTES,
+    LOGITS,
     MOST,
+    PROGRAM,
     VOCAB,
+    Line,
+    R,
     Talk,
     expected,
     ready,
@@ -30,8 +35,10 @@ from support.engines import (
 from support.forks import in_child
 
 from hearth.runtime import native
+from hearth.schemas.commands import Activation
 
 TOKENS = np.random.default_rng(1).integers(0, VOCAB, CONTEXT).tolist()
+LOGITS_PLACE = (IO, 64, LOGITS)
 KERNELS = Path(__file__).parents[2] / "runtime" / "kernels"
 
 
@@ -77,6 +84,23 @@ def test_kernels_follow_isa_and_operands() -> None:
         names = ready(1, isa).kernel_names(0)
         assert all(name.endswith(isa) for name in names)
         assert names[-1] == f"linear_q8_q4b16_{isa}"
+
+
+def test_logits_are_written_wherever_they_are_wanted() -> None:
+    """Into the caller's array itself where the head is all that touches them; an odd address is none for floats."""
+    engine, want = ready(2), expected(TOKENS[:5])
+    memory = np.full(5 * VOCAB * 4 + 8, 7, np.uint8)
+    for odd in (4, 2):
+        found = memory[odd:][: 5 * VOCAB * 4].view(np.float32).reshape(5, VOCAB)
+        ids = np.array(TOKENS[:5], np.int32)
+        engine.run(native.State(KV_NBYTES), 0, 5, 0, [ids], [found])
+        assert found.tobytes() == want.tobytes()
+        assert (memory[:odd] == 7).all()
+    line = Line("activate", R, (LOGITS_PLACE, LOGITS_PLACE), (VOCAB, int(Activation.RELU)))
+    talk = Talk(ready(2, program=[*PROGRAM, line]))
+    np.testing.assert_array_equal(talk.feed(TOKENS[:5], 5), np.maximum(want, 0))
+    twice = Talk(ready(2, program=[*PROGRAM, PROGRAM[-1]]))
+    np.testing.assert_array_equal(twice.feed(TOKENS[:5], 5), want)
 
 
 def test_states_take_turns() -> None:

@@ -202,6 +202,37 @@ std::byte* Engine::region_data(int region) const {
   }
 }
 
+// A command that alone has to do with the bytes of an output, and writes all of them, can write them where the caller
+// wants them: logits are large.
+Engine::Writer Engine::find_writer(const Entry& entry, size_t output) const {
+  const Port& port = entry.shape.outputs[output];
+  const int64_t nbytes = port_nbytes(entry, port), row = port.columns * 4;
+  Writer found;
+  for (size_t other = 0; other < entry.shape.outputs.size(); ++other) {
+    const Port& beside = entry.shape.outputs[other];
+    if (other != output && meet(port.offset, nbytes, beside.offset, port_nbytes(entry, beside))) return {};
+  }
+  for (size_t c = 0; c < entry.commands.size(); ++c) {
+    const Bound& bound = entry.commands[c];
+    const Contract& contract = *find_contract(bound.command.opcode);
+    for (size_t i = 0; i < contract.operands.size(); ++i) {
+      const auto& place = bound.places[i];
+      if (!place || place->region != kIo) continue;
+      const auto extent = [&](int64_t rows, int64_t tokens) {
+        return operand_extent(contract, bound.command, int(i), rows, tokens, bound.x_is_q8).nbytes;
+      };
+      if (!meet(port.offset, nbytes, place->offset, extent(most_rows(entry, bound.rows), entry.shape.max_tokens)))
+        continue;
+      const bool whole = contract.operands[i].role == kOut && place->offset == port.offset && bound.rows == port.rows &&
+                         place->stride == row && extent(1, 1) == row;
+      const bool each_in_turn = c >= entry.shared && !entry.one_sequence;  // over the same memory
+      if (!whole || bound.by_segment || each_in_turn || found.command >= 0) return {};
+      found = {int64_t(c), int(i)};
+    }
+  }
+  return found;
+}
+
 // Commands of a single row at the end make a row of each sequence, as a pooled text is one. They can be run for one
 // sequence after the other, over the same memory, where none of them reads what another sequence's turn has written.
 void Engine::find_shared(Entry& entry) const {
@@ -254,6 +285,7 @@ void Engine::finish() {
   io_.emplace(std::move(io));
   for (Entry& entry : entries_) {
     find_shared(entry);
+    for (size_t i = 0; i < entry.shape.outputs.size(); ++i) entry.writers.push_back(find_writer(entry, i));
     for (Bound& bound : entry.commands) {
       Command& command = bound.command;
       bound.kernel = choose_kernel(command.opcode, variant_of(command), bound.x_is_q8, isa_);

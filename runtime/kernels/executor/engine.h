@@ -104,9 +104,14 @@ class Engine {
     std::optional<OperandPlace> places[kMaxOperands];
     Base bases[kMaxOperands]{};  // read where by_segment
   };
+  struct Writer {
+    int64_t command = -1;
+    int operand = 0;
+  };
   struct Entry {
     EntryShape shape;
     std::vector<Bound> commands;
+    std::vector<Writer> writers;       // of each output: the command that may write the caller's array itself
     int64_t context = INT64_MAX;       // positions that every cache and table of the entry holds
     std::vector<int64_t> id_limits;    // of each input: rows of the smallest table that its ids choose from
     int64_t fixed_rows = 0;            // the largest row count that does not depend on the run
@@ -130,6 +135,7 @@ class Engine {
   int64_t port_nbytes(const Entry& entry, const Port& port) const;
   void check_port(const Entry& entry, const Port& port) const;
   void check_segment(const Entry& entry, const Segment& segment) const;
+  Writer find_writer(const Entry& entry, size_t output) const;
   void find_shared(Entry& entry) const;
   bool reads_its_own(const Entry& entry, size_t command) const;
   int64_t check_arrays(const Entry& entry, int64_t sequences, int64_t tokens, int64_t rows,

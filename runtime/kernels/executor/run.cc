@@ -23,6 +23,8 @@ class StandardFloats {
 #endif
 };
 
+bool written_in_place(const PortData& output) { return reinterpret_cast<uintptr_t>(output.data) % 4 == 0; }
+
 }  // namespace
 
 void Engine::revive() {
@@ -180,10 +182,15 @@ void Engine::compute(Entry& entry, std::span<const Segment> segments, int64_t to
   const std::lock_guard lock(running_);
   entry.profile.clear();
   for (size_t i = 0; i < inputs.size(); ++i) read_input(entry, i, inputs[i]);
+  for (size_t i = 0; i < outputs.size(); ++i)
+    if (const auto [command, operand] = entry.writers[i]; command >= 0)
+      entry.commands[command].command.operand[operand] =
+          written_in_place(outputs[i]) ? outputs[i].data : io_->data() + entry.shape.outputs[i].offset;
   Job job{*this, entry, segments, tokens, rows, outputs};
   pool_.run(&Engine::work, &job, entry.placement, entry.notes.data());
   for (size_t i = 0; i < outputs.size(); ++i)
-    if (outputs[i].rows && (segments.size() == 1 || entry.shape.outputs[i].rows < 0))
+    if (outputs[i].rows && !(entry.writers[i].command >= 0 && written_in_place(outputs[i])) &&
+        (segments.size() == 1 || entry.shape.outputs[i].rows < 0))
       std::memcpy(outputs[i].data, io_->data() + entry.shape.outputs[i].offset,
                   size_t(outputs[i].rows * outputs[i].columns) * 4);
 }
