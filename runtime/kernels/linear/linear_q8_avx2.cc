@@ -85,14 +85,12 @@ struct Nibbles {
         asm("" : "+x"(dot[r][0]), "+x"(dot[r][1]));  // no tree of sums, which would spill the products
       }
     }
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; ++h) {
-      const __m256i multipliers = w.multipliers(h);
+    const __m256i first = w.multipliers(0), second = w.multipliers(1);
 #pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-        void* sum = sums.half(r, h);
-        store(sum, _mm256_add_epi32(load(sum), _mm256_madd_epi16(dot[r][h], multipliers)));
-      }
+    for (int r = 0; r < kRows; ++r) {
+      void *const low = sums.half(r, 0), *const high = sums.half(r, 1);
+      store(low, _mm256_add_epi32(load(low), _mm256_madd_epi16(dot[r][0], first)));
+      store(high, _mm256_add_epi32(load(high), _mm256_madd_epi16(dot[r][1], second)));
     }
   }
 
@@ -143,14 +141,16 @@ struct Nibbles {
 
   template <int kRows, int kBlocks>
   static void tile(const Tile& t) {
-    const int64_t steps = t.quads / 8;
+    const int64_t steps = t.quads / 8, x_stride = t.x_stride;
     alignas(32) int32_t start[kRows][kPanelK / 32];
     for (int r = 0; r < kRows; ++r)
-      for (int64_t s = 0; s < steps; s += 4) starts(t.x_sums + r * (t.x_stride / 4) + s, start[r] + s);
+      for (int64_t s = 0; s < steps; s += 4) starts(t.x_sums + r * (x_stride / 4) + s, start[r] + s);
     for (int block = 0; block < kBlocks; ++block) {
-      Expanded w{const_cast<uint8_t*>(t.panel) + block * 64, kBlocks * 64};
-      for (int64_t s = 0; s < steps; ++s, w.lines += 9 * w.stride)
-        add_step<kRows>(w, t.x + s * 32, t.x_stride, start[0] + s, kPanelK / 32, Sums{t.sums + block * 16, kBlocks * 16});
+      const uint8_t* w = t.panel + block * 64;
+      const int8_t* x = t.x;
+      int32_t* sums = t.sums + block * 16;
+      for (int64_t s = 0; s < steps; ++s, w += 9 * kBlocks * 64, x += 32)
+        add_step<kRows>(Expanded{const_cast<uint8_t*>(w), kBlocks * 64}, x, x_stride, start[0] + s, kPanelK / 32, Sums{sums, kBlocks * 16});
     }
   }
 };
