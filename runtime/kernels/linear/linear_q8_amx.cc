@@ -26,7 +26,7 @@ namespace {
   asm volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), "r"(int64_t(stride)) : "memory")
 #define TILE_DOT(sums, rows, weights) asm volatile("tdpbssd %%tmm" #weights ", %%tmm" #rows ", %%tmm" #sums ::)
 
-constexpr int64_t kVnniRows = 8;  // up to here a product waits for memory, whatever multiplies
+constexpr int64_t kVnniRows = 4;  // up to here VNNI multiplies at the speed of memory, without expanding first
 constexpr int64_t kStep = 64, kTileNbytes = 1024, kBlockRows = 32, kSumsStride = 32;
 constexpr int64_t kPartSteps = 7;         // 14 KiB of weights, while as much of x passes: they stay in L1
 constexpr int64_t kRowsNbytes = 5 << 18;  // codes of the rows of one pass: they stay in L2, beside the weights
