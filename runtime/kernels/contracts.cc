@@ -102,19 +102,27 @@ Sizes sizes_of(const Command& c) {
   }
 }
 
-int64_t packed_nbytes(int64_t n, int64_t k, int64_t layout, int64_t group, bool paired) {
-  const int64_t blocks = paired ? 2 * (align_up(n / 2, 16) / 16) : align_up(n, 16) / 16;
+// A block of 16 channels, without its scales.
+int64_t block_nbytes(int64_t k, int64_t layout, int64_t group) {
   switch (layout) {
-    case kF32B16: return blocks * k * 64;
-    case kF16B16: return blocks * k * 32;
-    case kQ8B16: return blocks * (align_up(k, 64) * 16 + 64);
+    case kF32B16: return k * 64;
+    case kF16B16: return k * 32;
+    case kQ8B16: return align_up(k, 64) * 16;
     case kG4B16:
-    case kG8B16: return blocks * (align_up(k, 4 * group) / (4 * group) * 320 + align_up(k, 16) * (layout == kG4B16 ? 8 : 16));
+    case kG8B16: return align_up(k, 4 * group) / (4 * group) * 320 + align_up(k, 16) * (layout == kG4B16 ? 8 : 16);
     default: {
       const int64_t padded = align_up(k, group > 64 ? group : 64);
-      return blocks * (align_up(padded / group * 16, 64) + padded * 8 + 64);
+      return align_up(padded / group * 16, 64) + padded * 8;
     }
   }
+}
+
+bool paired(const Command& c) { return c.opcode == kLinear && c.ints[4] == kSwiGLUActivation; }
+
+int64_t packed_nbytes(const Command& c) {
+  const bool scaled = c.ints[2] == kQ8B16 || c.ints[2] == kQ4B16;
+  const PackedUnits units = packed_units(c);
+  return units.count * (units.nbytes + (scaled ? 64 * (paired(c) ? 2 : 1) : 0));
 }
 
 int64_t cache_nbytes(const Sizes& s, int64_t scheme, bool is_k) {
@@ -228,13 +236,17 @@ Extent operand_extent(const Contract& contract, const Command& c, int operand, i
     case kTokens: return {count * 4, 4};
     case kF32: return {span(columns * 4), 4};
     case kQ8: return {span(Q8Row(columns).stride()), 64};
-    case kPacked: return {packed_nbytes(c.ints[0], c.ints[1], c.ints[2], c.ints[3], c.opcode == kLinear &&
-                                        c.ints[4] == kSwiGLUActivation), 64};
+    case kPacked: return {packed_nbytes(c), 64};
     case kVector: return {s.vector * 4, 4};
     case kTable: return {s.context * s.table * 4, 4};
     case kKv: return {cache_nbytes(s, scheme_of(c), attention ? operand == 3 : c.ints[5] == 0), 64};
     default: return {s.heads * align_up(s.context, 16) * 4, 64};
   }
+}
+
+PackedUnits packed_units(const Command& c) {
+  const int64_t blocks = paired(c) ? 2 : 1;
+  return {align_up(c.ints[0] / blocks, 16) / 16, blocks * block_nbytes(c.ints[1], c.ints[2], c.ints[3])};
 }
 
 int64_t context_of(const Command& c) {

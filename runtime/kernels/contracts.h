@@ -50,6 +50,12 @@ struct Extent {
 Extent operand_extent(const Contract& contract, const Command& command, int operand, int64_t rows,
                       int64_t tokens, bool x_is_q8);
 
+// The packed operand as what one thread computes whole: a block of 16 channels, or a gate and an up block; without scales.
+struct PackedUnits {
+  int64_t count, nbytes;
+};
+PackedUnits packed_units(const Command& command);
+
 // Positions that the command's caches and tables hold, a table of learned positions too; -1 where it names none.
 int64_t context_of(const Command& command);
 

@@ -20,7 +20,8 @@ bool meet(int64_t a, int64_t a_nbytes, int64_t b, int64_t b_nbytes) { return a <
 
 Engine::Engine(std::span<const std::byte> weights, Sizes sizes, int threads, Isa isa)
     : weights_(weights), sizes_(sizes), isa_(isa), pool_((require(threads >= 1 && threads <= 1024,
-                                                                  "threads is not in 1..1024"), threads)) {
+                                                                  "threads is not in 1..1024"), threads)),
+      handout_(threads) {
   require(reinterpret_cast<uintptr_t>(weights.data()) % 64 == 0, "the weights do not start on a 64-byte boundary");
   for (int64_t nbytes : {sizes.arena, sizes.io, sizes.kv})
     require(nbytes >= 0 && nbytes <= kMostBytes, "a region's size is out of range");
@@ -295,6 +296,12 @@ void Engine::finish() {
           command.operand[i] = region_data(bound.places[i]->region) + bound.places[i]->offset;
       const size_t need = bound.kernel->scratch(command, most_rows(entry, bound.rows));
       scratch_stride_ = std::max(scratch_stride_, need);
+      bound.stream = Stream::of(command);
+    }
+    size_t next = entry.commands.size();
+    for (size_t i = next; i-- > 0;) {
+      entry.commands[i].next_stream = next;
+      if (entry.commands[i].stream.weights) next = i;
     }
   }
   scratch_stride_ = size_t(align_up(int64_t(scratch_stride_), 4096));

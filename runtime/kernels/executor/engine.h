@@ -12,6 +12,7 @@
 #include "contracts.h"
 #include "executor/pages.h"
 #include "executor/pool.h"
+#include "executor/stream.h"
 #include "executor/profile.h"
 #include "table.h"
 
@@ -103,6 +104,8 @@ class Engine {
     bool x_is_q8 = false, by_segment = false;
     std::optional<OperandPlace> places[kMaxOperands];
     Base bases[kMaxOperands]{};  // read where by_segment
+    Stream stream;
+    size_t next_stream = 0;  // the first command after this one that has a stream; their count: none
   };
   struct Writer {
     int64_t command = -1;
@@ -146,12 +149,14 @@ class Engine {
   void run_one(const Bound& bound, const Segment& segment, int64_t token, int64_t row, Call call) const;
   void run_last(const Job& job, const Call& call);
   void read_input(const Entry& entry, size_t input, const PortData& given) const;
+  void run_shared(const Bound& bound, const Call& call, int turn);
   static void work(void* job, int thread);
 
   const std::span<const std::byte> weights_;
   const Sizes sizes_;
   const Isa isa_;
   Pool pool_;
+  Handout handout_;
   std::mutex running_;
   std::vector<Entry> entries_;
   std::optional<Pages> arena_, io_, scratch_;

@@ -146,15 +146,12 @@ void Pool::serve(int thread) {
   }
 }
 
-void Pool::barrier(int thread) {
-  if (threads_ == 1) return;
-  const uint32_t phase = phase_.now();
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads_) {
-    arrived_.store(0, std::memory_order_relaxed);
-    phase_.advance();
-  } else {
-    phase_.wait_while(phase, seats_[thread].inside);
-  }
+// Whoever comes last lets the others go on.
+bool Pool::last_to_arrive() {
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 < threads_) return false;
+  arrived_.store(0, std::memory_order_relaxed);
+  phase_.advance();
+  return true;
 }
 
 }  // namespace hearth

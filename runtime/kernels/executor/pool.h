@@ -48,8 +48,18 @@ class Pool {
   // Every thread does work(context, thread) where it is placed, and notes where that was; returns when all have.
   // The caller is then where it was before.
   void run(Work work, void* context, const Placement& placement, Whereabouts* notes);
-  // Inside work: wait until all threads are here.
-  void barrier(int thread);
+  // Inside work: wait until all threads are here; meanwhile idle() as long as it says that there is more to do.
+  template <class Idle>
+  void barrier(int thread, Idle&& idle) {
+    if (threads_ == 1) return;
+    const uint32_t phase = phase_.now();
+    if (last_to_arrive()) return;
+    while (phase_.now() == phase && idle()) {}
+    phase_.wait_while(phase, seats_[thread].inside);
+  }
+  void barrier(int thread) {
+    barrier(thread, [] { return false; });
+  }
 
  private:
   struct alignas(64) Seat {
@@ -61,6 +71,7 @@ class Pool {
   void start();
   void stop();
   void serve(int thread);
+  bool last_to_arrive();
   void settle(Seat& seat) const;
 
   const int threads_;

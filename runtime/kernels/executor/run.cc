@@ -85,17 +85,31 @@ void Engine::work(void* context, int thread) {
   Stamp* const stamps = job.entry.profile.of(thread);
   const auto& commands = job.entry.commands;
   const bool together = job.segments.size() > 1;
+  Prefetch prefetch(thread, engine.threads());
+  int turn = 0;
   bool first = true;
   for (const Bound& bound : std::span(commands).first(together ? job.entry.shared : commands.size())) {
     call.rows = bound.rows == kRowsT ? job.tokens : bound.rows == kRowsR ? job.rows : bound.rows;
     if (call.rows == 0) continue;
-    if (!first) engine.pool_.barrier(thread);
+    if (!first) engine.pool_.barrier(thread, prefetch);
     first = false;
     const Noting noting(stamps ? stamps + (&bound - commands.data()) : nullptr);
     if (bound.by_segment) engine.run_all(bound, job, call);
+    else if (bound.stream.shared(call.rows, call.threads)) engine.run_shared(bound, call, turn++);
     else bound.kernel->run(bound.command, call);
+    if (call.rows <= Stream::kFewRows && bound.next_stream < commands.size()) prefetch.aim(commands[bound.next_stream].stream);
   }
   if (together && job.entry.shared < commands.size()) engine.run_last(job, call);
+}
+
+// A linear of few rows, in pieces that go to whoever is free.
+void Engine::run_shared(const Bound& bound, const Call& call, int turn) {
+  const int pieces = bound.stream.pieces(call.rows, call.threads);
+  handout_.each(turn, call.thread, pieces, [&](int piece) {
+    Call part = call;
+    part.thread = piece, part.threads = pieces * call.threads;
+    bound.kernel->run(bound.command, part);
+  });
 }
 
 // A command whose rows depend on their place in a sequence: this thread's share of every segment, one after the
@@ -187,6 +201,7 @@ void Engine::compute(Entry& entry, std::span<const Segment> segments, int64_t to
       entry.commands[command].command.operand[operand] =
           written_in_place(outputs[i]) ? outputs[i].data : io_->data() + entry.shape.outputs[i].offset;
   Job job{*this, entry, segments, tokens, rows, outputs};
+  handout_.reset();
   pool_.run(&Engine::work, &job, entry.placement, entry.notes.data());
   for (size_t i = 0; i < outputs.size(); ++i)
     if (outputs[i].rows && !(entry.writers[i].command >= 0 && written_in_place(outputs[i])) &&
