@@ -85,6 +85,8 @@ def bind(
             remedy="ask for fewer threads, or raise the limit of processes",
         ) from None
     _place(engine, entries, affinity)
+    if archive.mapping.sees_the_cache:
+        engine.map_cached()
     return engine, entries
 
 

@@ -78,8 +78,9 @@ class Mapping:
     def forget(self) -> None:
         """Let go of the pages that no other process maps: they are read anew, into huge pages if there are."""
 
-    def map_cached(self) -> None:
-        """Start to map, in a thread of low priority, what the page cache holds; nothing is read."""
+    @property
+    def sees_the_cache(self) -> bool:
+        """Whether the system tells what of the file is cached; else it says all is."""
 
 class State:
     """The KV region of one session, zeroed; pages are touched on first use."""
@@ -148,6 +149,9 @@ class Engine:
         T is the sum of the segments' tokens, R of their rows (logits for the last of each segment's tokens); an
         output of one row has one for each segment; every state is another one. A row's bits are those of a run of
         its segment alone. Releases the GIL."""
+
+    def map_cached(self) -> None:
+        """Until the first run, map in a thread what the page cache holds of the weights; nothing is read."""
 
     def place(self, entry: int, cores: Sequence[Sequence[int]], asked: bool) -> None:
         """The cores of each thread in the runs of an entry; an empty list for wherever the caller may be.

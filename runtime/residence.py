@@ -22,7 +22,7 @@ LINE = re.compile(r"([0-9a-f]+)-([0-9a-f]+) ")
 
 @dataclass(frozen=True)
 class Residence:
-    """What to do with an archive's pages at load; without a wish, what is cached is mapped beside other work."""
+    """What to do with an archive's pages at load."""
 
     prefault: bool = False  # read all of it
     huge_pages: bool = False  # so, and anew where it is cached in small pages
@@ -41,11 +41,10 @@ class MappedMemory:
 
 def make_resident(archive: Archive, wanted: Residence, progress: Progress | None = None) -> None:
     """Raises ResourceError resource.lock where a limit forbids to lock, resource.unreadable where reading fails."""
+    if wanted == Residence():
+        return
     mapping = archive.mapping
     told = Silent() if progress is None else progress
-    if wanted == Residence():
-        mapping.map_cached()
-        return
     _read(archive, told, "read the archive")
     if wanted.huge_pages and _has_small_pages(mapping):
         mapping.forget()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from pathlib import Path
 
 import numpy as np
@@ -59,24 +60,35 @@ def test_a_mapping_is_the_file_at_an_address_for_huge_pages(tmp_path: Path) -> N
 def test_every_way_of_reading_leaves_the_bytes(tmp_path: Path) -> None:
     path = big_file(tmp_path)
     mapping = mapped(path)
-    mapping.map_cached()
-    mapping.map_cached()
+    assert mapping.sees_the_cache
     mapping.populate(1, 3 * HUGE)
     mapping.populate(10 * HUGE, HUGE)  # beyond the end there is nothing to do
     mapping.forget()
     assert mapping.array().tobytes() == path.read_bytes()
 
 
-def test_mappings_come_and_go_and_fork(tmp_path: Path) -> None:
-    path = big_file(tmp_path)
+def test_what_is_cached_is_mapped_beside_other_work(archives: Archives) -> None:
+    """Until the first run, which may come at once; in a forked child, too."""
+    path = archives("hearthside", weights="int4")
+    want = load(path).session().prefill([4, 5, 6])
+    for pause in (0.0, 0.02):
+        model = load(path)
+        time.sleep(pause)
+        assert np.array_equal(model.session().prefill([4, 5, 6]), want)
     for _ in range(20):
-        mapping = mapped(path)
-        mapping.map_cached()
-        del mapping
-    mapping = mapped(path)
-    mapping.map_cached()
-    in_child(mapping.map_cached)
-    in_child(lambda: mapping.populate(0, HUGE))
+        load(path)
+    model = load(path)
+    in_child(model.engine.map_cached)
+    in_child(lambda: model.session().prefill([4, 5, 6]))
+    found = None
+    for _ in range(200):
+        found = mapped_memory(load(path).archive.mapping)
+        assert found is not None
+        if found.resident_nbytes > model.archive.program.weights_nbytes:
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("the weights were not mapped")
 
 
 def test_what_cannot_be_mapped_is_an_oserror(tmp_path: Path) -> None:

@@ -200,6 +200,7 @@ void bind_engine(nb::module_& m) {
            nb::arg("outputs"))
       .def("start_profile", [](BoundEngine& self) { self.engine.start_profile(); })
       .def("read_stamps", &read_stamps, nb::arg("entry"), nb::arg("out").noconvert())
+      .def("map_cached", [](BoundEngine& self) { self.engine.map_cached(); })
       .def("place", &place, nb::arg("entry"), nb::arg("cores"), nb::arg("asked"),
            nb::call_guard<nb::gil_scoped_release>())
       .def("placement", &placement, nb::arg("entry"), nb::call_guard<nb::gil_scoped_release>())

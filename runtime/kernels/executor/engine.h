@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "contracts.h"
+#include "executor/filler.h"
 #include "executor/pages.h"
 #include "executor/pool.h"
 #include "executor/stream.h"
@@ -81,6 +82,9 @@ class Engine {
   Placement placement(int entry);
   // Of each thread, as its runs found it.
   std::vector<Whereabouts> whereabouts(int entry);
+
+  // Until the first run, maps in the background what is cached of weights that are a file's.
+  void map_cached() { filler_.start(weights_); }
 
   int threads() const { return pool_.threads(); }
   Isa isa() const { return isa_; }
@@ -155,6 +159,7 @@ class Engine {
   const std::span<const std::byte> weights_;
   const Sizes sizes_;
   const Isa isa_;
+  Filler filler_;
   Pool pool_;
   Handout handout_;
   std::mutex running_;

@@ -1,16 +1,14 @@
-// Mapping at an address congruent to the offset, populating, and the thread that maps what is cached.
+// Mapping at an address congruent to the offset, and the system's ways to have pages read or dropped.
 #include "executor/mapping.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -53,8 +51,6 @@ Mapping::Mapping(int descriptor, size_t nbytes) : nbytes_(nbytes), descriptor_(f
 }
 
 Mapping::~Mapping() {
-  stopping_ = true;
-  if (owner_ == getpid()) pthread_join(thread_, nullptr);  // a forked child has no such thread
   const int error = errno;
   if (data_) munmap(data_, nbytes_);
   if (descriptor_ >= 0) close(descriptor_);
@@ -65,8 +61,12 @@ bool Mapping::populate(size_t offset, size_t nbytes) const {
   offset = std::min(offset, nbytes_);
   nbytes = std::min(nbytes, nbytes_ - offset);
   const size_t first = offset / page_nbytes() * page_nbytes();
-  if (madvise(data_ + first, offset + nbytes - first, MADV_POPULATE_READ) == 0) return true;
-  return errno == EINVAL && madvise(data_ + first, offset + nbytes - first, MADV_WILLNEED) == 0;
+  if (madvise(data_ + first, offset + nbytes - first, MADV_POPULATE_READ) != 0)
+    return errno == EINVAL && madvise(data_ + first, offset + nbytes - first, MADV_WILLNEED) == 0;
+  // In a virtual machine the first access to memory that the host has just filled is slow, too.
+  for (size_t at = first; at < offset + nbytes; at += page_nbytes())
+    static_cast<void>(*static_cast<const volatile std::byte*>(data_ + at));
+  return true;
 }
 
 bool Mapping::lock() const { return mlock(data_, nbytes_) == 0; }
@@ -76,39 +76,9 @@ void Mapping::forget() const {
   posix_fadvise(descriptor_, 0, off_t(nbytes_), POSIX_FADV_DONTNEED);
 }
 
-// Of a file that is not ours the kernel says that all is cached, whatever is (mincore(2)).
-bool Mapping::may_see_the_cache() const {
+bool Mapping::sees_the_cache() const {
   struct stat facts;
-  if (fstat(descriptor_, &facts) != 0) return false;
-  return facts.st_uid == geteuid() || geteuid() == 0;
-}
-
-bool Mapping::cached(size_t offset, size_t nbytes) const {
-  unsigned char pages[kHuge / 4096];  // no page is smaller
-  const size_t count = align_up(nbytes, page_nbytes()) / page_nbytes();
-  if (mincore(data_ + offset, nbytes, pages) != 0) return false;
-  return std::all_of(pages, pages + count, [](unsigned char page) { return page & 1; });
-}
-
-void Mapping::serve() const {
-  setpriority(PRIO_PROCESS, id_t(syscall(SYS_gettid)), 19);
-  for (size_t offset = 0; offset < nbytes_ && !stopping_; offset += kHuge) {
-    const size_t nbytes = std::min(kHuge, nbytes_ - offset);
-    if (cached(offset, nbytes)) madvise(data_ + offset, nbytes, MADV_POPULATE_READ);
-  }
-}
-
-void Mapping::map_cached() {
-  if (owner_ == getpid() || !may_see_the_cache()) return;
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);  // signals stay with the threads of the program
-  const auto run = [](void* self) -> void* {
-    static_cast<const Mapping*>(self)->serve();
-    return nullptr;
-  };
-  if (pthread_create(&thread_, nullptr, run, this) == 0) owner_ = getpid();
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return fstat(descriptor_, &facts) == 0 && (facts.st_uid == geteuid() || geteuid() == 0);
 }
 
 }  // namespace hearth

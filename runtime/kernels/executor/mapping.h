@@ -1,12 +1,7 @@
 // A file mapped for reading so that the page cache's huge folios are mapped whole, and how it gets into memory.
 #pragma once
 
-#include <pthread.h>
-#include <sys/types.h>
-
-#include <atomic>
 #include <cstddef>
-#include <cstdint>
 
 namespace hearth {
 
@@ -29,20 +24,13 @@ class Mapping {
   bool lock() const;
   // Lets go of all pages that nobody else maps, so that they are read anew.
   void forget() const;
-  // Starts to map, in a thread of low priority, what the page cache holds already; reads nothing.
-  void map_cached();
+  // Whether the kernel tells this process what of the file is cached; to others all seems to be (mincore(2)).
+  bool sees_the_cache() const;
 
  private:
-  void serve() const;
-  bool may_see_the_cache() const;
-  bool cached(size_t offset, size_t nbytes) const;
-
   std::byte* data_ = nullptr;
   size_t nbytes_;
   int descriptor_;
-  pid_t owner_ = 0;  // of the thread; 0: none
-  pthread_t thread_{};
-  std::atomic<bool> stopping_{false};
 };
 
 }  // namespace hearth

@@ -54,7 +54,7 @@ void bind_mapping(nb::module_& m) {
       .def("populate", &populate, nb::arg("offset"), nb::arg("nbytes"))
       .def("lock", &lock)
       .def("forget", &Mapping::forget, nb::call_guard<nb::gil_scoped_release>())
-      .def("map_cached", &Mapping::map_cached);
+      .def_prop_ro("sees_the_cache", &Mapping::sees_the_cache);
 }
 
 }  // namespace hearth

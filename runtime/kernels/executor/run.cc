@@ -193,6 +193,7 @@ void Engine::run_segments(int entry_number, std::span<const Segment> segments, s
 
 void Engine::compute(Entry& entry, std::span<const Segment> segments, int64_t tokens, int64_t rows,
                      std::span<const PortData> inputs, std::span<const PortData> outputs) {
+  filler_.stop();
   const std::lock_guard lock(running_);
   entry.profile.clear();
   for (size_t i = 0; i < inputs.size(); ++i) read_input(entry, i, inputs[i]);
