@@ -38,11 +38,12 @@ static inline V with_sign16(V a, V b) {
   return bits_to_float(bits_of(a) | (bits_of(b) & int32_t(-0x7fffffff - 1)));
 }
 
+constexpr float kRounding = 12582912.0f;  // 1.5 * 2^23: x + this has the whole number in its last bits
+
 // Round to nearest even for |x| < 2^22.
 template <class V>
 static inline V rint16(V x) {
-  const float magic = 12582912.0f;  // 1.5 * 2^23
-  return (x + magic) - magic;
+  return (x + kRounding) - kRounding;
 }
 
 // (((first * x + rest[0]) * x + rest[1]) ..
@@ -53,17 +54,22 @@ static inline V polynomial(V x, float first, Rest... rest) {
   return p;
 }
 
-// max16 and min16 give their second operand where one is a NaN: a NaN stays one.
+// exp of what lies in [-87, 88], or is a NaN.
 template <class V>
-static inline V exp16(V x) {
-  x = min16(filled<V>(88.0f), max16(filled<V>(-87.0f), x));
-  const V n = rint16(x * 1.44269504f);
+static inline V exp16_within(V x) {
+  const V shifted = x * 1.44269504f + kRounding, n = shifted - kRounding;
   V r = x - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
   V p = polynomial(r, 1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
                    5.0000001201e-1f);
   p = (p * (r * r) + r) + 1.0f;
-  return p * bits_to_float((to_int(n) + 127) << 23);
+  return p * bits_to_float((bits_of(shifted) << 23) + (127 << 23));  // n from the last bits
+}
+
+// max16 and min16 give their second operand where one is a NaN: a NaN stays one.
+template <class V>
+static inline V exp16(V x) {
+  return exp16_within(min16(filled<V>(88.0f), max16(filled<V>(-87.0f), x)));
 }
 
 template <class V>
@@ -83,7 +89,7 @@ static inline V erf16(V x) {
                                      -3.7612626e-1f, 1.2837917e-1f);
   const V far = polynomial(min16(filled<V>(4.0f), t), 1.8558027e-4f, -2.9396585e-3f, 2.1805484e-2f, -1.0303764e-1f,
                            -6.3822544e-1f, -1.1270401f, -3.536976e-4f);
-  return with_sign16(select16(t >= filled<V>(1.0f), 1.0f - exp16(far), small), x);
+  return with_sign16(select16(t >= filled<V>(1.0f), 1.0f - exp16_within(far), small), x);  // far is in [-18, 0]
 }
 
 template <class V>

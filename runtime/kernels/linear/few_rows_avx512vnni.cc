@@ -5,6 +5,7 @@
 // operands, and lines are asked for long before they are used, since such work hides too little latency by itself.
 #include <immintrin.h>
 
+#include "linear/epilogue.h"
 #include "linear/few_rows.h"
 
 namespace hearth::HEARTH_ISA {
@@ -164,7 +165,7 @@ void run(const Linear& l, const Call& call, const Rows& x, Dot dot) {
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
     int32_t sums[kFewRows][32];
     for (int64_t b = 0; b < l.blocks_per_unit; ++b) dot(l, unit * l.blocks_per_unit + b, x, sums[0] + b * 16);
-    const Epilogue epilogue(l, unit, true);
+    const Epilogue epilogue(l, unit);
     epilogue.rows_of_sums(0, call.rows, sums[0], 32);
   }
 }

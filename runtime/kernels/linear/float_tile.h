@@ -19,7 +19,7 @@ struct Lanes {  // 16 channels
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void fma(float x, const Lanes& w) { v = _mm512_fmadd_ps(_mm512_set1_ps(x), w.v, v); }
 };
-constexpr int kTileRows = 6, kTileBlocks = 4;
+constexpr int kTileRows = 6, kTileBlocks = 4, kDirectRows = 8;
 #elif defined(__AVX2__)
 struct Lanes {
   __m256 low, high;
@@ -38,7 +38,7 @@ struct Lanes {
     high = _mm256_fmadd_ps(all, w.high, high);
   }
 };
-constexpr int kTileRows = 6, kTileBlocks = 1;
+constexpr int kTileRows = 6, kTileBlocks = 1, kDirectRows = 4;
 #else
 struct Lanes {
   float v[16];
@@ -59,35 +59,68 @@ struct Lanes {
     for (int i = 0; i < 16; ++i) v[i] = __builtin_fmaf(x, w.v[i], v[i]);
   }
 };
-constexpr int kTileRows = 1, kTileBlocks = 1;
+constexpr int kTileRows = 1, kTileBlocks = 1, kDirectRows = 1;
 #endif
 
-// sums[r][b] += x[r][k] * w[b][k] for k in 0 .. count. Rows of x lie x_stride bytes apart, rows of sums
-// `sums_stride` floats, blocks of w `w_stride` bytes (W[count][16] each).
+static inline Lanes lanes_of(F32x16 v) {
+#if defined(__AVX512F__)
+  return {(__m512)v};
+#elif defined(__AVX2__)
+  return {(__m256)v.low, (__m256)v.high};
+#else
+  Lanes lanes;
+  store16(lanes.v, v);
+  return lanes;
+#endif
+}
+
+// sums[r][b] += x[r][k] * w[b][k] for k in 0 .. count. Rows of x lie x_stride bytes apart, rows of sums `sums_stride`
+// floats. Weights are W[16] per k and block: of packed blocks, w_stride bytes apart, one k after the other; of a panel
+// (w_stride is not read) f32[k][kBlocks][16].
 struct TileArgs {
   const uint8_t* x;
   int64_t x_stride;
   const uint8_t* w;
-  int64_t w_stride;
+  int64_t w_stride, w_next;  // w_next: from the blocks of one tile to those of the next
   float* sums;
   int64_t sums_stride;
   int64_t count;
 };
 
+struct PanelFloats {};  // W of a panel
+
+template <class W>
+struct Weights {
+  using Value = W;
+  static constexpr int64_t step(int) { return sizeof(W) * 16; }
+  static int64_t stride(const TileArgs& t) { return t.w_stride; }
+};
+template <>
+struct Weights<PanelFloats> {
+  using Value = float;
+  static constexpr int64_t step(int blocks) { return blocks * 64; }
+  static constexpr int64_t stride(const TileArgs&) { return 64; }
+};
+
 template <class W, int kRows, int kBlocks>
-static void float_tile(const TileArgs& t) {
+static void float_tile(const TileArgs& args) {
+  using Read = Weights<W>;
+  const TileArgs t = args;  // a copy: what the tile writes could else be its arguments
+  const int64_t w_stride = Read::stride(t);
+  const uint8_t *packed = t.w, *x_at = t.x;
   Lanes acc[kRows][kBlocks];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 8
     for (int b = 0; b < kBlocks; ++b) acc[r][b] = Lanes::load(t.sums + r * t.sums_stride + b * 16);
-  for (int64_t k = 0; k < t.count; ++k) {
+  for (int64_t k = 0; k < t.count; ++k, packed += Read::step(kBlocks), x_at += 4) {
     Lanes w[kBlocks];
 #pragma GCC unroll 8
-    for (int b = 0; b < kBlocks; ++b) w[b] = Lanes::load(reinterpret_cast<const W*>(t.w + b * t.w_stride) + k * 16);
+    for (int b = 0; b < kBlocks; ++b)
+      w[b] = Lanes::load(reinterpret_cast<const typename Read::Value*>(packed + b * w_stride));
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
-      const float x = *reinterpret_cast<const float*>(t.x + r * t.x_stride + k * 4);
+      const float x = *reinterpret_cast<const float*>(x_at + r * t.x_stride);
 #pragma GCC unroll 8
       for (int b = 0; b < kBlocks; ++b) acc[r][b].fma(x, w[b]);
     }

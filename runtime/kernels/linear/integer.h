@@ -11,7 +11,7 @@
 //   tile_of(rows, blocks)                                  the function that does sums += panel x rows
 #pragma once
 
-#include "linear/parts.h"
+#include "linear/epilogue.h"
 
 namespace hearth::HEARTH_ISA {
 
@@ -58,7 +58,7 @@ struct Integer {
       int32_t sums[Inner::kFewRows][32];
       for (int64_t b = 0; b < l.blocks_per_unit; ++b)
         dots[call.rows - 1](l, unit * l.blocks_per_unit + b, starts, sums[0] + b * 16);
-      const Epilogue epilogue(l, unit, true);
+      const Epilogue epilogue(l, unit);
       epilogue.rows_of_sums(0, call.rows, sums[0], 32);
     }
   }
@@ -100,11 +100,7 @@ struct Integer {
   }
 
   static void finish_panel(const Linear& l, const Panel& p) {
-    for (int64_t u = 0; u < p.units; ++u) {
-      const Epilogue epilogue(l, p.unit + u, true);
-      const int64_t unit_sums = l.blocks_per_unit * 16;
-      epilogue.rows_of_sums(p.row, p.rows, p.sums + u * unit_sums, p.units * unit_sums);
-    }
+    finish_units<true>(l, p.unit, p.units, p.row, p.rows, IntegerSums{p.sums, p.units * l.blocks_per_unit * 16});
   }
 
   // Packed bytes that the panel after this one will read, about: fetched while the tiles compute.

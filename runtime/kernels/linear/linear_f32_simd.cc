@@ -1,133 +1,169 @@
 // Linears over f32 activations: each panel of weights is read as f32 (float weights as they are, codes as exact
 // integers) and multiplied by fma over k in order.
-#include "linear/float_tile.h"
-#include "linear/grouped.h"
+#include "linear/codes.h"
+#include "linear/epilogue.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
 
-constexpr int64_t kPanelBlocks = 4, kPanelK = 64, kRowsAtOnce = 192;
+constexpr int64_t kPanelBlocks = 4, kPanelK = 512, kRowsAtOnce = 192;
 constexpr int64_t kPanelFloats = kPanelBlocks * kPanelK * 16, kSumsFloats = kRowsAtOnce * kPanelBlocks * 16;
 
-// Reads w[k .. k + count] of one block as f32[count][16]; k is a multiple of kPanelK.
-using Read = void (*)(const Linear&, const uint8_t* block, int64_t k, int64_t count, float* out);
+// Reads w[k .. k + count] of one block as rows of 16 floats, `step` floats apart; k is a multiple of kPanelK.
+using Read = void (*)(const Linear&, const uint8_t* block, int64_t k, int64_t count, float* out, int64_t step);
 
-void read_f16(const Linear&, const uint8_t* block, int64_t k, int64_t count, float* out) {
+void read_f16(const Linear&, const uint8_t* block, int64_t k, int64_t count, float* out, int64_t step) {
   const uint16_t* from = reinterpret_cast<const uint16_t*>(block) + k * 16;
-  for (int64_t i = 0; i < count * 16; i += 16) store16(out + i, load_half16(from + i));
-}
-
-// `quads` holds 4 consecutive k of each channel as signed bytes.
-void read_quads(I32x16 quads, int64_t left, float* out) {
-  for (int j = 0; j < 4 && j < left; ++j)
-    store16(out + j * 16, to_float((quads << (24 - 8 * j)) >> 24));
-}
-
-void read_q8(const Linear&, const uint8_t* block, int64_t k, int64_t count, float* out) {
-  for (int64_t i = 0; i < count; i += 4) read_quads(load_i32(block + (k + i) * 16), count - i, out + i * 16);
-}
-
-void read_q4(const Linear& l, const uint8_t* block, int64_t k, int64_t count, float* out) {
-  for (int64_t i = 0; i < count; i += 8) {
-    const int8_t* m = reinterpret_cast<const int8_t*>(block + l.packing.multipliers_of(k + i));
-    I8x16 narrow;
-    __builtin_memcpy(&narrow, m, 16);
-    const I32x16 multiplier = widen(narrow);
-    const I32x16 bytes = load_i32(block + l.packing.nibbles_of(k + i));
-    for (int j = 0; j < 8 && j < count - i; ++j) {
-      const int shift = 8 * (j % 4) + j / 4 * 4;
-      const I32x16 code = ((bytes >> shift) & 15) - 8;
-      store16(out + (i + j) * 16, to_float(code * multiplier));
-    }
-  }
+  for (int64_t i = 0; i < count; ++i) store16(out + i * step, load_half16(from + i * 16));
 }
 
 template <class W, int kBlocks>
-void tiles(TileArgs t, int64_t rows) {
-  for (; rows > 0; rows -= kTileRows) {
-    switch (rows < kTileRows ? rows : kTileRows) {
-      case 1: float_tile<W, 1, kBlocks>(t); break;
+void tile(const TileArgs& t, [[maybe_unused]] int64_t rows) {
+  switch (rows) {
+    default: return float_tile<W, 1, kBlocks>(t);
 #if defined(__AVX2__)
-      case 2: float_tile<W, 2, kBlocks>(t); break;
-      case 3: float_tile<W, 3, kBlocks>(t); break;
-      case 4: float_tile<W, 4, kBlocks>(t); break;
-      case 5: float_tile<W, 5, kBlocks>(t); break;
-      case 6: float_tile<W, 6, kBlocks>(t); break;
+    case 2: return float_tile<W, 2, kBlocks>(t);
+    case 3: return float_tile<W, 3, kBlocks>(t);
+    case 4: return float_tile<W, 4, kBlocks>(t);
+    case 5: return float_tile<W, 5, kBlocks>(t);
+    case 6: return float_tile<W, 6, kBlocks>(t);
 #endif
-    }
-    t.x += kTileRows * t.x_stride;
-    t.sums += kTileRows * t.sums_stride;
   }
 }
 
 template <class W>
-void tiles(TileArgs t, int64_t rows, int64_t blocks) {
+void tile(TileArgs t, int64_t rows, int64_t blocks) {
   for (; blocks > 0; blocks -= kTileBlocks) {
     switch (blocks < kTileBlocks ? blocks : kTileBlocks) {
-      case 1: tiles<W, 1>(t, rows); break;
+      case 1: tile<W, 1>(t, rows); break;
 #if defined(__AVX512F__)
-      case 2: tiles<W, 2>(t, rows); break;
-      case 3: tiles<W, 3>(t, rows); break;
-      case 4: tiles<W, 4>(t, rows); break;
+      case 2: tile<W, 2>(t, rows); break;
+      case 3: tile<W, 3>(t, rows); break;
+      case 4: tile<W, 4>(t, rows); break;
 #endif
     }
-    t.w += kTileBlocks * t.w_stride;
+    t.w += t.w_next;
     t.sums += kTileBlocks * 16;
   }
 }
 
-// The sums of rows x blocks from the packed bytes themselves.
-struct Part {
-  int64_t block, blocks, row, rows;
-  float* sums;  // f32[rows][kPanelBlocks * 16]
+// Packed bytes that the panel after this one will read, about: fetched while the tiles compute.
+struct Next {
+  const uint8_t* from;
+  int64_t stride, blocks, lines;  // of each block
+  void fetch(const Range& part) const {
+    for (int64_t b = 0; b < blocks; ++b)
+      for (int64_t line = part.begin; line < part.end; ++line)
+        __builtin_prefetch(from + b * stride + line * 64, 0, 2);
+  }
 };
 
+// Rows in tiles of nearly equal height.
 template <class W>
-void direct_floats(const Linear& l, const Part& p) {
-  TileArgs t{};
-  t.x = l.x + p.row * l.x_stride, t.x_stride = l.x_stride, t.count = l.k;
-  t.w = l.block(p.block), t.w_stride = l.packing.stride;
-  t.sums = p.sums, t.sums_stride = kPanelBlocks * 16;
-  tiles<W>(t, p.rows, p.blocks);
-}
-
-constexpr int kGroupedBlocks = HEARTH_WIDTH == 16 ? 2 : 1;  // chains of fma enough to hide its latency
-
-template <int kBits>
-void direct_grouped(const Linear& l, const Part& p) {
-  for (int64_t r = 0; r < p.rows; ++r) {
-    float* sums = p.sums + r * kPanelBlocks * 16;
-    int64_t b = 0;
-    for (; b + kGroupedBlocks <= p.blocks; b += kGroupedBlocks)
-      grouped_tile<kBits, 1, kGroupedBlocks>(l, p.block + b, p.row + r, sums + b * 16, 0);
-    for (; b < p.blocks; ++b) grouped_tile<kBits, 1, 1>(l, p.block + b, p.row + r, sums + b * 16, 0);
+void tiles(const TileArgs& all, int64_t rows, int64_t blocks, const Next& next) {
+  const int64_t count = (rows + kTileRows - 1) / kTileRows;
+  for (int64_t i = 0; i < count; ++i) {
+    const Range part = share(rows, i, count);
+    TileArgs t = all;
+    t.x += part.begin * t.x_stride;
+    t.sums += part.begin * t.sums_stride;
+    next.fetch(share(next.lines, i, count));
+    tile<W>(t, part.end - part.begin, blocks);
   }
 }
 
-// How a layout is multiplied: as it is where a call has few enough rows, else read into a panel of f32 first.
+// The sums of rows x blocks: f32[rows][kPanelBlocks * 16].
+struct Part {
+  int64_t block, blocks, row, rows;
+  float* sums;
+};
+constexpr int64_t kSumsStride = kPanelBlocks * 16;
+
+// Float weights as they lie in memory, for few rows.
+template <class W>
+void direct_floats(const Linear& l, const Part& p) {
+  for (int64_t i = 0; i < p.rows * kSumsStride; ++i) p.sums[i] = 0.0f;
+  TileArgs t{};
+  t.x = l.x + p.row * l.x_stride, t.x_stride = l.x_stride, t.count = l.k;
+  t.w = l.block(p.block), t.w_stride = l.packing.stride, t.w_next = kTileBlocks * t.w_stride;
+  t.sums = p.sums, t.sums_stride = kSumsStride;
+  tiles<W>(t, p.rows, p.blocks, Next{});
+}
+
+// Few rows leave room for several blocks: chains of fma enough to hide its latency.
+constexpr int blocks_at_once([[maybe_unused]] int rows) {
+#if defined(__AVX512F__)
+  return rows == 1 ? 4 : rows <= 4 ? 2 : 1;
+#elif defined(__AVX2__)
+  return rows == 1 ? 2 : 1;
+#else
+  return 1;
+#endif
+}
+
+template <class Codes, int kRows>
+void direct_rows(const Linear& l, const Part& p) {
+  constexpr int kBlocks = blocks_at_once(kRows);
+  int64_t b = 0;
+  for (; b + kBlocks <= p.blocks; b += kBlocks)
+    codes_tile<Codes, kRows, kBlocks>(l, p.block + b, p.row, p.sums + b * 16, kSumsStride);
+  for (; b < p.blocks; ++b) codes_tile<Codes, kRows, 1>(l, p.block + b, p.row, p.sums + b * 16, kSumsStride);
+}
+
+template <class Codes>
+void direct_codes(const Linear& l, const Part& p) {
+  switch (p.rows) {
+    case 1: return direct_rows<Codes, 1>(l, p);
+#if defined(__AVX2__)
+    case 2: return direct_rows<Codes, 2>(l, p);
+    case 3: return direct_rows<Codes, 3>(l, p);
+    case 4: return direct_rows<Codes, 4>(l, p);
+#endif
+#if defined(__AVX512F__)
+    case 5: return direct_rows<Codes, 5>(l, p);
+    case 6: return direct_rows<Codes, 6>(l, p);
+    case 7: return direct_rows<Codes, 7>(l, p);
+    case 8: return direct_rows<Codes, 8>(l, p);
+#endif
+  }
+}
+
+// How a layout is multiplied: as it is where a call has few enough rows, else read into a panel of f32 first (but f32,
+// which is one).
 struct Form {
   void (*direct)(const Linear&, const Part&);
   int64_t direct_rows;
   Read read;
 };
-constexpr int64_t kAnyRows = int64_t{1} << 62;
-constexpr Form kF32{direct_floats<float>, kAnyRows, nullptr}, kF16{direct_floats<uint16_t>, kTileRows, read_f16};
-constexpr Form kQ8{nullptr, 0, read_q8}, kQ4{nullptr, 0, read_q4};
-constexpr Form kG4{direct_grouped<4>, 1, read_grouped<4>}, kG8{direct_grouped<8>, 1, read_grouped<8>};
+template <class Codes>
+constexpr Form kCodes{direct_codes<Codes>, kDirectRows, read_codes<Codes>};
+constexpr Form kF32{direct_floats<float>, kTileRows, nullptr}, kF16{direct_floats<uint16_t>, kTileRows, read_f16};
 
-// sums f32[rows][kPanelBlocks * 16] of blocks block .. block + count.
-void multiply(const Linear& l, const Form& form, bool direct, int64_t block, int64_t count, int64_t row,
-              int64_t rows, float* weights, float* sums) {
+Next next_bytes(const Linear& l, const Part& p, int64_t k) {
+  const int64_t stride = l.packing.stride, next = k + kPanelK;
+  const int64_t lines = (stride * smaller(kPanelK, l.k) / l.k + 63) / 64;
+  if (next >= l.k) return {l.block(p.block + p.blocks), stride, p.blocks, lines};
+  return {l.block(p.block) + stride * next / l.k, stride, p.blocks, lines};
+}
+
+void through_panels(const Linear& l, const Part& p, Read read, float* weights) {
+  for (int64_t i = 0; i < p.rows * kSumsStride; ++i) p.sums[i] = 0.0f;
   TileArgs t{};
-  t.x_stride = l.x_stride, t.sums = sums, t.sums_stride = kPanelBlocks * 16;
-  for (int64_t i = 0; i < rows * t.sums_stride; ++i) sums[i] = 0.0f;
-  if (direct) return form.direct(l, {block, count, row, rows, sums});
-  t.w = reinterpret_cast<const uint8_t*>(weights), t.w_stride = kPanelK * 64;
+  t.x_stride = l.x_stride, t.sums = p.sums, t.sums_stride = kSumsStride;
   for (int64_t k = 0; k < l.k; k += kPanelK) {
     t.count = smaller(kPanelK, l.k - k);
-    t.x = l.x + row * l.x_stride + k * 4;
-    for (int64_t b = 0; b < count; ++b) form.read(l, l.block(block + b), k, t.count, weights + b * kPanelK * 16);
-    tiles<float>(t, rows, count);
+    t.x = l.x + p.row * l.x_stride + k * 4;
+    if (read) {
+      for (int64_t b = 0; b < p.blocks; ++b) {
+        const int64_t first = b / kTileBlocks * kTileBlocks, width = smaller(kTileBlocks, p.blocks - first);
+        read(l, l.block(p.block + b), k, t.count, weights + first * kPanelK * 16 + (b - first) * 16, width * 16);
+      }
+      t.w = reinterpret_cast<const uint8_t*>(weights), t.w_next = kTileBlocks * kPanelK * 64;
+      tiles<PanelFloats>(t, p.rows, p.blocks, next_bytes(l, p, k));
+    } else {
+      t.w = l.block(p.block) + k * 64, t.w_stride = l.packing.stride, t.w_next = kTileBlocks * t.w_stride;
+      tiles<float>(t, p.rows, p.blocks, next_bytes(l, p, k));
+    }
   }
 }
 
@@ -137,20 +173,16 @@ void run(const Command& command, const Call& call, const Form& form) {
   float* weights = reinterpret_cast<float*>(call.scratch);
   float* sums = weights + kPanelFloats;
   const bool direct = call.rows <= form.direct_rows;
-  const int64_t panel_blocks = direct && call.rows == 1 ? 2 : kPanelBlocks;  // one row: few streams of memory
-  const int64_t panel_units = panel_blocks / l.blocks_per_unit;
+  const int64_t panel_units = kPanelBlocks / l.blocks_per_unit, chunks = (call.rows + kRowsAtOnce - 1) / kRowsAtOnce;
   const Range units = share(l.units, call.thread, call.threads);
   for (int64_t unit = units.begin; unit < units.end; unit += panel_units) {
-    const int64_t count = smaller(panel_units, units.end - unit), unit_sums = l.blocks_per_unit * 16;
-    for (int64_t row = 0; row < call.rows; row += kRowsAtOnce) {
-      const int64_t rows = smaller(kRowsAtOnce, call.rows - row);
-      multiply(l, form, direct, unit * l.blocks_per_unit, count * l.blocks_per_unit, row, rows, weights, sums);
-      for (int64_t u = 0; u < count; ++u) {
-        const Epilogue epilogue(l, unit + u, kScaled);
-        const float* from = sums + u * unit_sums;
-        for (int64_t r = 0; r < rows; ++r, from += kPanelBlocks * 16)
-          epilogue.row<kScaled>(row + r, load16(from), load16(from + unit_sums - 16));
-      }
+    const int64_t count = smaller(panel_units, units.end - unit);
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const Range rows = share(call.rows, chunk, chunks);
+      const Part part{unit * l.blocks_per_unit, count * l.blocks_per_unit, rows.begin, rows.end - rows.begin, sums};
+      if (direct) form.direct(l, part);
+      else through_panels(l, part, form.read, weights);
+      finish_units<kScaled>(l, unit, count, part.row, part.rows, FloatSums{sums, kSumsStride});
     }
   }
 }
@@ -159,10 +191,10 @@ void run(const Command& command, const Call& call, const Form& form) {
 
 void linear_f32_f32b16(const Command& command, const Call& call) { run<false>(command, call, kF32); }
 void linear_f32_f16b16(const Command& command, const Call& call) { run<false>(command, call, kF16); }
-void linear_f32_q8b16(const Command& command, const Call& call) { run<true>(command, call, kQ8); }
-void linear_f32_q4b16(const Command& command, const Call& call) { run<true>(command, call, kQ4); }
-void linear_f32_g4b16(const Command& command, const Call& call) { run<false>(command, call, kG4); }
-void linear_f32_g8b16(const Command& command, const Call& call) { run<false>(command, call, kG8); }
+void linear_f32_q8b16(const Command& command, const Call& call) { run<true>(command, call, kCodes<Q8Codes>); }
+void linear_f32_q4b16(const Command& command, const Call& call) { run<true>(command, call, kCodes<Q4Codes>); }
+void linear_f32_g4b16(const Command& command, const Call& call) { run<false>(command, call, kCodes<GroupedCodes<4>>); }
+void linear_f32_g8b16(const Command& command, const Call& call) { run<false>(command, call, kCodes<GroupedCodes<8>>); }
 
 size_t linear_f32_scratch(const Command&, int64_t) { return (kPanelFloats + kSumsFloats) * sizeof(float); }
 

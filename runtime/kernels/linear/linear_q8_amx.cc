@@ -7,7 +7,7 @@
 // to the VNNI kernels. docs/kernels.md has the cycles.
 #include <immintrin.h>
 
-#include "linear/parts.h"
+#include "linear/epilogue.h"
 
 namespace hearth::avx512vnni {
 void linear_q8_q4b16(const Command&, const Call&);
@@ -169,7 +169,7 @@ class Aside {
         tiles_{next_part < 0 ? 0 : next_steps_ * Panel(pass, next_.panel).blocks, steps, 0, 0},
         fours_per_unit_((pass.row_count() + 3) / 4), fours_{fours.end - fours.begin, steps, fours.begin, 0},
         sums_(pass.panel_sums(panel_before & 1)),
-        epilogues_{{pass.l, before_.unit, true}, {pass.l, before_.unit + before_.units - 1, true}} {}
+        epilogues_{{pass.l, before_.unit}, {pass.l, before_.unit + before_.units - 1}} {}
 
   // Lines of memory to bring into L2.
   void fetch(const uint8_t* from, int64_t lines) { fetch_ = from, lines_ = {lines, tiles_.per_round, 0, 0}; }

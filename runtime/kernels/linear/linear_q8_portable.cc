@@ -1,6 +1,6 @@
 // The integer linears in vectors of 16 bytes, for every processor: a block's effective weights are widened to 16 bits
 // once for all rows, even values of K apart from odd ones, and pairs of exact products are added in 32 bits.
-#include "linear/parts.h"
+#include "linear/epilogue.h"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -101,7 +101,7 @@ void run(const Command& command, const Call& call, Expand expand) {
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
     for (int64_t b = 0; b < l.blocks_per_unit; ++b)
       expand(l, unit * l.blocks_per_unit + b, weights + b * l.packing.kp * 16);
-    const Epilogue epilogue(l, unit, true);
+    const Epilogue epilogue(l, unit);
     for (int64_t row = 0; row < call.rows; row += 2) {
       const int64_t rows = smaller(2, call.rows - row);
       int32_t sums[2][32];

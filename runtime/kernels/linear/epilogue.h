@@ -1,0 +1,125 @@
+// From sums to y: scales, bias, activation, residual, in the order of docs/arithmetic.md.
+//
+// Rows go four at a time where registers are many: one row's activation is a chain of dependent operations, four keep
+// the core busy. Of several units those rows are finished together, so that y is written in long stretches.
+#pragma once
+
+#include "linear/parts.h"
+
+namespace hearth::HEARTH_ISA {
+
+// What the rows of a unit share; `up` is of the second block of a paired unit.
+struct UnitValues {
+  int64_t first, count;  // columns of y
+  F32x16 scale{}, up_scale{}, bias{}, up_bias{};
+
+  UnitValues() = default;
+  UnitValues(const Linear& l, int64_t unit, bool scaled) : first(unit * 16), count(smaller(16, l.columns - first)) {
+    const bool paired = l.blocks_per_unit == 2;
+    const float* scales = l.scale + first * l.blocks_per_unit;
+    if (scaled) scale = load16(scales);
+    if (scaled && paired) up_scale = load16(scales + 16);
+    if (l.bias) bias = load_columns(l.bias + first, count);
+    if (l.bias && paired) up_bias = load_columns(l.bias + l.columns + first, count);
+  }
+};
+
+// Sums of float linears, and of integer ones, whose rows have a scale: f32 or i32[rows][stride], a unit's blocks side
+// by side. of(r, at) are the 16 sums from `at` on of the r-th row.
+struct FloatSums {
+  const float* sums;
+  int64_t stride;
+  F32x16 of(const Linear&, int64_t, int64_t r, int64_t at) const { return load16(sums + r * stride + at); }
+};
+struct IntegerSums {
+  const int32_t* sums;
+  int64_t stride;
+  F32x16 of(const Linear& l, int64_t index, int64_t r, int64_t at) const {
+    return to_float(load_i32(sums + r * stride + at)) * l.x_scale(index + r);
+  }
+};
+
+// V: one row or several.
+template <bool kScaled, int kActivation, class V>
+static inline V activated(const Linear& l, const UnitValues& unit, V y, V up) {
+  if (kScaled) y = y * unit.scale;
+  if (l.bias) y = y + unit.bias;
+  if constexpr (kActivation != kSwiGLUActivation) return activate16(y, kActivation);
+  if (kScaled) up = up * unit.up_scale;
+  if (l.bias) up = up + unit.up_bias;
+  return silu16(y) * up;
+}
+
+static inline void finish_row(const Linear& l, const UnitValues& unit, int64_t row, F32x16 y) {
+  if (l.residual) {
+    const uint8_t* from = l.residual + row * l.residual_stride;
+    y = y + load_columns(reinterpret_cast<const float*>(from) + unit.first, unit.count);
+  }
+  float* to = reinterpret_cast<float*>(l.y + row * l.y_stride) + unit.first;
+  if (unit.count == 16) store16(to, y);
+  else store_some(to, y, unit.count);
+}
+
+constexpr int kMostUnits = 8;  // finished together
+
+template <bool kScaled, int kActivation, class Sums>
+static void finish_as(const Linear& l, const UnitValues* values, int64_t units, int64_t row, int64_t rows, Sums sums) {
+  constexpr bool kPaired = kActivation == kSwiGLUActivation;
+  constexpr int64_t kUnitSums = kPaired ? 32 : 16;
+  int64_t r = 0;
+#if HEARTH_WIDTH == 16
+  for (; r + 4 <= rows; r += 4)
+    for (int64_t u = 0; u < units; ++u) {
+      const auto four = [&](int64_t at) {
+        const auto one = [&](int64_t i) { return sums.of(l, row, r + i, u * kUnitSums + at); };
+        return Pair<Pair<F32x16>>{{one(0), one(1)}, {one(2), one(3)}};
+      };
+      const auto up = kPaired ? four(16) : Pair<Pair<F32x16>>{};
+      const auto y = activated<kScaled, kActivation>(l, values[u], four(0), up);
+      finish_row(l, values[u], row + r, y.low.low), finish_row(l, values[u], row + r + 1, y.low.high);
+      finish_row(l, values[u], row + r + 2, y.high.low), finish_row(l, values[u], row + r + 3, y.high.high);
+    }
+#endif
+  for (; r < rows; ++r)
+    for (int64_t u = 0; u < units; ++u) {
+      const F32x16 up = kPaired ? sums.of(l, row, r, u * kUnitSums + 16) : F32x16{};
+      const F32x16 y = sums.of(l, row, r, u * kUnitSums);
+      finish_row(l, values[u], row + r, activated<kScaled, kActivation>(l, values[u], y, up));
+    }
+}
+
+template <bool kScaled, class Sums>
+static void finish(const Linear& l, const UnitValues* values, int64_t units, int64_t row, int64_t rows, Sums sums) {
+  switch (l.activation) {
+    case kNone: return finish_as<kScaled, kNone>(l, values, units, row, rows, sums);
+    case kSilu: return finish_as<kScaled, kSilu>(l, values, units, row, rows, sums);
+    case kSwiGLUActivation: return finish_as<kScaled, kSwiGLUActivation>(l, values, units, row, rows, sums);
+    case kGelu: return finish_as<kScaled, kGelu>(l, values, units, row, rows, sums);
+    case kGeluTanh: return finish_as<kScaled, kGeluTanh>(l, values, units, row, rows, sums);
+    case kRelu: return finish_as<kScaled, kRelu>(l, values, units, row, rows, sums);
+    case kTanh: return finish_as<kScaled, kTanh>(l, values, units, row, rows, sums);
+    default: return finish_as<kScaled, kSigmoid>(l, values, units, row, rows, sums);
+  }
+}
+
+// Rows row .. row + rows of the units unit .. unit + units, at most kMostUnits; sums[0] is of the first of each.
+template <bool kScaled, class Sums>
+static void finish_units(const Linear& l, int64_t unit, int64_t units, int64_t row, int64_t rows, Sums sums) {
+  UnitValues values[kMostUnits];
+  for (int64_t u = 0; u < units; ++u) values[u] = UnitValues(l, unit + u, kScaled);
+  finish<kScaled>(l, values, units, row, rows, sums);
+}
+
+// One unit of an integer linear.
+struct Epilogue {
+  const Linear& l;
+  UnitValues values;
+  Epilogue(const Linear& linear, int64_t unit) : l(linear), values(linear, unit, true) {}
+  void row_of_sums(int64_t index, const int32_t* sums) const { rows_of_sums(index, 1, sums, 0); }
+  // Rows from `index` on, their sums `stride` apart.
+  void rows_of_sums(int64_t index, int64_t rows, const int32_t* sums, int64_t stride) const {
+    finish<true>(l, &values, 1, index, rows, IntegerSums{sums, stride});
+  }
+};
+
+}  // namespace hearth::HEARTH_ISA
