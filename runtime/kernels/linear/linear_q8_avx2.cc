@@ -43,8 +43,8 @@ struct Nibbles {
       return _mm256_and_si256(quad % 2 ? _mm256_srli_epi16(bytes, 4) : bytes, _mm256_set1_epi8(0x0f));
     }
     __m256i multipliers(int half) const {  // each twice, in 16 bits
-      const __m256i lanes =
-          _mm256_set_epi32(0x07800780, 0x06800680, 0x05800580, 0x04800480, 0x03800380, 0x02800280, 0x01800180, 0x800080);
+      const __m256i lanes = _mm256_set_epi32(0x07800780, 0x06800680, 0x05800580, 0x04800480,  //
+                                             0x03800380, 0x02800280, 0x01800180, 0x00800080);
       int64_t eight;
       __builtin_memcpy(&eight, m + half * 8, 8);
       return _mm256_srai_epi16(_mm256_shuffle_epi8(_mm256_set1_epi64x(eight), lanes), 8);
@@ -115,8 +115,8 @@ struct Nibbles {
         for (int64_t j = 0; j < count; ++j) {
           // With so much to do per line, the core no longer runs far enough ahead for the hardware to follow.
           for (int line = 0; line < (kRows > 5 ? 4 : 0); ++line) __builtin_prefetch(w + j * 256 + line * 64 + 4096);
-          add_step<kFirst>(Packed{w + j * 256, m + ((i + j) >> steps_log2) * 16}, a + j * 32, l.x_stride, start[0] + j, 4,
-                           sums);
+          add_step<kFirst>(Packed{w + j * 256, m + ((i + j) >> steps_log2) * 16}, a + j * 32, l.x_stride, start[0] + j,
+                           4, sums);
         }
         if constexpr (kSecond > 0)
           for (int64_t j = 0; j < count; ++j)
@@ -150,7 +150,8 @@ struct Nibbles {
       const int8_t* x = t.x;
       int32_t* sums = t.sums + block * 16;
       for (int64_t s = 0; s < steps; ++s, w += 9 * kBlocks * 64, x += 32)
-        add_step<kRows>(Expanded{const_cast<uint8_t*>(w), kBlocks * 64}, x, x_stride, start[0] + s, kPanelK / 32, Sums{sums, kBlocks * 16});
+        add_step<kRows>(Expanded{const_cast<uint8_t*>(w), kBlocks * 64}, x, x_stride, start[0] + s, kPanelK / 32,
+                        Sums{sums, kBlocks * 16});
     }
   }
 };
