@@ -7,7 +7,8 @@ transformers ignores it where there is a tokenizer.json.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,13 +54,16 @@ class Tokenizer:
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """ids[T] of a text, with the tokens the model's post-processor adds (BOS) unless told otherwise."""
         _check_text(text)
-        return list(self.backend.encode(text, add_special_tokens=add_special_tokens).ids)
+        with _encoding():
+            found = self.backend.encode(text, add_special_tokens=add_special_tokens)
+        return list(found.ids)
 
     def encode_pair(self, first: str, second: str | None) -> Encoded:
         """One text or two, with the tokens and types of the model's post-processor."""
         for text in (first, second or ""):
             _check_text(text)
-        found = self.backend.encode(first, second)
+        with _encoding():
+            found = self.backend.encode(first, second)
         return Encoded(found.ids, found.type_ids)
 
     def truncated(self, length: int) -> Tokenizer:
@@ -100,6 +104,20 @@ class Tokenizer:
     def _special_id(self, name: str) -> int | None:
         text = self.special.get(name)
         return None if text is None else self.token_id(text)
+
+
+@contextmanager
+def _encoding() -> Iterator[None]:
+    """A tokenizer may name an unknown-word token that its vocabulary lacks: words it knows are read, others are not."""
+    try:
+        yield
+    except Exception as error:  # the library raises plain Exception
+        raise InputError(
+            "input.not_encoded",
+            f"the model's tokenizer cannot read this text: {error}",
+            expected="text of words that it knows",
+            remedy="give token ids, or compile a checkpoint whose tokenizer has a token for unknown words",
+        ) from None
 
 
 def _check_text(text: str) -> None:

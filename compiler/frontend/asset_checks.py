@@ -10,6 +10,8 @@ from hearth.runtime.defaults import Wishes, read_defaults
 from hearth.runtime.tokenizer import parse_tokenizer
 from hearth.schemas.errors import CheckpointError, HearthError
 
+UNUSUAL = "zyx \u2603 9"  # what few vocabularies hold whole
+
 
 def check_assets(assets: Assets, directory: Path) -> None:
     """Reads tokenizer, chat template and generation defaults with the runtime's own readers."""
@@ -22,7 +24,7 @@ def _check_tokenizer(assets: Assets, directory: Path) -> None:
     if assets.tokenizer_json is None:
         return
     try:
-        parse_tokenizer(assets.tokenizer_json, assets.tokenizer_config)
+        parse_tokenizer(assets.tokenizer_json, assets.tokenizer_config).encode(UNUSUAL)
     except HearthError as error:
         raise CheckpointError(
             "checkpoint.tokenizer_invalid",

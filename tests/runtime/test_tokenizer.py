@@ -85,3 +85,15 @@ def test_a_lone_surrogate_is_refused() -> None:
     with pytest.raises(InputError) as refused:
         read("checkpoints/stories260K").encode("a\ud800")
     assert refused.value.code == "input.text"
+
+
+def test_a_text_that_the_tokenizer_cannot_read_is_the_users_error() -> None:
+    """Its unknown-word token is not in its vocabulary."""
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "<unk>"}
+    content = {"version": "1.0", "model": model, "pre_tokenizer": {"type": "Whitespace"}}
+    tokenizer = parse_tokenizer(json.dumps(content).encode())
+    assert tokenizer.encode("a a") == [0, 0]
+    for read_text in (tokenizer.encode, lambda text: tokenizer.encode_pair(text, None)):
+        with pytest.raises(InputError) as caught:
+            read_text("b")
+        assert caught.value.code == "input.not_encoded"
