@@ -167,9 +167,9 @@ class Aside {
       : p_(pass), next_(pass, next_part < 0 ? 0 : next_part), before_(pass, panel_before < 0 ? 0 : panel_before),
         next_block_(Panel(pass, next_.panel).block), next_steps_(next_.end - next_.begin),
         tiles_{next_part < 0 ? 0 : next_steps_ * Panel(pass, next_.panel).blocks, steps, 0, 0},
-        fours_per_unit_((pass.row_count() + 3) / 4), fours_{fours.end - fours.begin, steps, fours.begin, 0},
+        fours_{fours.end - fours.begin, steps, fours.begin, 0},
         sums_(pass.panel_sums(panel_before & 1)),
-        epilogues_{{pass.l, before_.unit}, {pass.l, before_.unit + before_.units - 1}} {}
+        values_{{pass.l, before_.unit, true}, {pass.l, before_.unit + before_.units - 1, true}} {}
 
   // Lines of memory to bring into L2.
   void fetch(const uint8_t* from, int64_t lines) { fetch_ = from, lines_ = {lines, tiles_.per_round, 0, 0}; }
@@ -187,13 +187,12 @@ class Aside {
     if (p_.expands) expand(p_.l, next_block_ + b, next_.begin + step, next_.tiles[b] + step * kTileNbytes);
   }
 
-  // Four rows of a unit: from sums to y.
+  // Four rows of a panel: from sums to y.
   void finish_four(int64_t i) {
-    const int64_t unit = i >= fours_per_unit_, four = unit ? i - fours_per_unit_ : i;
-    const int64_t row = p_.first_row() + four * 4, block = row / kBlockRows;
+    const int64_t row = p_.first_row() + i * 4, block = row / kBlockRows;
     const int64_t slot = (block - p_.blocks.begin) * kBlockRows + row - p_.rows.first(block);
-    epilogues_[unit].rows_of_sums(row, smaller(4, p_.rows.end(block) - row), sums_ + slot * kSumsStride + unit * 16,
-                                  kSumsStride);
+    finish<true>(p_.l, values_, before_.units, row, smaller(4, p_.rows.end(block) - row),
+                 IntegerSums{sums_ + slot * kSumsStride, kSumsStride});
   }
 
   const Pass& p_;
@@ -202,10 +201,9 @@ class Aside {
   const int64_t next_block_, next_steps_;
   Pace tiles_, lines_{0, 1, 0, 0};
   const uint8_t* fetch_ = nullptr;
-  const int64_t fours_per_unit_;
   Pace fours_;
   const int32_t* const sums_;
-  const Epilogue epilogues_[2];  // of the units of the panel before
+  const UnitValues values_[2];  // of the panel before
 };
 
 struct Block {
@@ -274,11 +272,11 @@ void multiply_part(const Pass& p, const Part& part, int64_t number, Aside& aside
   }
 }
 
-int64_t fours_of(const Pass& p, int64_t panel) { return (p.row_count() + 3) / 4 * Panel(p, panel).units; }
+int64_t fours_of(const Pass& p) { return (p.row_count() + 3) / 4; }
 
 // Everything an Aside does, without tiles.
 void run_alone(const Pass& p, int64_t next_part, int64_t panel_before) {
-  Aside(p, next_part, panel_before, {0, panel_before < 0 ? 0 : fours_of(p, panel_before)}, 1).step();
+  Aside(p, next_part, panel_before, {0, panel_before < 0 ? 0 : fours_of(p)}, 1).step();
 }
 
 void run_pass(const Pass& p) {
@@ -288,7 +286,7 @@ void run_pass(const Pass& p) {
     for (int64_t number = 0; number < parts; ++number) {
       const Part part(p, panel * parts + number);
       const bool ends = panel == panels - 1 && number == parts - 1;
-      const Range fours = panel ? share(fours_of(p, panel - 1), number, parts) : Range{0, 0};
+      const Range fours = panel ? share(fours_of(p), number, parts) : Range{0, 0};
       Aside aside(p, ends ? -1 : panel * parts + number + 1, panel - 1, fours, blocks * (part.end - part.begin));
       if (panel + 1 < panels) {
         const Panel next(p, panel + 1);
