@@ -1,4 +1,5 @@
-// reduce_add of HEARTH_WIDTH vectors at once: the same tree of 8, 4, 2, 1, its lower levels shared by several vectors.
+// What takes HEARTH_WIDTH vectors at once: reduce_add, the same tree of 8, 4, 2, 1 with its lower levels shared by several
+// vectors; and their transposition.
 #pragma once
 
 #include "lanes.h"
@@ -60,6 +61,38 @@ template <class F>
 static inline Floats reduce_add_each(F v) {
   const Floats even = join_pairs(quarter_sums(0, v), quarter_sums(1, v));
   return join_ones(even, join_pairs(quarter_sums(2, v), quarter_sums(3, v)));
+}
+
+// Lanes of a and b in turn: of their first halves, of their second halves.
+#if HEARTH_WIDTH == 16
+static inline Floats first_halves(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+static inline Floats second_halves(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#elif HEARTH_WIDTH == 8
+static inline Floats first_halves(Floats a, Floats b) { return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11); }
+static inline Floats second_halves(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+#else
+static inline Floats first_halves(Floats a, Floats b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+static inline Floats second_halves(Floats a, Floats b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+#endif
+// v[i][j] becomes v[j][i]: each step rotates the bits of an element's place (row, lane) by one.
+[[gnu::always_inline]] static inline void transpose_square(Floats* v) {
+#pragma GCC unroll 4
+  for (int step = 1; step < HEARTH_WIDTH; step *= 2) {
+    Floats next[HEARTH_WIDTH];
+#pragma GCC unroll 8
+    for (int i = 0; i < HEARTH_WIDTH / 2; ++i) {
+      next[2 * i] = first_halves(v[i], v[i + HEARTH_WIDTH / 2]);
+      next[2 * i + 1] = second_halves(v[i], v[i + HEARTH_WIDTH / 2]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < HEARTH_WIDTH; ++i) v[i] = next[i];
+  }
 }
 
 }  // namespace hearth::HEARTH_ISA

@@ -145,7 +145,7 @@ void attend(const Shape& s, const Command& command, const Call& call, const Tile
   for_each_block(tile, at, [&](const Block& block) {
     weigh(tile, block, largest, v_scales, sums);
     const float* w = block.scores - block.begin;
-    if (tile.rows <= kGroup || Values::kFloat)
+    if (tile.rows <= 2 * kGroup || Values::kFloat)
       return gather<Values>(tile, block, {command.operand[5], first, s.head_dim, s.head_dim, w, kBlock, at.o, s.padded()});
     convert<Values>(s, command.operand[5], first, block, at.v);
     gather<AsFloat<Values>>(tile, block, {at.v, -block.begin * s.padded(), s.padded(), s.padded(), w, kBlock, at.o, s.padded()});

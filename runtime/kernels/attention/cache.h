@@ -27,7 +27,7 @@ template <class Values>
 }
 
 struct F32Values {
-  static constexpr bool kFinite = false, kFloat = true, kFetched = true;
+  static constexpr bool kFinite = false, kFloat = true, kFetched = false;
   static constexpr int kBytes = 4;
   static inline F32x16 read(const void* base, int64_t index) {
     return load16(static_cast<const float*>(base) + index);
@@ -38,7 +38,7 @@ struct F32Values {
 };
 
 struct F16Values {
-  static constexpr bool kFinite = false, kFloat = false, kFetched = true;
+  static constexpr bool kFinite = false, kFloat = false, kFetched = false;
   static constexpr int kBytes = 2;
   static inline F32x16 read(const void* base, int64_t index) {
     return load_half16(static_cast<const uint16_t*>(base) + index);

@@ -5,7 +5,7 @@
 
 namespace hearth::HEARTH_ISA {
 
-constexpr int kTile = 24;  // query rows of one KV head computed together, at most
+constexpr int kTile = 48;  // query rows of one KV head computed together, at most
 
 // out[r * out_stride + 16 * b + n] = sum_d q[r * q_stride + d] * k[b][d / 4][n][d % 4]
 // for r < rows <= kTile, b < blocks, n < 16, d < 4 * quads; sums[r] = sum_d q[r * q_stride + d].

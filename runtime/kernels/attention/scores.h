@@ -115,7 +115,7 @@ struct FloatScores {
       : s(s), tile(tile), at(at), k(command.operand[3]), first(s.cache.at(tile.kv_head, 0)) {}
 
   void operator()(const Block& block) const {
-    if (tile.rows >= kTransposed) return by_lanes(block);
+    if (kTransposed && tile.rows >= kTransposed) return by_lanes(block);
     switch (s.head_dim) {
       case 32: return by_rows<2>(block);
       case 64: return by_rows<4>(block);
@@ -125,7 +125,7 @@ struct FloatScores {
   }
 
  private:
-  static constexpr int kTransposed = 12;  // rows from which on it pays to transpose K
+  static constexpr int kTransposed = HEARTH_WIDTH == 16 ? 12 : 0;  // rows from which on it pays to transpose K; 0: never
 
   template <int kVectors>
   void by_rows(const Block& block) const {
@@ -133,10 +133,8 @@ struct FloatScores {
       const Products<Values, kVectors> products(k, first, s.head_dim, at.q + r * s.padded());
       float* scores = block.scores + r * kBlock - block.begin;
       int64_t t = block.begin;
-      for (; t + HEARTH_WIDTH <= block.end; t += HEARTH_WIDTH) {
-        if (r == 0) fetch<Values>(k, first + (t + kBlock) * s.head_dim, HEARTH_WIDTH * s.head_dim);
+      for (; t + HEARTH_WIDTH <= block.end; t += HEARTH_WIDTH)
         store(scores + t, reduce_add_each([&](int i) { return products(t + i); }) * s.scale);
-      }
       for (; t < block.end; ++t) scores[t] = reduce_add(products(t)) * s.scale;
     }
   }
@@ -150,11 +148,7 @@ struct FloatScores {
       for (; r < tile.rows; ++r) lanes<1>(r, scores);
     }
   }
-#if HEARTH_WIDTH == 16
   static constexpr int kRows = 4;
-#else
-  static constexpr int kRows = 2;
-#endif
 
   template <int rows>
   void lanes(int r, float* scores) const {
@@ -167,13 +161,15 @@ struct FloatScores {
   // at.v[d][lane] = k[t + lane][d], +0 beyond n positions and the head.
   void transpose(int64_t t, int64_t n) const {
     for (int64_t d = 0; d < s.padded(); d += 16) {
-      F32x16 v[HEARTH_WIDTH];
+      float rows[HEARTH_WIDTH * 16];
       for (int i = 0; i < HEARTH_WIDTH; ++i)
-        v[i] = i < n ? Values::read(k, first + (t + i) * s.head_dim + d, s.head_dim - d) : F32x16{};
-      float lanes[HEARTH_WIDTH][16];
-      for (int i = 0; i < HEARTH_WIDTH; ++i) store16(lanes[i], v[i]);
-      for (int c = 0; c < 16; ++c)
-        for (int i = 0; i < HEARTH_WIDTH; ++i) at.v[(d + c) * HEARTH_WIDTH + i] = lanes[i][c];
+        store16(rows + 16 * i, i < n ? Values::read(k, first + (t + i) * s.head_dim + d, s.head_dim - d) : F32x16{});
+      for (int c = 0; c < 16; c += HEARTH_WIDTH) {
+        Floats v[HEARTH_WIDTH];
+        for (int i = 0; i < HEARTH_WIDTH; ++i) load(v[i], rows + 16 * i + c);
+        transpose_square(v);
+        for (int i = 0; i < HEARTH_WIDTH; ++i) store(at.v + (d + c + i) * HEARTH_WIDTH, v[i]);
+      }
     }
   }
 };

@@ -11,7 +11,7 @@ constexpr int kGroup = 8;
 constexpr int columns_of(int rows) { return rows < 3 ? 8 : rows < 7 ? 4 : 2; }
 #elif defined(__AVX2__)
 constexpr int kGroup = 6;
-constexpr int columns_of(int rows) { return rows < 4 ? 2 : 1; }
+constexpr int columns_of(int rows) { return rows < 2 ? 4 : rows < 4 ? 2 : 1; }
 #else
 constexpr int kGroup = 3;
 constexpr int columns_of(int) { return 1; }
@@ -77,14 +77,17 @@ static inline void add_last_columns(const WeightedSum& s, int64_t d, int64_t beg
   }
 }
 
+// Columns from d on, `width` vectors at a time, then half as many.
+template <class Values, int rows, int width>
+static inline int64_t add_whole_columns(const WeightedSum& s, int64_t d, int64_t begin, int64_t end) {
+  for (; d + 16 * width <= s.head_dim; d += 16 * width) add_columns<Values, rows, width>(s, d, begin, end);
+  if constexpr (width > 1) d = add_whole_columns<Values, rows, width / 2>(s, d, begin, end);
+  return d;
+}
+
 template <class Values, int rows>
 static void add_rows(const WeightedSum& s, int64_t begin, int64_t end) {
-  constexpr int width = columns_of(rows);
-  int64_t d = 0;
-  for (; d + 16 * width <= s.head_dim; d += 16 * width) add_columns<Values, rows, width>(s, d, begin, end);
-  if constexpr (width > 2)
-    for (; d + 32 <= s.head_dim; d += 32) add_columns<Values, rows, 2>(s, d, begin, end);
-  for (; d + 16 <= s.head_dim; d += 16) add_columns<Values, rows, 1>(s, d, begin, end);
+  const int64_t d = add_whole_columns<Values, rows, columns_of(rows)>(s, 0, begin, end);
   if (d < s.head_dim) add_last_columns<Values, rows>(s, d, begin, end);
 }
 
