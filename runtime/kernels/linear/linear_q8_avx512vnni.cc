@@ -23,21 +23,22 @@ struct Inner {
   static constexpr int64_t kPanelK = 256, kPanelLines = kPanelK / 4;
   static constexpr int32_t kWeightOffset = 128;
 
-  // code * m + 128 as (code + 8) * m + (128 - 8 m), bytes modulo 256: even and odd bytes by 16-bit products.
+  // c * m + 128 of 32 values of K at a time. With n = c + 8 that is n * |m| + 128 - 8 |m|, or where m < 0, from
+  // 15 - n = n ^ 15, (15 - n) * |m| + 128 - 7 |m|: products of 0 .. 225, so that one 16-bit product makes two bytes.
   static void expand_q4(const Linear& l, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride) {
-    const __m512i even = _mm512_set1_epi16(0x000f), odd = _mm512_set1_epi16(0x0f00), byte = _mm512_set1_epi16(0xff);
     const __m512i lanes = _mm512_broadcast_i32x4(_mm_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
-    const __m512i pairs = _mm512_broadcast_i32x4(_mm_set_epi32(0x0d0c0d0c, 0x09080908, 0x05040504, 0x01000100));
+    const uint8_t* from = l.block(block);
     for (const int64_t end = k + count; k < end; k += 32) {
-      const uint8_t* w = l.block(block) + l.packing.nibbles_of(k);
-      const __m512i m32 = multipliers32(reinterpret_cast<const int8_t*>(l.block(block) + l.packing.multipliers_of(k)));
-      const __m512i m16 = _mm512_shuffle_epi8(m32, pairs);
-      const __m512i offset =
-          _mm512_shuffle_epi8(_mm512_sub_epi32(_mm512_set1_epi32(128), _mm512_slli_epi32(m32, 3)), lanes);
+      const uint8_t* w = from + l.packing.nibbles_of(k);
+      const __m512i m = multipliers32(reinterpret_cast<const int8_t*>(from + l.packing.multipliers_of(k)));
+      const __m512i size = _mm512_abs_epi32(m), negative = _mm512_srai_epi32(m, 31);
+      const __m512i sevens_or_eights = _mm512_sub_epi32(_mm512_and_si512(negative, size), _mm512_slli_epi32(size, 3));
+      const __m512i offset = _mm512_shuffle_epi8(_mm512_add_epi32(sevens_or_eights, _mm512_set1_epi32(128)), lanes);
+      const __m512i flip = _mm512_and_si512(negative, _mm512_set1_epi8(0x0f));
+      const __m512i sizes = _mm512_or_si512(size, _mm512_slli_epi32(size, 16));
       const auto effective = [&](__m512i nibbles) {
-        const __m512i low = _mm512_mullo_epi16(_mm512_and_si512(nibbles, even), m16);
-        const __m512i high = _mm512_mullo_epi16(_mm512_and_si512(nibbles, odd), m16);
-        return _mm512_add_epi8(_mm512_ternarylogic_epi32(low, byte, high, 0xea), offset);
+        const __m512i codes = _mm512_ternarylogic_epi32(nibbles, _mm512_set1_epi8(0x0f), flip, 0x6a);  // (a & b) ^ c
+        return _mm512_add_epi8(_mm512_mullo_epi16(codes, sizes), offset);
       };
 #pragma GCC unroll 4
       for (int j = 0; j < 4; ++j, out += 2 * stride) {
