@@ -121,9 +121,15 @@ class Bench:
         model = load_any(self.file, here.threads, isa=here.isa, **here.placing.wishes())
         return subject(model, self.plan.decode)
 
+    def timed_load(self) -> tuple[Subject, float]:
+        """The model, fresh, and the seconds it took; to let it go would take time too."""
+        models: list[Subject] = []
+        span = self.watch.time(lambda: models.append(self.load()))
+        return models[0], span.seconds
+
     def loads(self) -> list[float]:
         """Seconds of several loads."""
-        return [self.watch.time(self.load).seconds for _ in range(self.plan.runs)]
+        return [self.timed_load()[1] for _ in range(self.plan.runs)]
 
     def bracket(self, measured: Subject, threads: int) -> Bracket | None:
         """Where the limits of so many threads go."""
@@ -177,9 +183,7 @@ def measure(bench: Bench, threads: Sequence[int | None]) -> Found:
 
 def _facts(bench: Bench) -> tuple[Found, tuple[int, ...], tuple[int, ...]]:
     """What is measured, on what; and the lengths, checked before anything takes time."""
-    models: list[Subject] = []
-    first = bench.watch.time(lambda: models.append(bench.load()))
-    measured = models[0]
+    measured, first = bench.timed_load()
     facts = {
         "file": bench.file.name,
         "nbytes": bench.file.stat().st_size,
@@ -188,7 +192,7 @@ def _facts(bench: Bench) -> tuple[Found, tuple[int, ...], tuple[int, ...]]:
         "runs": bench.plan.runs,
         "seed": bench.plan.seed,
         "machine": machine(bench.energy),
-        "first_load_s": first.seconds,
+        "first_load_s": first,
     }
     return facts, *lengths(bench.plan, measured)
 
@@ -305,11 +309,10 @@ def lengths(plan: Plan, measured: Subject) -> tuple[tuple[int, ...], tuple[int, 
 def cold_start(bench: Bench, length: int) -> Found:
     """Load and first run once the file's pages have left the page cache, which other processes notice too."""
     evict(bench.file)
-    models: list[Subject] = []
-    loaded = bench.watch.time(lambda: models.append(bench.load()))
-    ids = ids_of(bench, models[0], length)
-    first = models[0].one_run(ids, length, bench.watch)[0]
-    return {"load_s": loaded.seconds, "prompt_tokens": length, "first_s": first.seconds}
+    measured, loaded = bench.timed_load()
+    ids = ids_of(bench, measured, length)
+    first = measured.one_run(ids, length, bench.watch)[0]
+    return {"load_s": loaded, "prompt_tokens": length, "first_s": first.seconds}
 
 
 def _batches(bench: Bench) -> list[Found]:
