@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.amx import amx
 
 from hearth.runtime import native
 
@@ -23,6 +24,12 @@ def _plausible(rates: list[float]) -> bool:
 @pytest.mark.parametrize("kind", ["int8", "f32"])
 def test_peaks(kind: str, isa: str, threads: int) -> None:
     assert _plausible(native.measure_peak(kind, threads, isa, SECONDS))
+
+
+def test_the_peak_of_tiles() -> None:
+    with amx():
+        assert _plausible(native.measure_peak("int8", 2, "amx", SECONDS))
+        assert _plausible(native.measure_peak("f32", 2, "amx", SECONDS))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
