@@ -143,6 +143,7 @@ def report(
                 "median": median(values),
                 "min": min(values),
                 "max": max(values),
+                "rounds": values,
                 "ratio": None,
             }
             if system is not first and metric in first.keys:
