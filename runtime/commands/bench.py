@@ -11,8 +11,11 @@ import typer
 
 from hearth.runtime.commands.arguments import (
     AffinityOption,
+    DecodeAffinityOption,
     HugePagesOption,
+    LockOption,
     PrefaultOption,
+    PrefillAffinityOption,
     parse_ids,
 )
 from hearth.runtime.commands.terminal import emit, emit_json
@@ -59,8 +62,11 @@ def bench_command(
         bool, typer.Option("--profile-commands", help="the same with a row for every command")
     ] = False,
     affinity: AffinityOption = None,
+    prefill_affinity: PrefillAffinityOption = None,
+    decode_affinity: DecodeAffinityOption = None,
     prefault: PrefaultOption = False,
     huge_pages: HugePagesOption = False,
+    lock: LockOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Measure a decoder's TTFT, prefill and decode rates, or an encoder's vectors; load time, memory, energy.
@@ -85,7 +91,7 @@ def bench_command(
         cold=cold,
     )
     counts: list[int | None] = [checked_threads(n) for n in _numbers("--threads", threads, 0)]
-    placing = Placing(affinity=affinity, prefault=prefault, huge_pages=huge_pages)
+    placing = Placing(affinity, prefill_affinity, decode_affinity, prefault, huge_pages, lock)
     options = read_options(None, isa, placing=placing)
     counts = counts or [options.threads]
     bench = Bench(file, replace(options, threads=counts[0]), plan, choose(quiet=as_json))

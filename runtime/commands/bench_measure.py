@@ -40,6 +40,7 @@ from hearth.runtime.progress import Progress, step
 from hearth.runtime.residence import mapped_memory
 from hearth.runtime.session import check_room
 from hearth.runtime.spread import spread_of
+from hearth.runtime.whereabouts import whereabouts
 from hearth.schemas.errors import UsageError
 
 USUAL = (16, 96, 512)
@@ -257,6 +258,7 @@ def _prompt(
     return found | {
         "rss_nbytes": resident and resident["rss_nbytes"],
         "huge_nbytes": mapped and mapped.huge_nbytes,
+        "affinity": whereabouts(measured.model)["affinity"],
     }
 
 

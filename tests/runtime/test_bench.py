@@ -48,7 +48,7 @@ DECODE = {
 PROMPT = {
     "threads", "prompt_tokens", "first_ttft_s", "ttft_s", "prefill_tokens_per_s", "prefill_int8_operations",
     "prefill_f32_operations", "prefill_of_int8_peak", "prefill_of_f32_peak", "prefill_joules_per_token",
-    "rss_nbytes", "huge_nbytes", *DECODE,
+    "rss_nbytes", "huge_nbytes", "affinity", *DECODE,
 }  # fmt: skip
 LIMITS = {
     "threads", "read_bytes_per_s", "mapping_bytes_per_s", "int8_operations_per_s", "f32_operations_per_s",
@@ -109,6 +109,9 @@ def test_figures_follow_from_clock_and_limits(archive: Path) -> None:
         assert each["prefill_of_f32_peak"] == pytest.approx(cost.f32_operations / F32)
         nbytes = run_cost(program.entries["decode"], Place(1, 1, length + 1)).memory_nbytes
         assert each["decode_nbytes_per_token"] == nbytes
+        for phase in each["affinity"].values():
+            assert len(phase["threads"]) == each["threads"]
+            assert all(thread["ran_on"] for thread in phase["threads"])
         assert each["decode_of_read"] == pytest.approx(3 * nbytes / READ)
         assert each["decode_of_mapping"] == pytest.approx(3 * nbytes / MAPPING)
         assert each["decode_joules_per_token"] is None
