@@ -15,10 +15,10 @@ template <class V, class Step>
     step(a), step(b), step(c), step(d), step(e), step(f);
     step(g), step(h), step(i), step(j), step(k), step(l);
   }
-  const V sum = a + b + c + d + e + f + g + h + i + j + k + l;
-  uint64_t first;
-  __builtin_memcpy(&first, &sum, sizeof first);
-  return first;
+  typedef uint64_t Bits __attribute__((vector_size(sizeof(V))));
+  const auto bits = [](const V& v) [[gnu::always_inline]] { return (Bits)v; };
+  return (bits(a) ^ bits(b) ^ bits(c) ^ bits(d) ^ bits(e) ^ bits(f) ^ bits(g) ^ bits(h) ^ bits(i) ^ bits(j) ^ bits(k) ^
+          bits(l))[0];
 }
 
 }  // namespace hearth::HEARTH_ISA
