@@ -1,8 +1,8 @@
 """Times all-MiniLM-L6-v2 compiled here and in onnxruntime, in one process and in turn: one text of 128 tokens.
 
-    python tests/bench/minilm.py [--threads 2] [--repeats 30] [--tokens 128] [--folder DIRECTORY]
+    PYTHONPATH=tests python tests/bench/minilm.py [--threads 2] [--repeats 30] [--tokens 128] [--folder DIRECTORY]
 
-Run with `tests` on the path. The folder keeps the exports and archives from one run to the next; without one they are
+The folder keeps the exports and archives from one run to the next; without one they are
 made anew (about a minute). Beside each median stands what onnxruntime's f32 takes, divided by it.
 """
 
