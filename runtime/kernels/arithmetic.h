@@ -63,7 +63,7 @@ static inline V exp16_within(V x) {
   V p = polynomial(r, 1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
                    5.0000001201e-1f);
   p = (p * (r * r) + r) + 1.0f;
-  return p * bits_to_float((bits_of(shifted) << 23) + (127 << 23));  // n from the last bits
+  return p * bits_to_float(bits_of(shifted + 127.0f) << 23);  // 2^n: the last bits are n + 127
 }
 
 // max16 and min16 give their second operand where one is a NaN: a NaN stays one.
