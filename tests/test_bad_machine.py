@@ -17,7 +17,7 @@ import pytest
 from support import command_line
 from support.checkpoint import Shape, write_checkpoint
 from support.command_line import hearth
-from support.desk import SHAPE, Desk, copy_desk, make_desk
+from support.desk import SHAPE, Desk
 from support.disk import mounted_disk
 
 from hearth.runtime.archive import open_archive
@@ -34,16 +34,6 @@ limit = memory.status_nbytes("VmSize") + (8 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 sys.exit(hearth("compile", sys.argv[2], "-o", sys.argv[3] + ".large", "--weights", "f32"))
 """
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    return make_desk(tmp_path_factory.mktemp("good"))
-
-
-@pytest.fixture
-def desk(good: Desk, tmp_path: Path) -> Desk:
-    return copy_desk(good, tmp_path / "desk")
 
 
 @pytest.fixture

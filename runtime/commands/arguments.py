@@ -12,6 +12,13 @@ from hearth.schemas.errors import InputError, UsageError
 if TYPE_CHECKING:
     from hearth.runtime.model import Prompt
 
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", help="HEARTH_THREADS, else the cores there are")
+]
+IsaOption = Annotated[
+    str | None,
+    typer.Option("--isa", help="highest instruction set to use; HEARTH_ISA, else the best"),
+]
 AffinityOption = Annotated[
     str | None,
     typer.Option(

@@ -13,6 +13,7 @@ from hearth.runtime.commands.arguments import (
     AffinityOption,
     DecodeAffinityOption,
     HugePagesOption,
+    IsaOption,
     LockOption,
     PrefaultOption,
     PrefillAffinityOption,
@@ -45,9 +46,7 @@ def bench_command(
         str | None,
         typer.Option(help="one number or several in turn (1,2); HEARTH_THREADS, else the cores"),
     ] = None,
-    isa: Annotated[
-        str | None, typer.Option(help="highest instruction set to use; HEARTH_ISA, else the best")
-    ] = None,
+    isa: IsaOption = None,
     limits: Annotated[
         bool, typer.Option("--limits/--no-limits", help="measure the machine between the runs")
     ] = True,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hearth.runtime.commands.arguments import IsaOption, ThreadsOption
 from hearth.runtime.commands.terminal import emit, emit_json
 from hearth.runtime.options import Options, read_options
 from hearth.runtime.progress import Progress, choose, step
@@ -38,12 +39,8 @@ def eval_command(
         Path | None, typer.Option(help="multiple choice: six lines an item, or packed by bzip2")
     ] = None,
     items: Annotated[int | None, typer.Option(help="items of --hellaswag to answer; all")] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="HEARTH_THREADS, else the cores there are")
-    ] = None,
-    isa: Annotated[
-        str | None, typer.Option(help="highest instruction set to use; HEARTH_ISA, else the best")
-    ] = None,
+    threads: ThreadsOption = None,
+    isa: IsaOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Measure what an archive predicts: perplexity, divergence from another archive, multiple choice."""

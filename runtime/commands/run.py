@@ -13,9 +13,11 @@ from hearth.runtime.commands.arguments import (
     AffinityOption,
     DecodeAffinityOption,
     HugePagesOption,
+    IsaOption,
     LockOption,
     PrefaultOption,
     PrefillAffinityOption,
+    ThreadsOption,
     checked,
 )
 from hearth.runtime.commands.run_options import (
@@ -72,12 +74,8 @@ def run_command(
     output_dir: Annotated[
         Path | None, typer.Option(help="graph: write each output here as .npy")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="HEARTH_THREADS, else the cores there are")
-    ] = None,
-    isa: Annotated[
-        str | None, typer.Option(help="highest instruction set to use; HEARTH_ISA, else the best")
-    ] = None,
+    threads: ThreadsOption = None,
+    isa: IsaOption = None,
     affinity: AffinityOption = None,
     prefill_affinity: PrefillAffinityOption = None,
     decode_affinity: DecodeAffinityOption = None,
