@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from hearth.runtime.progress import Progress, choose, step
 from hearth.schemas.errors import InputError, ResourceError, UsageError
 
 if TYPE_CHECKING:
-    from hearth.runtime.evaluation import Perplexity
+    from hearth.runtime.evaluation import Choices, Perplexity
     from hearth.runtime.model import Model
 
 WINDOW = 512
@@ -28,6 +29,10 @@ def eval_command(
     context: Annotated[
         int, typer.Option(help="tokens of a window; the cache is empty at its start")
     ] = WINDOW,
+    stride: Annotated[
+        int | None,
+        typer.Option(help="tokens from one window to the next; fewer than --context overlap them"),
+    ] = None,
     windows: Annotated[
         int | None, typer.Option("--windows", help="windows to read; all of the text")
     ] = None,
@@ -48,22 +53,21 @@ def eval_command(
         raise UsageError(
             "arguments.eval", "nothing to evaluate on", expected="--text or --hellaswag"
         )
-    if against is not None and text is None:
-        raise UsageError(
-            "arguments.eval", "--against without --text", expected="a text to compare on"
-        )
-    counts = {"--context": context, "--windows": windows, "--items": items}
+    counts = {"--context": context, "--stride": stride, "--windows": windows, "--items": items}
     for name, count in counts.items():
         if count is not None and count < 1:
             raise UsageError("arguments.eval", f"{name} {count}", expected="at least 1")
+    if stride is not None and stride > context:
+        raise UsageError("arguments.eval", f"--stride {stride}", expected=f"at most {context}")
     options, progress = read_options(threads, isa), choose(quiet=as_json)
     model = _load(file, options)
     found: dict[str, Any] = {"file": file.name, "isa": model.isa}
+    reference = None if against is None else _load(against, options)
     if text is not None:
-        reference = None if against is None else _load(against, options)
-        found |= on_text(model, reference, text, context, windows, progress)
+        cut = Cut(context, stride or context, windows)
+        found |= on_text(model, reference, text, cut, progress)
     if hellaswag is not None:
-        found["hellaswag"] = on_items(model, hellaswag, items, progress)
+        found["hellaswag"] = on_items(model, reference, hellaswag, items, progress)
     emit_json(found) if as_json else emit(as_text(found))
 
 
@@ -73,22 +77,26 @@ def _load(file: Path, options: Options) -> Model:
     return load(file, options.threads, isa=options.isa, **options.placing.wishes())
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How a text becomes windows."""
+
+    context: int
+    stride: int
+    most: int | None
+
+
 def on_text(
-    model: Model,
-    reference: Model | None,
-    text: Path,
-    context: int,
-    most: int | None,
-    progress: Progress,
+    model: Model, reference: Model | None, text: Path, cut: Cut, progress: Progress
 ) -> dict[str, Any]:
     """Perplexity and, with a reference, how far from it, as plain data."""
     from hearth.runtime.evaluation import compare, perplexity, windows
 
     for each in (model, reference):
-        if each is not None and context > each.context:
+        if each is not None and cut.context > each.context:
             raise UsageError(
                 "arguments.eval",
-                f"--context {context}",
+                f"--context {cut.context}",
                 expected=f"at most {each.context}, the context of {each.archive.path.name}",
             )
     if reference is not None and reference.vocab != model.vocab:
@@ -99,10 +107,11 @@ def on_text(
             where=str(reference.archive.path),
         )
     ids = model.tokenizer.encode(_read(text), add_special_tokens=False)
-    texts = windows(ids, context, most)
-    with step(progress, "eval", len(texts) * context) as advance:
+    texts = windows(ids, cut.context, cut.most, cut.stride)
+    size = {"windows": len(texts), "context": cut.context, "stride": cut.stride}
+    with step(progress, "eval", len(texts) * cut.context) as advance:
         if reference is None:
-            return _plain(perplexity(model, texts, advance)) | _size(len(texts), context)
+            return _plain(perplexity(model, texts, advance)) | size
         found = compare(model, reference, texts, advance)
     against = {
         "file": reference.archive.path.name,
@@ -113,7 +122,7 @@ def on_text(
         "top1": found.top1,
         "max_difference": found.max_difference,
     }
-    return _plain(found.model) | _size(len(texts), context) | {"against": against}
+    return _plain(found.model) | size | {"against": against}
 
 
 def _plain(found: Perplexity) -> dict[str, Any]:
@@ -121,26 +130,37 @@ def _plain(found: Perplexity) -> dict[str, Any]:
         "tokens": found.tokens,
         "perplexity": found.value,
         "perplexity_error": found.error,
+        "perplexity_base_2": 2**found.bits,
         "bits_per_token": found.bits,
     }
 
 
-def _size(count: int, context: int) -> dict[str, int]:
-    return {"windows": count, "context": context}
-
-
-def on_items(model: Model, path: Path, most: int | None, progress: Progress) -> dict[str, Any]:
-    """Accuracy in multiple choice, as plain data."""
+def on_items(
+    model: Model, reference: Model | None, path: Path, most: int | None, progress: Progress
+) -> dict[str, Any]:
+    """Accuracy in multiple choice, and of a reference beside it, as plain data."""
     from hearth.runtime.evaluation import answer, read_items
 
     try:
         items = read_items(path, most)
     except (OSError, UnicodeDecodeError, EOFError) as error:
         raise _unreadable(path, error) from None
-    with step(progress, "hellaswag", len(items)) as advance:
-        found = answer(model, model.tokenizer, items, advance)
+    models = [model] if reference is None else [model, reference]
+    with step(progress, "hellaswag", len(models) * len(items)) as advance:
+        found = [answer(each, each.tokenizer, items, advance) for each in models]
+    shown: dict[str, Any] = {"items": len(items), **_accuracy(found[0])}
+    if reference is not None:
+        same = {
+            "same": float((found[0].chosen == found[1].chosen).mean()),
+            "same_norm": float((found[0].chosen_norm == found[1].chosen_norm).mean()),
+        }
+        name = reference.archive.path.name
+        shown["against"] = {"file": name, **_accuracy(found[1]), **same}
+    return shown
+
+
+def _accuracy(found: Choices) -> dict[str, float]:
     return {
-        "items": found.items,
         "accuracy": found.accuracy,
         "accuracy_norm": found.accuracy_norm,
         "error": found.error,
@@ -173,8 +193,9 @@ def as_text(found: dict[str, Any]) -> str:
         error = found["perplexity_error"]
         spread = "" if error is None else f" +- {error:.4f}"
         lines.append(
-            f"perplexity {found['perplexity']:.4f}{spread} ({found['bits_per_token']:.4f} bits a token), "
+            f"perplexity {found['perplexity']:.4f}{spread} = 2 ^ {found['bits_per_token']:.4f} bits a token, "
             f"{found['tokens']:,} tokens in {found['windows']} windows of {found['context']}"
+            + ("" if found["stride"] == found["context"] else f", {found['stride']} apart")
         )
     if against := found.get("against"):
         lines.append(
@@ -188,4 +209,9 @@ def as_text(found: dict[str, Any]) -> str:
             f"hellaswag {choices['accuracy_norm']:.2%} +- {choices['error']:.2%} by bytes, "
             f"{choices['accuracy']:.2%} by sums, of {choices['items']} items"
         )
+        if other := choices.get("against"):
+            lines.append(
+                f"against {other['file']}: {other['accuracy_norm']:.2%} by bytes, {other['accuracy']:.2%} by sums; "
+                f"same answers {other['same_norm']:.2%} and {other['same']:.2%}"
+            )
     return "\n".join(lines) + "\n"

@@ -3,12 +3,13 @@
 from hearth.runtime.evaluation.choice import Choices, answer, read_items
 from hearth.runtime.evaluation.comparison import Comparison, compare
 from hearth.runtime.evaluation.perplexity import Perplexity, perplexity
-from hearth.runtime.evaluation.windows import windows
+from hearth.runtime.evaluation.windows import Window, windows
 
 __all__ = [
     "Choices",
     "Comparison",
     "Perplexity",
+    "Window",
     "answer",
     "compare",
     "perplexity",

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hearth.runtime.evaluation.scoring import each_row, surprise
+from hearth.runtime.evaluation.scoring import F64, each_row, surprise
 from hearth.runtime.session import Executor
 from hearth.schemas.errors import InputError
 
@@ -41,12 +42,37 @@ class Item:
 
 @dataclass(frozen=True)
 class Choices:
-    """`accuracy` by the sum of log probabilities of an ending, `accuracy_norm` by that sum per byte of the ending (as
-    EleutherAI's harness defines acc and acc_norm)."""
+    """What a model finds: `nats` f64[items, 4] is -log p of an ending's tokens, `nbytes` alike its length.
 
-    items: int
-    accuracy: float
-    accuracy_norm: float
+    It chooses by the sum (`accuracy`), and by the sum per byte of the ending (`accuracy_norm`), as EleutherAI's
+    harness defines acc and acc_norm; `gold` [items] is right.
+    """
+
+    nats: F64
+    nbytes: NDArray[np.int64]
+    gold: NDArray[np.int64]
+
+    @property
+    def items(self) -> int:
+        return len(self.gold)
+
+    @property
+    def chosen(self) -> NDArray[np.intp]:
+        """[items] by sums."""
+        return np.asarray(self.nats.argmin(axis=1))
+
+    @property
+    def chosen_norm(self) -> NDArray[np.intp]:
+        """[items] by sums per byte."""
+        return np.asarray((self.nats / self.nbytes).argmin(axis=1))
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.chosen == self.gold).mean())
+
+    @property
+    def accuracy_norm(self) -> float:
+        return float((self.chosen_norm == self.gold).mean())
 
     @property
     def error(self) -> float:
@@ -97,19 +123,17 @@ def answer(
     items: Sequence[Item],
     advance: Callable[[int], None],
 ) -> Choices:
-    """What the model chooses. An ending's tokens are those after the ones that it shares with its context alone; of
-    an item longer than the model's context the beginning is left out."""
-    right = right_norm = 0
-    for item in items:
+    """What the model finds of every ending. Its tokens are those after the ones that it shares with its context alone;
+    of an item longer than the model's context the beginning is left out."""
+    nats = np.empty((len(items), ENDINGS))
+    for row, item in zip(nats, items, strict=True):
         start = tokenizer.encode(item.context)
-        nats = np.array(
-            [_nats(model, start, tokenizer.encode(f"{item.context} {end}")) for end in item.endings]
-        )
-        nbytes = np.array([len(ending.encode()) for ending in item.endings])
-        right += int(nats.argmin()) == item.gold
-        right_norm += int((nats / nbytes).argmin()) == item.gold
+        row[:] = [
+            _nats(model, start, tokenizer.encode(f"{item.context} {end}")) for end in item.endings
+        ]
         advance(1)
-    return Choices(len(items), right / len(items), right_norm / len(items))
+    nbytes = [[len(ending.encode()) for ending in item.endings] for item in items]
+    return Choices(nats, np.array(nbytes), np.array([item.gold for item in items]))
 
 
 def _nats(model: Executor[StateT], start: Sequence[int], ids: Sequence[int]) -> float:

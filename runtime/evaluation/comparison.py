@@ -10,6 +10,7 @@ import numpy as np
 
 from hearth.runtime.evaluation.perplexity import Perplexity, summary
 from hearth.runtime.evaluation.scoring import F64, Ids, each_row, log_probabilities
+from hearth.runtime.evaluation.windows import Window
 from hearth.runtime.session import Executor, Logits
 
 StateT = TypeVar("StateT")
@@ -44,24 +45,29 @@ class Rows:
     same_top: F64
     difference: F64
 
+    def last(self, count: int) -> Rows:
+        """The last rows alone."""
+        return Rows(*(getattr(self, name)[-count:] for name in self.__dataclass_fields__))
+
 
 def compare(
     model: Executor[StateT],
     reference: Executor[OtherT],
-    texts: Sequence[Ids],
+    texts: Sequence[Window],
     advance: Callable[[int], None],
 ) -> Comparison:
-    """Both models over windows i32[S] of equal length, side by side."""
+    """Both models over windows, side by side."""
     found, chunk = [], min(model.chunk, reference.chunk)
-    for ids in texts:
+    for window in texts:
+        ids = window.ids
         pairs = zip(each_row(model, ids, chunk), each_row(reference, ids, chunk), strict=True)
-        found.append(_joined([_rows(a, b, following) for (a, following), (b, _) in pairs]))
+        rows = _joined([_rows(a, b, following) for (a, following), (b, _) in pairs])
+        found.append(rows.last(window.scored))
         advance(len(ids))
-    tokens = sum(len(ids) - 1 for ids in texts)
     everything = _joined(found)
     return Comparison(
-        summary(np.array([rows.nats.mean() for rows in found]), tokens),
-        summary(np.array([rows.reference_nats.mean() for rows in found]), tokens),
+        summary([rows.nats for rows in found]),
+        summary([rows.reference_nats for rows in found]),
         float(everything.kld.mean()),
         float(np.quantile(everything.kld, 0.99)),
         float(everything.same_top.mean()),

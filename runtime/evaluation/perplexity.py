@@ -1,4 +1,4 @@
-"""Perplexity: e to the mean surprise, in nats, of every token of a window but its first."""
+"""Perplexity: e to the mean surprise, in nats, of the scored tokens of all windows (all but a window's first)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from hearth.runtime.evaluation.scoring import F64, Ids, each_row, surprise
+from hearth.runtime.evaluation.scoring import F64, each_row, surprise
+from hearth.runtime.evaluation.windows import Window
 from hearth.runtime.session import Executor
 
 StateT = TypeVar("StateT")
@@ -17,7 +18,7 @@ StateT = TypeVar("StateT")
 
 @dataclass(frozen=True)
 class Perplexity:
-    """Of `tokens` scored tokens in windows of equal length; `nats` is the mean of -log p."""
+    """Of `tokens` scored tokens; `nats` is the mean of -log p over all of them."""
 
     tokens: int
     nats: float
@@ -35,24 +36,25 @@ class Perplexity:
 
     @property
     def bits(self) -> float:
-        """Mean bits per token; 2 ** bits is the same value."""
+        """Mean of -log2 p; 2 ** bits is the same value, as information theory writes it."""
         return self.nats / log(2)
 
 
 def perplexity(
-    model: Executor[StateT], texts: Sequence[Ids], advance: Callable[[int], None]
+    model: Executor[StateT], texts: Sequence[Window], advance: Callable[[int], None]
 ) -> Perplexity:
-    """Over windows i32[S] of equal length; `advance` is told of each window's tokens."""
+    """Over windows; `advance` is told of each window's tokens."""
     nats = []
-    for ids in texts:
-        nats.append(
-            float(np.concatenate([surprise(*pair) for pair in each_row(model, ids)]).mean())
-        )
-        advance(len(ids))
-    return summary(np.array(nats), sum(len(ids) - 1 for ids in texts))
+    for window in texts:
+        rows = [surprise(*pair) for pair in each_row(model, window.ids)]
+        nats.append(np.concatenate(rows)[-window.scored :])
+        advance(len(window.ids))
+    return summary(nats)
 
 
-def summary(nats: F64, tokens: int) -> Perplexity:
-    """From the mean of each window. Tokens of one window depend on each other, so the error is that of the windows."""
-    error = float(nats.std(ddof=1)) / sqrt(nats.size) if nats.size > 1 else None
-    return Perplexity(tokens, float(nats.mean()), error)
+def summary(nats: Sequence[F64]) -> Perplexity:
+    """From -log p of the scored tokens of each window. Tokens of one window depend on each other, so the standard error
+    is that of the windows' means."""
+    means, counts = np.array([part.mean() for part in nats]), np.array([part.size for part in nats])
+    error = float(means.std(ddof=1)) / sqrt(means.size) if means.size > 1 else None
+    return Perplexity(int(counts.sum()), float(means @ counts / counts.sum()), error)

@@ -61,6 +61,8 @@ def test_answer_counts_what_the_model_finds_likely() -> None:
     likes_z = Likes(token=ord("z") % 50)
     found = answer(likes_z, Letters(), items, lambda _: None)
     assert (found.items, found.accuracy, found.accuracy_norm) == (4, 0.25, 0.25)
+    assert found.chosen.tolist() == found.chosen_norm.tolist() == [2, 2, 2, 2]
+    assert found.nats.shape == found.nbytes.shape == (4, 4)
     assert found.error == pytest.approx((0.25 * 0.75 / 4) ** 0.5)
 
 

@@ -25,7 +25,7 @@ def test_eval_of_a_real_checkpoint_against_its_float_original(
     found = json.loads(capsys.readouterr().out)
     assert hearth("eval", model, "--text", text, "--windows", 4, "--json") == 0
     alone = json.loads(capsys.readouterr().out)
-    assert found["against"]["perplexity"] == alone["perplexity"]
+    assert found["against"]["perplexity"] == pytest.approx(alone["perplexity"], rel=1e-12)
     assert alone["tokens"] == 4 * 511
     assert 0 < found["against"]["kld"] < 0.1
     assert found["against"]["top1"] > 0.9
@@ -34,11 +34,46 @@ def test_eval_of_a_real_checkpoint_against_its_float_original(
     assert "KL divergence" in capsys.readouterr().out
 
 
+def test_overlapping_windows_and_the_form_of_base_2(
+    archives: Archives, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After more context a token is less of a surprise."""
+    model = archives("stories3M", weights="int8", activations="dynamic", kv="int8", context=512)
+    found = []
+    for stride in (256, 128):
+        command = ("eval", model, "--text", real("text", TEXT), "--context", 256, "--windows", 9)
+        assert hearth(*command, "--stride", stride, "--json") == 0
+        found.append(json.loads(capsys.readouterr().out))
+    plain, overlapping = found
+    assert (plain["tokens"], overlapping["tokens"]) == (9 * 255, 255 + 8 * 128)
+    assert plain["perplexity_base_2"] == pytest.approx(plain["perplexity"], rel=1e-12)
+    assert 2 ** plain["bits_per_token"] == pytest.approx(plain["perplexity"], rel=1e-12)
+    assert overlapping["perplexity"] < plain["perplexity"]
+
+
+def test_multiple_choice_against_another_archive(
+    archives: Archives, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = archives("stories3M", weights="f32", activations="none", kv="f32", context=512)
+    coded = archives("stories3M", weights="int8", activations="dynamic", kv="int8", context=512)
+    items = real("text", "hellaswag-validation.txt.bz2")
+    command = ("eval", coded, "--hellaswag", items, "--items", 8, "--against", model)
+    assert hearth(*command, "--json") == 0
+    against = json.loads(capsys.readouterr().out)["hellaswag"]["against"]
+    assert against["same"] >= 0.75
+    assert hearth("eval", model, "--hellaswag", items, "--items", 8, "--json") == 0
+    alone = json.loads(capsys.readouterr().out)["hellaswag"]
+    assert alone["accuracy_norm"] == against["accuracy_norm"]
+    assert hearth(*command) == 0
+    assert "same answers" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
         ((), "arguments.eval"),
-        (("--against", "x.har"), "arguments.eval"),
+        (("--text", "here", "--stride", 0), "arguments.eval"),
+        (("--text", "here", "--context", 8, "--stride", 9), "arguments.eval"),
         (("--text", "here", "--windows", 0), "arguments.eval"),
         (("--text", "here", "--context", 100_000), "arguments.eval"),
         (("--text", "absent"), "resource.unreadable"),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from support.fake_executor import FakeExecutor, FakeState
 
-from hearth.runtime.evaluation import compare, perplexity, windows
+from hearth.runtime.evaluation import Window, compare, perplexity, windows
+from hearth.runtime.evaluation.scoring import each_row, surprise
 from hearth.schemas.errors import InputError
 
 
@@ -26,7 +27,7 @@ class Uniform(FakeExecutor):
         logits[:, 7] = self.more
 
 
-def texts(count: int, length: int, token: int | None = None) -> list[np.ndarray]:
+def texts(count: int, length: int, token: int | None = None) -> list[Window]:
     draw = np.random.default_rng(count)
     ids = draw.integers(0, 50, count * length) if token is None else np.full(count * length, token)
     return windows(ids, length, None)
@@ -34,8 +35,38 @@ def texts(count: int, length: int, token: int | None = None) -> list[np.ndarray]
 
 def test_windows_are_whole_consecutive_and_bounded() -> None:
     found = windows(range(23), 5, None)
-    assert [part.tolist() for part in found] == [list(range(5 * n, 5 * n + 5)) for n in range(4)]
+    assert [part.ids.tolist() for part in found] == [
+        list(range(5 * n, 5 * n + 5)) for n in range(4)
+    ]
+    assert {part.scored for part in found} == {4}
     assert len(windows(range(23), 5, 2)) == 2
+
+
+@pytest.mark.parametrize(("length", "stride"), [(6, 3), (6, 5), (6, 1), (2, 1)])
+def test_windows_that_overlap_score_each_id_once_after_enough_others(
+    length: int, stride: int
+) -> None:
+    found = windows(range(23), length, None, stride)
+    scored = [window.ids[-window.scored :].tolist() for window in found]
+    last = int(found[-1].ids[-1])
+    assert [each for part in scored for each in part] == list(range(1, last + 1))
+    assert last + stride > 22
+    assert {window.scored for window in found[1:]} == {stride}
+
+
+def test_perplexity_of_overlapping_windows_weighs_each_token_alike() -> None:
+    ids = np.random.default_rng(3).integers(0, 50, 40)
+    executor = FakeExecutor()
+    parts = windows(ids, 16, None, 8)
+    nats = [
+        np.concatenate([surprise(*pair) for pair in each_row(executor, window.ids)])[
+            -window.scored :
+        ]
+        for window in parts
+    ]
+    found = perplexity(executor, parts, lambda _: None)
+    assert found.tokens == 15 + 3 * 8
+    assert found.nats == pytest.approx(float(np.concatenate(nats).mean()), rel=1e-12)
 
 
 @pytest.mark.parametrize(("count", "length"), [(4, 5), (0, 5), (10, 1)])
