@@ -6,16 +6,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from hearth.compiler.frontend.coding import Coding
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.sentence import PLAIN, Sentence
 from hearth.compiler.ir.ops import Graph
-from hearth.compiler.ir.tensors import Source
+from hearth.compiler.ir.tensors import GroupedSource, Source
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.errors import UsageError
 from hearth.schemas.manifest import Dims, Embedding, ModelKind
 
 DEFAULT_CONTEXT = 4096
 
+Weights = Callable[[str], Source | GroupedSource]
+"""The tensor of a name, or the codes that are stored in its place."""
 Sources = Callable[[str], Source]
 """The tensor of a name."""
 
@@ -43,14 +46,27 @@ class Blueprint:
     dims: Dims
     context: int
     shapes: Callable[[], Iterator[tuple[str, tuple[int, ...]]]]
-    build: Callable[[Sources], Graph]
+    build: Callable[[Weights], Graph]
     prefix: str = ""
     endings: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     repeats: Mapping[str, str] = field(default_factory=dict)
     hints: Mapping[str, str] = field(default_factory=dict)
     embedding: Embedding | None = None
+    coding: Coding | None = None
     notes: tuple[str, ...] = ()
+
+
+def floats(weights: Weights) -> Sources:
+    """The same tensors for a block that is built of floats alone, whose blueprint has no coding."""
+
+    def source(name: str) -> Source:
+        found = weights(name)
+        if isinstance(found, GroupedSource):
+            raise TypeError(f"{name} is stored as codes")
+        return found
+
+    return source
 
 
 class Family(Protocol):

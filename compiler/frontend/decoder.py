@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hearth.compiler.frontend.blueprint import Sources
+from hearth.compiler.frontend.blueprint import Weights
 from hearth.compiler.frontend.config import ModelConfig
 from hearth.compiler.frontend.rope import rope_tables
 from hearth.compiler.frontend.rotary_names import Names, Part
@@ -38,7 +38,7 @@ class Decoder:
     config: ModelConfig
     names: Names
     kv: KVScheme
-    sources: Sources
+    sources: Weights
     position: Position
     cos: Constant
     sin: Constant
@@ -93,7 +93,7 @@ def _ffn(decoder: Decoder, x: Op, layer: int) -> Op:
     return Add(x, decoder.linear(gated, Part.DOWN, layer))
 
 
-def build(config: ModelConfig, names: Names, kv: KVScheme, sources: Sources) -> Graph:
+def build(config: ModelConfig, names: Names, kv: KVScheme, sources: Weights) -> Graph:
     """main: tokens[T] -> (logits[T, V], k0, v0, k1, v1, ...)."""
     cos, sin = rope_tables(config.rope, config.context, config.head_dim)
     tables = Constant("rope.cos", cos), Constant("rope.sin", sin)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hearth.compiler.frontend.blueprint import Request, Sources
+from hearth.compiler.frontend.blueprint import Request, Sources, Weights, floats
 from hearth.compiler.frontend.sentence import POOLINGS, Sentence
 from hearth.compiler.frontend.sources import RowRange
 from hearth.compiler.ir.ops import (
@@ -156,9 +156,9 @@ class _Builder:
         return y, keys, values
 
 
-def build(config: EncoderConfig, names: EncoderNames, request: Request, sources: Sources) -> Graph:
+def build(config: EncoderConfig, names: EncoderNames, request: Request, weights: Weights) -> Graph:
     """main: tokens[T] (, types[T]) -> embedding[1, E]; hidden: -> hidden[T, E]; both write the caches they read."""
-    b = _Builder(config, names, request.kv, sources, Position())
+    b = _Builder(config, names, request.kv, floats(weights), Position())
     x, caches = b.embedded(), []
     for layer in range(config.dims.layers):
         x, keys, values = b.layer(x, layer)

@@ -48,7 +48,7 @@ def load(
         family=family.model_type,
         dims=blueprint.dims,
         context=blueprint.context,
-        graph=blueprint.build(tensors.source),
+        graph=blueprint.build(tensors.weight),
         assets=assets,
         fingerprint=_fingerprint(content, checkpoint, assets, sentence),
         files=_files(path, checkpoint, sentence),

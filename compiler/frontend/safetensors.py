@@ -1,4 +1,4 @@
-"""TensorSource: one tensor of a safetensors file, read and checked by row ranges.
+"""TensorSource: one tensor of a safetensors file, read and checked by row ranges; Words: one of whole numbers.
 
 Rows go through one small buffer into a fresh array: nothing is mapped, so a checkpoint of any size never
 becomes resident. Every value read is checked: NaN and Inf are refused where they are first met.
@@ -21,6 +21,7 @@ from hearth.schemas.errors import CheckpointError
 
 F32 = NDArray[np.float32]
 Raw = NDArray[Any]
+WORDS = ("I32", "U32")
 PIECE = 1 << 18  # bytes read at once; stays in the L2 cache between check and conversion
 
 
@@ -160,6 +161,35 @@ class TensorSource:
             where=str(self.shard.path),
             remedy=remedy,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """A tensor of whole numbers of 32 bits, read all at once."""
+
+    shard: Shard
+    entry: TensorEntry
+
+    def __post_init__(self) -> None:
+        if self.entry.dtype not in WORDS:
+            raise CheckpointError(
+                "checkpoint.dtype_unsupported",
+                f"tensor {self.entry.name!r} has dtype {self.entry.dtype}",
+                expected=" or ".join(WORDS),
+                where=str(self.shard.path),
+                remedy="the checkpoint is packed in a way that is not known",
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.entry.shape
+
+    def read(self) -> NDArray[np.uint32]:
+        """u32 of the stored shape."""
+        out = np.empty(self.shape, np.uint32)
+        with _opened(self.shard) as file:
+            read_into(file, out.reshape(-1).view(np.uint8).data, self.entry.start)
+        return out
 
 
 @contextmanager

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from hearth.compiler.frontend.blueprint import Blueprint
 from hearth.compiler.frontend.checkpoint import Checkpoint
-from hearth.compiler.frontend.safetensors import TensorSource
+from hearth.compiler.frontend.coded import (
+    ENDINGS,
+    CodedWeight,
+    Held,
+    Parts,
+    coded_weight,
+    is_coded,
+    prefix_of,
+)
+from hearth.compiler.frontend.coding import Coding
+from hearth.compiler.frontend.safetensors import TensorSource, Words
 from hearth.schemas.errors import CheckpointError
 
 
@@ -18,10 +28,20 @@ class Tensors:
 
     checkpoint: Checkpoint
     stored: Mapping[str, str]  # canonical name -> name in the checkpoint
+    coded: dict[str, CodedWeight] = field(default_factory=dict)
 
     def source(self, name: str) -> TensorSource:
         """The tensor of a canonical name, which must exist."""
         return self.checkpoint.source(self.stored[name])
+
+    def weight(self, name: str) -> TensorSource | CodedWeight:
+        """The tensor of a canonical name, or the codes that stand in its place."""
+        return self.coded[name] if name in self.coded else self.source(name)
+
+    def words(self, name: str) -> Words:
+        """A tensor of whole numbers."""
+        shard = self.checkpoint.owner[self.stored[name]]
+        return Words(shard, shard.tensors[self.stored[name]])
 
     def where(self, name: str) -> str:
         """The file that holds it."""
@@ -31,8 +51,12 @@ class Tensors:
 def check_tensors(checkpoint: Checkpoint, blueprint: Blueprint, family: str) -> Tensors:
     """Missing, misshapen or left over: refused by name."""
     tensors = Tensors(checkpoint, _canonical(checkpoint, blueprint))
-    left = set(tensors.stored)
+    left, held = set(tensors.stored), Held()
     for name, shape in blueprint.shapes():
+        if blueprint.coding is not None and is_coded(name, tensors.stored):
+            tensors.coded[name] = _coded(tensors, name, shape, blueprint.coding, held)
+            left.difference_update(f"{prefix_of(name)}.{ending}" for ending in ENDINGS)
+            continue
         if name not in tensors.stored:
             raise CheckpointError(
                 "checkpoint.tensor_missing",
@@ -52,6 +76,32 @@ def check_tensors(checkpoint: Checkpoint, blueprint: Blueprint, family: str) -> 
         left.remove(name)
     _check_left_over(tensors, blueprint, family, left)
     return tensors
+
+
+def _coded(
+    tensors: Tensors, name: str, shape: tuple[int, ...], coding: Coding, held: Held
+) -> CodedWeight:
+    """The codes that stand in the place of a weight [N, K]."""
+    prefix = prefix_of(name)
+    for ending in ("qzeros", "scales"):
+        if f"{prefix}.{ending}" not in tensors.stored:
+            raise CheckpointError(
+                "checkpoint.tensor_missing",
+                f"tensor {f'{prefix}.{ending}'!r} is missing",
+                expected=f"it beside {prefix}.qweight",
+                where=str(tensors.checkpoint.directory),
+                remedy="fetch the whole checkpoint",
+            )
+    order = f"{prefix}.g_idx"
+    parts = Parts(
+        prefix,
+        tensors.words(f"{prefix}.qweight"),
+        tensors.words(f"{prefix}.qzeros"),
+        tensors.source(f"{prefix}.scales"),
+        tensors.words(order) if order in tensors.stored else None,
+    )
+    n, k = shape
+    return coded_weight(parts, coding, (n, k), held)
 
 
 def _canonical(checkpoint: Checkpoint, blueprint: Blueprint) -> dict[str, str]:

@@ -8,7 +8,14 @@ from functools import partial
 
 import numpy as np
 
-from hearth.compiler.frontend.blueprint import Blueprint, Request, Sources, choose_context
+from hearth.compiler.frontend.blueprint import (
+    Blueprint,
+    Request,
+    Sources,
+    Weights,
+    choose_context,
+    floats,
+)
 from hearth.compiler.frontend.families.activations import read_activation
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.sources import Panel, RowRange, Transposed
@@ -176,8 +183,9 @@ class _Builder:
         return Add(x, self.linear(Activate(h, self.config.activation), f"{at}.mlp.c_proj"))
 
 
-def _build(config: Gpt2Config, kv: KVScheme, sources: Sources) -> Graph:
+def _build(config: Gpt2Config, kv: KVScheme, weights: Weights) -> Graph:
     """main: tokens[T] -> (logits[T, V], k0, v0, k1, v1, ...)."""
+    sources = floats(weights)
     b = _Builder(config, kv, sources, Position(), Panel())
     table = b.constant("wte.weight")
     rows = RowRange(sources("wpe.weight"), 0, config.context)

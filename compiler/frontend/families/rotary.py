@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from hearth.compiler.frontend.blueprint import Blueprint, Request
+from hearth.compiler.frontend.coding import read_coding
 from hearth.compiler.frontend.config import ModelConfig, read_config
 from hearth.compiler.frontend.decoder import build
 from hearth.compiler.frontend.fields import Fields
@@ -45,6 +46,7 @@ class RotaryFamily:
             ignored=names.buffers,
             repeats={names.head: names.embedding} if config.tied else {},
             hints={names.head: TIED_HINT},
+            coding=read_coding(fields),
         )
 
 
