@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hearth.schemas.recipe import Recipe
 
 MAX_THREADS = 256
+LIMITS = {"min_top1": (0, 1, "0 to 1"), "max_bits": (1, 32, "1 to 32")}
 
 
 def compile_command(
@@ -33,20 +34,39 @@ def compile_command(
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="the .har file to write")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="f32, f16, int8 or int4")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="f32, f16, int8, int2 to int6, nf4, or lut2 to lut6")
+    ] = None,
     embeddings: Annotated[
-        str | None, typer.Option(help="f32, f16, int8 or int4; int8 for int4 weights")
+        str | None, typer.Option(help="as --weights; int8 where those are codes")
     ] = None,
     group_size: Annotated[
-        int | None, typer.Option(help="32 (the default), 64 or 128, for int4")
+        int | None, typer.Option(help="32 (the default), 64 or 128, below 8 bits")
     ] = None,
-    activations: Annotated[str | None, typer.Option(help="none or dynamic")] = None,
-    kv: Annotated[str | None, typer.Option(help="f32, f16 or int8")] = None,
+    activations: Annotated[str | None, typer.Option(help="none, dynamic, static or auto")] = None,
+    kv: Annotated[str | None, typer.Option(help="f32, f16, int8 or int8-static")] = None,
     context: Annotated[int | None, typer.Option(help="positions the KV cache holds")] = None,
     pooling: Annotated[
         str | None, typer.Option(help="an encoder's vector: mean, cls, last, max or none")
     ] = None,
     target: Annotated[str | None, typer.Option(help="x86-64-v3, x86-64-avx512vnni, ...")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="comma list: gptq, lwc, importance, smoothquant, quarot, rotate-down"),
+    ] = None,
+    tensor: Annotated[
+        list[str] | None,
+        typer.Option(help="PATTERN=SCHEME: weights of that name, as layers.0.*=int6_g64"),
+    ] = None,
+    calibration: Annotated[str | None, typer.Option(help="a text to calibrate on")] = None,
+    calibration_windows: Annotated[int | None, typer.Option(help="windows of it; 32")] = None,
+    calibration_context: Annotated[int | None, typer.Option(help="tokens in one; 512")] = None,
+    calibration_range: Annotated[
+        str | None, typer.Option(help="static ranges: minmax, percentile or least-squares")
+    ] = None,
+    work: Annotated[
+        str | None, typer.Option(help="folder of what a killed compile goes on from")
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with defaults for the rest")
     ] = None,
@@ -74,6 +94,12 @@ def compile_command(
     min_top1: Annotated[
         float | None, typer.Option(help="fail below this share of equal best tokens")
     ] = None,
+    max_ppl_increase: Annotated[
+        str | None, typer.Option(help="fail above this increase of perplexity: 1% or 0.01")
+    ] = None,
+    max_bits: Annotated[
+        float | None, typer.Option(help="at most these bits per weight, with scales")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="HEARTH_THREADS, else the cores there are")
     ] = None,
@@ -83,9 +109,14 @@ def compile_command(
     given = {
         "source": source, "output": output, "weights": weights, "embeddings": embeddings,
         "group_size": group_size, "activations": activations, "kv": kv, "context": context,
-        "pooling": pooling, "target": target,
+        "pooling": pooling, "target": target, "method": method, "tensors": tensor_schemes(tensor),
+        "calibration": calibration, "calibration_windows": calibration_windows,
+        "calibration_context": calibration_context, "calibration_range": calibration_range, "work": work,
     }  # fmt: skip
-    gate = {"max_error": max_error, "max_kld": max_kld, "min_top1": min_top1}
+    gate = {
+        "max_error": max_error, "max_kld": max_kld, "min_top1": min_top1,
+        "max_ppl_increase": share(max_ppl_increase), "max_bits": max_bits,
+    }  # fmt: skip
     job = Job(
         skip=frozenset(skip_pass or ()),
         dump=dump,
@@ -142,13 +173,37 @@ def with_gate(recipe: Recipe, given: Mapping[str, float | None]) -> Recipe:
     """The command line's limits over the recipe's."""
     limits = {name: value for name, value in given.items() if value is not None}
     for name, value in limits.items():
-        if not 0 <= value <= (1 if name == "min_top1" else math.inf):
+        low, high, expected = LIMITS.get(name, (0, math.inf, "0 or more"))
+        if not low <= value <= high:
             raise UsageError(
-                "arguments.limit",
-                f"--{name.replace('_', '-')} {value}",
-                expected="0 to 1" if name == "min_top1" else "0 or more",
+                "arguments.limit", f"--{name.replace('_', '-')} {value}", expected=expected
             )
     return replace(recipe, gate=replace(recipe.gate, **limits))
+
+
+def tensor_schemes(given: list[str] | None) -> dict[str, str] | None:
+    """The `tensors` of a recipe: its patterns and their schemes."""
+    if given is None:
+        return None
+    found = [text.rpartition("=") for text in given]
+    for pattern, _, scheme in found:
+        if not pattern or not scheme:
+            raise UsageError(
+                "arguments.tensor", f"--tensor {pattern or scheme}", expected="PATTERN=SCHEME"
+            )
+    return {pattern: scheme for pattern, _, scheme in found}
+
+
+def share(text: str | None) -> float | None:
+    """A number, or one of a hundred with a percent sign."""
+    if text is None:
+        return None
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise UsageError(
+            "arguments.limit", f"--max-ppl-increase {text}", expected="1% or 0.01"
+        ) from None
 
 
 def checks(recipe: Recipe, job: Job) -> CheckOptions | None:

@@ -5,11 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from hearth.compiler.calibrate.settings import Calibration
 from hearth.compiler.check.accuracy import Accuracy
 from hearth.compiler.lower.targets import Target, find_target, native_target
-from hearth.compiler.quantize.schemes import Activations, Scheme, make_scheme, weight_scheme
+from hearth.compiler.quantize.schemes import (
+    Activations,
+    Form,
+    Scheme,
+    make_scheme,
+    parse_methods,
+    parse_scheme,
+    weight_scheme,
+)
 from hearth.runtime import native
 from hearth.schemas.commands import KVScheme
+from hearth.schemas.errors import UsageError
 from hearth.schemas.recipe import PoolingName, Recipe
 
 
@@ -22,6 +32,8 @@ class Options:
     context: int | None = None
     skip: frozenset[str] = frozenset()
     pooling: PoolingName | None = None
+    calibration: Calibration | None = None
+    work: Path | None = None  # folder of resumable state; decides no byte
 
 
 @dataclass(frozen=True)
@@ -51,11 +63,75 @@ class CompileReport:
 
 
 def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
-    """The typed values behind a recipe's names."""
+    """The typed values behind a recipe's names; UsageError usage.calibration where a text is needed and none named."""
     weights = weight_scheme(recipe.weights, recipe.group_size or 0)
     embeddings = None if recipe.embeddings is None else weight_scheme(recipe.embeddings)
     default: Activations = "dynamic" if weights.quantised else "none"
-    kv = KVScheme[recipe.kv.upper()]
-    scheme = make_scheme(weights, recipe.activations or default, kv, embeddings)
+    overrides = tuple((name, parse_scheme(written)) for name, written in recipe.tensors.items())
+    _refuse_unfinished(recipe)
+    kv = KVScheme[recipe.kv.upper().replace("-", "_")]
+    scheme = make_scheme(
+        weights,
+        recipe.activations or default,
+        kv,
+        embeddings,
+        parse_methods(recipe.method),
+        overrides,
+    )
+    _refuse_forms(scheme)
     target = find_target(recipe.target, native_target(tuple(native.isas())))
-    return Options(scheme, target, recipe.context, skip, recipe.pooling)
+    calibration = _calibration(recipe, scheme)
+    work = Path(recipe.work or f"{recipe.output}.work")
+    return Options(scheme, target, recipe.context, skip, recipe.pooling, calibration, work)
+
+
+def _calibration(recipe: Recipe, scheme: Scheme) -> Calibration | None:
+    """None where nothing needs a text."""
+    if not scheme.calibrated:
+        return None
+    if recipe.calibration is None:
+        raise UsageError(
+            "usage.calibration",
+            f"method {scheme.methods.text} with {scheme.activations} activations and no calibration text",
+            expected="calibration = the path of a text",
+            remedy="give --calibration FILE",
+        )
+    return Calibration(
+        Path(recipe.calibration),
+        recipe.calibration_windows,
+        recipe.calibration_context,
+        recipe.calibration_range,
+    )
+
+
+# What recipes can say and the compiler cannot do yet, by key; each entry goes with the step that does it.
+UNFINISHED: dict[str, tuple[str, ...]] = {
+    "activations": ("static", "auto"),
+    "kv": ("int8-static",),
+    "method": ("gptq", "lwc", "importance", "smoothquant", "quarot", "rotate-down"),
+}
+UNFINISHED_FORMS = (Form.TABLE,)
+UNFINISHED_GATES = ("max_ppl_increase", "max_bits")
+
+
+def _refuse_unfinished(recipe: Recipe) -> None:
+    methods = parse_methods(recipe.method).names
+    asked = {"activations": (recipe.activations,), "kv": (recipe.kv,), "method": methods}
+    found = [
+        f"{key} {value}"
+        for key, values in asked.items()
+        for value in values
+        if value in UNFINISHED[key]
+    ]
+    found += [name for name in UNFINISHED_GATES if getattr(recipe.gate, name) is not None]
+    if found:
+        raise UsageError(
+            "usage.unfinished", f"{found[0]} is not implemented", remedy="leave it out"
+        )
+
+
+def _refuse_forms(scheme: Scheme) -> None:
+    for each in (scheme.weights, scheme.embeddings, *(each for _, each in scheme.overrides)):
+        if each.form in UNFINISHED_FORMS:
+            found = f"weights {each.written} are not implemented"
+            raise UsageError("usage.unfinished", found, remedy="leave it out")

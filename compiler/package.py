@@ -15,7 +15,7 @@ from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.lower import Lowered, PackedTensor
 from hearth.compiler.lower.blocks import ALIGN, Bytes
 from hearth.compiler.lower.targets import Target
-from hearth.compiler.quantize.schemes import Scheme, WeightScheme
+from hearth.compiler.quantize.schemes import Scheme, kv_name
 from hearth.runtime.archive import ArchiveWriter
 from hearth.runtime.archive.files import disk_full, free_nbytes
 from hearth.runtime.archive.sections import Chunk, flat
@@ -207,12 +207,8 @@ def manifest(native: Native) -> Manifest:
 
 def scheme_names(scheme: Scheme) -> SchemeNames:
     """Names a person can read: int4_g32, dynamic, int8."""
-    kv = scheme.kv.name.lower()
-    return SchemeNames(_name(scheme.weights), _name(scheme.embeddings), scheme.activations, kv)
-
-
-def _name(scheme: WeightScheme) -> str:
-    return f"{scheme.name}_g{scheme.group}" if scheme.group else scheme.name
+    kv = kv_name(scheme.kv)
+    return SchemeNames(scheme.weights.written, scheme.embeddings.written, scheme.activations, kv)
 
 
 def weights_index(lowered: Lowered) -> WeightsIndex:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.lower.plan import Plan
 from hearth.compiler.lower.targets import Target
 from hearth.compiler.package import Native
-from hearth.compiler.quantize.schemes import Scheme
+from hearth.compiler.quantize.schemes import Scheme, kv_name
 from hearth.schemas import __version__
 from hearth.schemas.errors import CheckpointError
 from hearth.schemas.provenance import ArenaFacts, Provenance, Setting, SourceFile
@@ -118,12 +118,25 @@ def recorded_recipe(scheme: Scheme, target: Target, model: SourceModel) -> Mappi
         "embeddings": scheme.embeddings.name,
         "group_size": scheme.weights.group or None,
         "activations": scheme.activations,
-        "kv": scheme.kv.name.lower(),
+        "kv": kv_name(scheme.kv),
         "context": model.context or None,
         "pooling": None if model.embedding is None else model.embedding.pooling,
         "target": target.name,
-        "method": "rtn",
+        "method": scheme.methods.text,
+        **{f"{TENSORS}{name}": own.written for name, own in scheme.overrides},
     }
+
+
+TENSORS = "tensors."
+
+
+def as_recipe(recorded: Mapping[str, Setting]) -> dict[str, Any]:
+    """A recorded recipe as the data of one: what is not set left out, the weights' own schemes in a map."""
+    plain = {name: value for name, value in recorded.items() if value is not None}
+    own = {name: value for name, value in plain.items() if name.startswith(TENSORS)}
+    left = {name: value for name, value in plain.items() if name not in own}
+    tensors = {name.removeprefix(TENSORS): value for name, value in own.items()}
+    return left | ({"tensors": tensors} if tensors else {})
 
 
 def arena_facts(plans: Mapping[str, Plan]) -> Mapping[str, ArenaFacts]:

@@ -30,12 +30,26 @@ class ArenaFacts:
 
 
 @dataclass(frozen=True)
+class CalibrationFacts:
+    """What codes and ranges were found on: the SHA-256 (hex) of the text, and the tokens of it that were run.
+
+    `ranges` says how static ranges were chosen; the methods stand in the recipe, onnxruntime's version in `packages`.
+    """
+
+    sha256: str
+    windows: int
+    context: int
+    tokens: int
+    ranges: str
+
+
+@dataclass(frozen=True)
 class Provenance:
     """One per archive.
 
     `recipe` holds every key that decides bytes, defaults filled in and "native" resolved, so that the archive can be
-    made again; `packages` the versions of those that decide bytes. `calibration` is the SHA-256 (hex) of the
-    calibration data, None where none was used. `sections` are the SHA-256 (hex) of every section that compile wrote
+    made again; `packages` the versions of those that decide bytes. `calibration` is None where none was needed.
+    `sections` are the SHA-256 (hex) of every section that compile wrote
     but this one, by name.
     """
 
@@ -46,7 +60,7 @@ class Provenance:
     files: tuple[SourceFile, ...]
     recipe: Mapping[str, Setting]
     skipped_passes: tuple[str, ...]
-    calibration: str | None
+    calibration: CalibrationFacts | None
     arena: Mapping[str, ArenaFacts]
     sections: Mapping[str, str]
 

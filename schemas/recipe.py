@@ -6,7 +6,7 @@ import difflib
 import reprlib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,14 +15,19 @@ from hearth.schemas.codec import decode, encode
 from hearth.schemas.errors import UsageError
 from hearth.schemas.validation import first_problem
 
-WeightsName = Literal["f32", "f16", "int8", "int4"]
-ActivationsName = Literal["none", "dynamic"]
-KVName = Literal["f32", "f16", "int8"]
-MethodName = Literal["rtn"]
+WeightsName = Literal[
+    "f32", "f16", "int8", "int4", "int2", "int3", "int5", "int6", "nf4",
+    "lut2", "lut3", "lut4", "lut5", "lut6",
+]  # fmt: skip
+ActivationsName = Literal["none", "dynamic", "static", "auto"]
+KVName = Literal["f32", "f16", "int8", "int8-static"]
+RangeName = Literal["minmax", "percentile", "least-squares"]
 PoolingName = Literal["mean", "cls", "last", "max", "none"]
 GroupSize = Literal[32, 64, 128]
+MOST_WINDOWS = 2**20
 LONGEST = 2**24  # RoPE positions are f32, which holds every integer up to here
-PATHS = ("source", "output")
+REQUIRED = ("source", "output")
+PATHS = (*REQUIRED, "calibration", "work")
 
 
 NotNegative = Annotated[float, Bounds(0)]
@@ -33,12 +38,15 @@ class Gate:
     """How far the compiled archive may be from its source on the inputs of `--check`; None: as far as it likes.
 
     `max_error` bounds the largest difference of the outputs over the source's largest output, `max_kld` the mean
-    Kullback-Leibler divergence of a decoder's next tokens in nats, `min_top1` the share of equal best tokens.
+    Kullback-Leibler divergence of a decoder's next tokens in nats, `min_top1` the share of equal best tokens,
+    `max_ppl_increase` a decoder's perplexity over its source's, less 1; `max_bits` bounds the bits per weight.
     """
 
     max_error: NotNegative | None = None
     max_kld: NotNegative | None = None
     min_top1: Annotated[float, Bounds(0, 1)] | None = None
+    max_ppl_increase: NotNegative | None = None
+    max_bits: Annotated[float, Bounds(1, 32)] | None = None
 
     @property
     def asks(self) -> bool:
@@ -52,7 +60,10 @@ class Recipe:
 
     `source` is a Hugging Face directory, an ONNX file, or a directory with an ONNX graph. `embeddings`, `group_size`,
     `activations` None: as the weights scheme suggests. `context` None: what the source was trained for. `pooling` None:
-    as the files of an encoder say. `gate` decides no bytes. Paths in a recipe's file start from its folder.
+    as the files of an encoder say. `method` is a comma list (quantize/schemes.py), `tensors` gives the weights whose
+    names a pattern matches (the first that does) a scheme of their own, as `int6_g64`. `calibration` is a text; its
+    first `calibration_windows` windows of `calibration_context` tokens are run. `work` None: `<output>.work`.
+    Paths in a recipe's file start from its folder.
     """
 
     source: str
@@ -64,9 +75,15 @@ class Recipe:
     kv: KVName = "int8"
     context: Annotated[int, Bounds(1, LONGEST)] | None = None
     target: str = "native"
-    method: MethodName = "rtn"
+    method: str = "rtn"
     pooling: PoolingName | None = None
     gate: Gate = Gate()
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    calibration: str | None = None
+    calibration_windows: Annotated[int, Bounds(1, MOST_WINDOWS)] = 32
+    calibration_context: Annotated[int, Bounds(2, LONGEST)] = 512
+    calibration_range: RangeName = "minmax"
+    work: str | None = None
 
 
 def parse_recipe(
@@ -112,7 +129,7 @@ def make_recipe(data: Mapping[str, Any], where: str = "recipe") -> Recipe:
 def with_defaults(data: Mapping[str, Any]) -> dict[str, Any]:
     """The same recipe with the keys it leaves out."""
     defaults: dict[str, Any] = encode(Recipe(source="", output=""))
-    whole = {key: defaults[key] for key in defaults if key not in PATHS} | dict(data)
+    whole = {key: defaults[key] for key in defaults if key not in REQUIRED} | dict(data)
     if isinstance(whole["gate"], dict):
         whole["gate"] = defaults["gate"] | whole["gate"]
     return whole

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from hearth.compiler.job import options
 from hearth.compiler.pipeline import compile_model
+from hearth.compiler.provenance import as_recipe
 from hearth.schemas.provenance import Provenance
 from hearth.schemas.recipe import make_recipe
 
 
 def recompile(source: Path, record: Provenance, output: Path, threads: int) -> None:
     """Compile `source` with the recorded recipe into `output`. Errors are those of `hearth compile`."""
-    settings = {name: value for name, value in record.recipe.items() if value is not None}
+    settings = as_recipe(record.recipe)
     recipe = make_recipe(
         {**settings, "source": str(source), "output": str(output)}, "provenance record"
     )

@@ -1,14 +1,24 @@
-"""Schemes: how weights, activations and the KV cache are coded. A scheme is a value."""
+"""Schemes: how weights, activations and the KV cache are coded, and by which methods. A scheme is a value."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.errors import UsageError
+from hearth.schemas.recipe import ActivationsName
 
-Activations = Literal["none", "dynamic"]
+Activations = ActivationsName
+
+
+class Form(StrEnum):
+    """What a weight is stored as."""
+
+    FLOAT = "float"
+    INTEGER = "integer"  # codes times an integer per group (or none) times a scale per channel
+    TABLE = "table"  # codes index a table of int8 levels per tensor, times likewise
 
 
 @dataclass(frozen=True)
@@ -18,32 +28,135 @@ class WeightScheme:
     name: str
     bits: int
     group: int = 0
+    form: Form = Form.INTEGER
 
     @property
     def quantised(self) -> bool:
         """Whether the weights become integer codes."""
-        return self.bits < 16
+        return self.form is not Form.FLOAT
+
+    @property
+    def written(self) -> str:
+        """The name with its group, as in a recipe's `tensors`: int6_g64."""
+        return f"{self.name}_g{self.group}" if self.group else self.name
 
 
-F32 = WeightScheme("f32", 32)  # the checkpoint's values as they are
-F16 = WeightScheme("f16", 16)
-INT8 = WeightScheme("int8", 8)
-INT4_G32 = WeightScheme("int4", 4, 32)
-INT4_G64 = WeightScheme("int4", 4, 64)
-INT4_G128 = WeightScheme("int4", 4, 128)
-
-WEIGHT_SCHEMES = (F32, F16, INT8, INT4_G32, INT4_G64, INT4_G128)
+GROUPS = (32, 64, 128)
 DEFAULT_GROUP = 32
+
+
+def _grouped(name: str, bits: int, form: Form = Form.TABLE) -> tuple[WeightScheme, ...]:
+    return tuple(WeightScheme(name, bits, group, form) for group in GROUPS)
+
+
+F32 = WeightScheme("f32", 32, form=Form.FLOAT)  # the checkpoint's values as they are
+F16 = WeightScheme("f16", 16, form=Form.FLOAT)
+INT8 = WeightScheme("int8", 8)
+INT4_G32, INT4_G64, INT4_G128 = _grouped("int4", 4, Form.INTEGER)
+LINEAR = tuple(each for bits in (2, 3, 5, 6) for each in _grouped(f"int{bits}", bits))
+NF4 = _grouped(
+    "nf4", 4
+)  # the quantiles of a normal distribution: Dettmers et al. 2023, arXiv:2305.14314
+LEARNED = tuple(each for bits in (2, 3, 4, 5, 6) for each in _grouped(f"lut{bits}", bits))
+
+WEIGHT_SCHEMES = (F32, F16, INT8, INT4_G32, INT4_G64, INT4_G128, *LINEAR, *NF4, *LEARNED)
+
+
+@dataclass(frozen=True)
+class Methods:
+    """How codes are found. Rounding to nearest, where neither `gptq` nor `lwc` is asked for.
+
+    gptq: errors are passed on to the columns still to be coded (Frantar et al. 2022, arXiv:2210.17323). lwc: learnt
+    clipping of each group (Shao et al. 2023, arXiv:2308.13137). importance: errors weighed by the mean square of their
+    input. smoothquant: loud channels moved into the weights (Xiao et al. 2022, arXiv:2211.10438). quarot: the
+    residual stream and the heads rotated (Ashkboos et al. 2024, arXiv:2404.00456); rotate_down: the input of the down
+    projection too, at run time.
+    """
+
+    gptq: bool = False
+    lwc: bool = False
+    importance: bool = False
+    smoothquant: bool = False
+    quarot: bool = False
+    rotate_down: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As a recipe names them, in a fixed order."""
+        chosen = tuple(
+            each.name.replace("_", "-") for each in fields(self) if getattr(self, each.name)
+        )
+        return chosen if self.gptq or self.lwc else (RTN, *chosen)
+
+    @property
+    def text(self) -> str:
+        """The comma list of a recipe."""
+        return ",".join(self.names)
+
+    @property
+    def second_order(self) -> bool:
+        """Whether coding a weight needs the products of its inputs."""
+        return self.gptq or self.lwc or self.importance
+
+
+RTN = "rtn"
+KNOWN_METHODS = (RTN, *(each.name.replace("_", "-") for each in fields(Methods)))
+
+
+def parse_methods(text: str) -> Methods:
+    """The methods of a comma list; UsageError usage.method for one that is unknown, or `rtn` beside its rivals."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in KNOWN_METHODS:
+            raise UsageError(
+                "usage.method",
+                f"unknown method {name!r}",
+                expected=f"a comma list of {', '.join(KNOWN_METHODS)}",
+            )
+    chosen = Methods(**{name.replace("-", "_"): True for name in names if name != RTN})
+    if RTN in names and RTN not in chosen.names:
+        raise UsageError(
+            "usage.method",
+            f"rtn together with {chosen.text}",
+            remedy="leave out rtn: it is what gptq and lwc replace",
+        )
+    return chosen
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """What `quantize` does: to the linears, to the embedding table (and a head tied to it), to activations, to KV."""
+    """What `quantize` does: to the linears, to the embedding table (and a head tied to it), to activations, to KV.
+
+    `overrides` are patterns of weights' names, each with the scheme of those it matches; the first match wins.
+    """
 
     weights: WeightScheme = INT4_G32
     embeddings: WeightScheme = INT8
     activations: Activations = "dynamic"
     kv: KVScheme = KVScheme.INT8
+    methods: Methods = Methods()
+    overrides: tuple[tuple[str, WeightScheme], ...] = ()
+
+    def override(self, name: str) -> WeightScheme | None:
+        """The scheme that a weight of this name has of its own; None: that of its role."""
+        found = (scheme for pattern, scheme in self.overrides if fnmatchcase(name, pattern))
+        return next(found, None)
+
+    @property
+    def quantises(self) -> bool:
+        """Whether any weight may become integer codes."""
+        every = (self.weights, self.embeddings, *(scheme for _, scheme in self.overrides))
+        return any(scheme.quantised for scheme in every)
+
+    @property
+    def static(self) -> bool:
+        """Whether ranges of activations or of the cache are fixed when compiling."""
+        return self.activations in ("static", "auto") or kv_name(self.kv) == "int8-static"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a text must be run to find codes or ranges."""
+        return self.static or self.methods.second_order or self.methods.smoothquant
 
 
 def weight_scheme(name: str, group: int = 0) -> WeightScheme:
@@ -66,22 +179,48 @@ def weight_scheme(name: str, group: int = 0) -> WeightScheme:
     )
 
 
+def parse_scheme(written: str) -> WeightScheme:
+    """The scheme of a written name: `int8`, `int6_g64`; without a group the default one. Errors of weight_scheme."""
+    name, found, group = written.partition("_g")
+    return (
+        weight_scheme(name, int(group))
+        if group.isdecimal()
+        else weight_scheme(name + found + group)
+    )
+
+
+def kv_name(kv: KVScheme) -> str:
+    """As a recipe writes it: int8-static."""
+    return kv.name.lower().replace("_", "-")
+
+
 def make_scheme(
     weights: WeightScheme,
     activations: Activations = "dynamic",
     kv: KVScheme = KVScheme.INT8,
     embeddings: WeightScheme | None = None,
+    methods: Methods = Methods(),
+    overrides: tuple[tuple[str, WeightScheme], ...] = (),
 ) -> Scheme:
-    """A scheme with its defaults: an embedding table as the weights, but int8 where those are int4.
+    """A scheme with its defaults: an embedding table as the weights, but int8 where those are codes.
 
-    Activations are quantised only for weights that are: `dynamic` with float weights is a usage error.
+    Activations are quantised only for weights that are, and methods that choose codes want codes: UsageError
+    usage.activations, usage.method.
     """
-    if activations == "dynamic" and not weights.quantised:
+    default = INT8 if weights.quantised else weights
+    scheme = Scheme(weights, embeddings or default, activations, kv, methods, overrides)
+    if activations != "none" and not weights.quantised:
         raise UsageError(
             "usage.activations",
-            f"dynamic activations with {weights.name} weights",
-            expected="int8 or int4 weights",
+            f"{activations} activations with {weights.name} weights",
+            expected="weights of 8 bits or fewer",
             remedy="use --activations none",
         )
-    default = INT8 if weights.quantised else weights
-    return Scheme(weights, embeddings or default, activations, kv)
+    if methods.second_order and not scheme.quantises:
+        raise UsageError(
+            "usage.method",
+            f"method {methods.text} with {weights.name} weights",
+            expected="weights of 8 bits or fewer",
+            remedy="leave out --method",
+        )
+    return scheme

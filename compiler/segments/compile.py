@@ -18,7 +18,7 @@ from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, r
 from hearth.compiler.provenance import arena_facts, packages
 from hearth.compiler.publish import Publication, Published, publish
 from hearth.compiler.quantize import quantize
-from hearth.compiler.quantize.schemes import F32, Scheme
+from hearth.compiler.quantize.schemes import F32, Scheme, kv_name
 from hearth.compiler.segments.build import Built, build, known_types, wanted_nodes
 from hearth.compiler.segments.facts import Facts
 from hearth.compiler.segments.fold import fold_constants
@@ -142,11 +142,11 @@ def _recipe(made: GraphPackage) -> Mapping[str, Setting]:
         "embeddings": scheme.embeddings.name,
         "group_size": scheme.weights.group or None,
         "activations": scheme.activations,
-        "kv": scheme.kv.name.lower(),
+        "kv": kv_name(scheme.kv),
         "context": None,
         "pooling": None,
         "target": made.target.name,
-        "method": "rtn",
+        "method": scheme.methods.text,
     }
 
 

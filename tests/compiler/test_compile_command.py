@@ -104,7 +104,9 @@ BAD = {
     "no_output": (("SRC",), 2, "recipe.missing_key"),
     "source_not_there": (("nowhere", "-o", "OUT"), 3, "checkpoint.not_found"),
     "source_is_a_file": (("SRC/config.json", "-o", "OUT"), 3, "checkpoint.not_found"),
-    "weights_unknown": (("SRC", "-o", "OUT", "--weights", "int3"), 2, "recipe.value"),
+    "weights_unknown": (("SRC", "-o", "OUT", "--weights", "int9"), 2, "recipe.value"),
+    "method_unknown": (("SRC", "-o", "OUT", "--method", "gptqq"), 2, "usage.method"),
+    "tensor_without_scheme": (("SRC", "-o", "OUT", "--tensor", "a"), 2, "arguments.tensor"),
     "group_unknown": (("SRC", "-o", "OUT", "--group-size", "48"), 2, "recipe.value"),
     "group_no_number": (("SRC", "-o", "OUT", "--group-size", "many"), 2, "arguments.usage"),
     "float_dynamic": (

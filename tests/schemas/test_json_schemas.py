@@ -56,6 +56,8 @@ def record(names: str, value: st.SearchStrategy[Any], **others: Any) -> st.Searc
     return st.fixed_dictionaries({**dict.fromkeys(names.split(), value), **others})
 
 
+CALIBRATION = record("sha256 ranges", TEXT, windows=COUNT, context=COUNT, tokens=COUNT)
+
 # written from the format page, not from the type hints
 VALID: Mapping[str, st.SearchStrategy[Any]] = {
     "manifest": record(
@@ -141,24 +143,28 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
         "hearth source fingerprint", TEXT, packages=st.dictionaries(TEXT, TEXT, max_size=2),
         files=st.lists(record("name sha256", TEXT, nbytes=COUNT), max_size=2),
         recipe=st.dictionaries(TEXT, TEXT | COUNT | FLOAT | st.booleans() | st.none(), max_size=3),
-        skipped_passes=st.lists(TEXT, max_size=2), calibration=st.none() | TEXT,
+        skipped_passes=st.lists(TEXT, max_size=2), calibration=st.none() | CALIBRATION,
         arena=st.dictionaries(TEXT, record("nbytes lower_bound", COUNT), max_size=2),
         sections=st.dictionaries(TEXT, TEXT, max_size=2),
     ),
     "signature": record("key signature", TEXT, algorithm=st.just("ed25519")),
     "recipe": record(
         "source output target", TEXT,
-        weights=st.sampled_from(["f32", "f16", "int8", "int4"]),
-        embeddings=st.sampled_from(["f32", "f16", "int8", "int4", None]),
+        weights=st.sampled_from(["f32", "f16", "int8", "int4", "int2", "nf4", "lut6"]),
+        embeddings=st.sampled_from(["f32", "f16", "int8", "int4", "int5", None]),
         group_size=st.sampled_from([32, 64, 128]),
-        activations=st.sampled_from(["none", "dynamic", None]),
-        kv=st.sampled_from(["f32", "f16", "int8"]),
-        context=st.none() | st.integers(1, 2**24), method=st.just("rtn"),
+        activations=st.sampled_from(["none", "dynamic", "static", "auto", None]),
+        kv=st.sampled_from(["f32", "f16", "int8", "int8-static"]),
+        context=st.none() | st.integers(1, 2**24), method=TEXT, tensors=st.dictionaries(TEXT, TEXT, max_size=2),
+        calibration=st.none() | TEXT, work=st.none() | TEXT, calibration_windows=st.integers(1, 2**20),
+        calibration_context=st.integers(2, 2**24),
+        calibration_range=st.sampled_from(["minmax", "percentile", "least-squares"]),
         pooling=st.sampled_from(["mean", "cls", "last", "max", "none", None]),
         gate=st.fixed_dictionaries(
             {},
             optional={
-                **dict.fromkeys(("max_error", "max_kld"), st.none() | st.floats(0, 1e9)),
+                "max_bits": st.none() | st.floats(1, 32),
+                **dict.fromkeys(("max_error", "max_kld", "max_ppl_increase"), st.none() | st.floats(0, 1e9)),
                 "min_top1": st.none() | st.floats(0, 1),
             },
         ),

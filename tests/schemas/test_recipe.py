@@ -22,11 +22,21 @@ context = 2048
 target = "x86-64-amx"
 method = "rtn"
 pooling = "cls"
+calibration = "text.txt"
+calibration_windows = 8
+calibration_context = 128
+calibration_range = "percentile"
+work = "state"
 
 [gate]
 max_error = 1
 max_kld = 0.5
 min_top1 = 0.25
+max_ppl_increase = 0.01
+max_bits = 4.5
+
+[tensors]
+"layers.0.*" = "int6_g64"
 """
 
 
@@ -36,7 +46,7 @@ BASE = 'source = "a"\noutput = "b"\n'
 def test_every_key() -> None:
     assert parse_recipe(WHOLE) == Recipe(
         "checkpoint", "model.har", "int8", "f16", 64, "none", "f16", 2048, "x86-64-amx", "rtn", "cls",
-        Gate(1.0, 0.5, 0.25),
+        Gate(1.0, 0.5, 0.25, 0.01, 4.5), {"layers.0.*": "int6_g64"}, "text.txt", 8, 128, "percentile", "state",
     )  # fmt: skip
 
 
@@ -61,6 +71,10 @@ def test_paths_start_from_the_recipes_folder(tmp_path: Path) -> None:
     recipe = read_recipe(path, {"output": "here.har"})
     assert recipe.source == str(tmp_path / "checkpoint")
     assert recipe.output == "here.har"
+    assert (recipe.calibration, recipe.work) == (
+        str(tmp_path / "text.txt"),
+        str(tmp_path / "state"),
+    )
 
 
 # TOML text: code, what the message must say
@@ -69,17 +83,24 @@ WRONG = {
     "source = ": ("recipe.syntax", "not TOML"),
     BASE + 'weigths = "int4"': ("recipe.unknown_key", "weigths.*did you mean weights"),
     BASE + "[gates]\nmax_kld = 1": ("recipe.unknown_key", "unknown key gates"),
-    BASE + "zzz = 1": ("recipe.unknown_key", "zzz.*one of activations, context"),
-    BASE + 'weights = "int5"': ("recipe.value", "weights = 'int5'.*one of f32, f16, int8, int4"),
+    BASE + "zzz = 1": ("recipe.unknown_key", "zzz.*one of activations, calibration"),
+    BASE + 'weights = "int9"': ("recipe.value", "weights = 'int9'.*one of f32, f16, int8, int4"),
     BASE + 'embeddings = "x"': ("recipe.value", "embeddings = 'x'.*one of f32, f16, int8, int4"),
     BASE + "group_size = 48": ("recipe.value", "group_size = 48.*one of 32, 64, 128"),
     BASE + "group_size = 32.0": ("recipe.value", "group_size = 32.0.*type integer"),
-    BASE + 'activations = "static"': (
+    BASE + 'activations = "statics"': (
         "recipe.value",
-        "activations = 'static'.*one of none, dynamic",
+        "activations = 'statics'.*one of none, dynamic",
     ),
     BASE + 'kv = "int4"': ("recipe.value", "kv = 'int4'.*one of f32, f16, int8"),
-    BASE + 'method = "gptq"': ("recipe.value", "method = 'gptq'.*one of rtn"),
+    BASE + "method = 1": ("recipe.value", "method = 1.*string"),
+    BASE + "calibration_windows = 0": ("recipe.value", "calibration_windows = 0.*at least 1"),
+    BASE + 'calibration_range = "max"': (
+        "recipe.value",
+        "one of minmax, percentile, least-squares",
+    ),
+    BASE + "[tensors]\na = 1": ("recipe.value", "tensors.a = 1.*string"),
+    BASE + "[gate]\nmax_bits = 33": ("recipe.value", "gate.max_bits = 33.*at most 32"),
     BASE + "context = 0": ("recipe.value", "context = 0.*at least 1"),
     BASE + f"context = {10**30}": ("recipe.value", "context = 10"),
     BASE + f"context = {2**24 + 1}": ("recipe.value", "context = 16777217.*at most 16777216"),

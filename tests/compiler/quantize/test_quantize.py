@@ -126,7 +126,7 @@ def test_concatenated_weights_are_the_concatenation_of_their_codes() -> None:
 @pytest.mark.parametrize(
     ("name", "group", "code"),
     [
-        ("int3", 0, "usage.weights"),
+        ("int9", 0, "usage.weights"),
         ("int4", 48, "usage.group_size"),
         ("int8", 32, "usage.group_size"),
     ],
