@@ -118,7 +118,7 @@ def streaming_nbytes(tensor: PackedTensor) -> int:
     n, k = shape
     ranges = next(batches(n, k, tensor.paired))
     rows = sum(-(-(stop - start) // CHANNELS) * CHANNELS for start, stop in ranges)
-    coded = tensor.layout in (Layout.Q8B16, Layout.Q4B16)
+    coded = tensor.layout in (Layout.Q8B16, Layout.Q4B16) or tensor.layout.table_bits > 0
     each = QUANTISED_BATCH_NBYTES if coded else FLOAT_BATCH_NBYTES
     return rows * k * each + 8 * n
 

@@ -20,6 +20,11 @@ LAYOUT_NAMES = {
     Layout.Q4B16: "int4",
     Layout.G4B16: "grouped int4",
     Layout.G8B16: "grouped int8",
+    Layout.T2B16: "table of 2 bits",
+    Layout.T3B16: "table of 3 bits",
+    Layout.T4B16: "table of 4 bits",
+    Layout.T5B16: "table of 5 bits",
+    Layout.T6B16: "table of 6 bits",
 }
 
 

@@ -19,6 +19,16 @@ class Layout(IntEnum):
     Q4B16 = 3
     G4B16 = 4  # 4-bit codes, a float scale and a zero point per group
     G8B16 = 5  # 8-bit codes likewise
+    T2B16 = 6  # 2-bit codes of a table's levels, an integer multiplier per group, a bf16 scale per channel
+    T3B16 = 7
+    T4B16 = 8
+    T5B16 = 9
+    T6B16 = 10
+
+    @property
+    def table_bits(self) -> int:
+        """Bits of a code of a table layout; 0 of the other layouts."""
+        return int(self) - 4 if self >= Layout.T2B16 else 0
 
 
 class KVScheme(IntEnum):

@@ -108,6 +108,15 @@ class Position(Op):
         return TensorType(DType.I32, ())
 
 
+TABLES: Mapping[int, DType] = {
+    2: DType.T2,
+    3: DType.T3,
+    4: DType.T4,
+    5: DType.T5,
+    6: DType.T6,
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Constant(Op):
     """A named weight, table or gain; lazy."""
@@ -117,6 +126,8 @@ class Constant(Op):
 
     def infer(self) -> Type:
         match self.value:
+            case QuantisedSource(bits=bits, tabled=True):
+                return TensorType(TABLES[bits], self.value.shape)
             case QuantisedSource(bits=bits):
                 return TensorType(DType.W4 if bits == 4 else DType.W8, self.value.shape)
             case GroupedSource(bits=bits):
@@ -127,7 +138,8 @@ class Constant(Op):
 
 FLOATS = (DType.F32, DType.F16, DType.BF16)
 GROUPED = (DType.G8, DType.G4)  # multiplied in f32 only
-WEIGHTS = (*FLOATS, DType.W8, DType.W4, *GROUPED)
+INTEGERS = (DType.W8, DType.W4, *TABLES.values())  # multiplied in int8 too
+WEIGHTS = (*FLOATS, *INTEGERS, *GROUPED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,8 +261,9 @@ class Linear(Op):
         kind = tensor(self.weight)
         _need(kind.dtype in WEIGHTS and kind.shape[1:] == (k,), self, f"weight must be [N, {k}]")
         quantised = tensor(self.x).dtype is DType.Q8
-        integer = kind.dtype not in (*FLOATS, *GROUPED)
-        _need(not quantised or integer, self, "q8 rows need a weight of integer scales")
+        _need(
+            not quantised or kind.dtype in INTEGERS, self, "q8 rows need a weight of integer scales"
+        )
         n = kind.shape[0]
         if not isinstance(n, int):
             raise IRError(f"Linear: rows of the weight {kind} must be known")

@@ -110,23 +110,50 @@ def read(source: Source) -> F32:
     return source.rows(0, source.shape[0])
 
 
+def round_bf16(values: F32) -> F32:
+    """f32 of the same shape: each finite value rounded to the nearest bf16, ties to even."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = bits + (np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1)))
+    return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def effective_levels(levels: NDArray[np.int8], multipliers: NDArray[np.int8]) -> NDArray[np.int8]:
+    """i8: (level * multiplier + 64) >> 7 elementwise, the int8 weight of a table's level (shapes broadcast)."""
+    products = levels.astype(np.int16) * multipliers.astype(np.int16)  # at most 128 * 127
+    products += 64
+    products >>= 7
+    return products.astype(np.int8)
+
+
+def linear_levels(bits: int) -> NDArray[np.int8]:
+    """i8[2^bits]: the table of evenly spaced levels, (c - 2^(bits - 1)) * 2^(8 - bits) of code c."""
+    codes = np.arange(1 << bits, dtype=np.int16) - (1 << bits - 1)
+    return (codes << 8 - bits).astype(np.int8)
+
+
 @dataclass(frozen=True)
 class QuantisedRows:
-    """Rows of a quantised weight: effective[n, k] = codes[n, k] * multipliers[n, k // group], times scale[n].
+    """Rows of a quantised weight: an effective int8 weight [N, K], times scale[n].
 
-    codes i8[N, K]; multipliers i8[N, ceil(K / group)] or None (then 1); scale f32[N].
+    codes i8[N, K]; multipliers i8[N, ceil(K / group)] or None (then 1); scale f32[N]. Without a table the effective
+    weight is codes[n, k] * multipliers[n, k // group]. With table i8[2^bits], ascending, codes are 0 .. 2^bits - 1
+    and it is (table[codes[n, k]] * multipliers[n, k // group] + 64) >> 7; multipliers are -127..127 then, and scales
+    values of bf16.
     """
 
     codes: NDArray[np.int8]
     multipliers: NDArray[np.int8] | None
     scale: F32
     group: int
+    table: NDArray[np.int8] | None = None
 
     def effective(self) -> NDArray[np.int8]:
         """The int8 weight the kernels multiply with."""
         if self.multipliers is None:
             return self.codes
         spread = np.repeat(self.multipliers, self.group, axis=1)[:, : self.codes.shape[1]]
+        if self.table is not None:
+            return effective_levels(self.table[self.codes], spread)
         return np.asarray(self.codes * spread, dtype=np.int8)
 
     def dequantise(self) -> F32:
@@ -138,7 +165,8 @@ class QuantisedRows:
 class QuantisedSource(Protocol):
     """A weight [N, K] that is quantised row range by row range on demand (rows are independent).
 
-    `bits` is 4 or 8; `group` the number of K-values that share a multiplier (0: none, per channel).
+    `bits` is 4 or 8, with a table 2 to 6; `group` the number of K-values that share a multiplier (0: none, per
+    channel); `tabled`: whether the rows have a table, which is then the same for all of them.
     """
 
     @property
@@ -149,6 +177,9 @@ class QuantisedSource(Protocol):
 
     @property
     def group(self) -> int: ...
+
+    @property
+    def tabled(self) -> bool: ...
 
     def quantised(self, start: int, stop: int) -> QuantisedRows: ...
 

@@ -31,6 +31,7 @@ from hearth.compiler.lower.blocks import (
     round_up,
 )
 from hearth.compiler.lower.grouped import GroupedBlocks
+from hearth.compiler.lower.tables import TableBlocks
 from hearth.schemas.commands import Layout
 
 AnySource = Source | QuantisedSource | GroupedSource
@@ -51,7 +52,7 @@ def _floats(source: AnySource) -> Source:
 
 
 def _quantised(source: AnySource, bits: int) -> QuantisedSource:
-    if not isinstance(source, QuantisedSource) or source.bits != bits:
+    if not isinstance(source, QuantisedSource) or source.tabled or source.bits != bits:
         raise TypeError(f"an int{bits} layout was asked to pack another weight")
     return source
 
@@ -164,4 +165,5 @@ LAYOUTS: dict[Layout, PackedLayout] = {
     Layout.Q4B16: Int4Blocks(),
     Layout.G4B16: GroupedBlocks(4),
     Layout.G8B16: GroupedBlocks(8),
+    **{layout: TableBlocks(layout.table_bits) for layout in Layout if layout.table_bits},
 }

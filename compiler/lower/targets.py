@@ -19,6 +19,11 @@ BLOCKS_OF_16: Mapping[DType, Layout] = {
     DType.F16: Layout.F16B16,
     DType.W8: Layout.Q8B16,
     DType.W4: Layout.Q4B16,
+    DType.T2: Layout.T2B16,
+    DType.T3: Layout.T3B16,
+    DType.T4: Layout.T4B16,
+    DType.T5: Layout.T5B16,
+    DType.T6: Layout.T6B16,
     DType.G8: Layout.G8B16,
     DType.G4: Layout.G4B16,
 }

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from hearth.compiler.ir.ops import (
+    INTEGERS,
     Constant,
     Embedding,
     Graph,
@@ -99,4 +100,4 @@ def _coded(weight: Constant, scheme: WeightScheme, method: Method) -> Constant:
 
 
 def _codes(weight: Op) -> bool:
-    return tensor(weight).dtype in (DType.W8, DType.W4)
+    return tensor(weight).dtype in INTEGERS

@@ -14,7 +14,7 @@ import numpy as np
 
 from hearth.compiler.ir.evaluate import run_entry
 from hearth.compiler.ir.meanings import Codes, Value
-from hearth.compiler.ir.ops import Constant, Graph, Input, Linear, Op, Quantize, tensor
+from hearth.compiler.ir.ops import INTEGERS, Constant, Graph, Input, Linear, Op, Quantize, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.tensors import F32
 from hearth.compiler.quantize.sample import sample
@@ -100,7 +100,7 @@ def worst_noise(rows: F32, codes: Codes) -> float:
 def exact_notes(graph: Graph) -> tuple[str, ...]:
     """How many linears of a quantised encoder stayed exact, for the person who compiles."""
     linears = [op for op in order(all_outputs(graph)) if isinstance(op, Linear)]
-    codable = [op for op in linears if tensor(op.weight).dtype in (DType.W8, DType.W4, DType.F16)]
+    codable = [op for op in linears if tensor(op.weight).dtype in (*INTEGERS, DType.F16)]
     exact = [op for op in codable if tensor(op.x).dtype is DType.F32]
     if not graph.results or not exact or len(exact) == len(codable):
         return ()

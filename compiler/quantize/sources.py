@@ -34,6 +34,10 @@ class MethodSource:
     def group(self) -> int:
         return self.scheme.group
 
+    @property
+    def tabled(self) -> bool:
+        return False
+
     def quantised(self, start: int, stop: int) -> QuantisedRows:
         return self.method(self.source.rows(start, stop), self.scheme)
 

@@ -27,8 +27,9 @@ BATCH_NBYTES = 4 << 20  # of f32 rows read at once
 class StoredRows:
     """R rows as they are stored: codes or plain floats [R, K], and what a row or a group of K-values has beside them.
 
-    `codes` i8, u8 or floats; `multipliers` i8[R, G]; `scales` f32[R] or f32[R, G]; `zeros` u8[R, G]; what a layout does
-    not have is None. `group` K-values share a multiplier, scale and zero point (0: per row).
+    `codes` i8, u8 or floats; `multipliers` i8[R, G]; `scales` f32[R] or f32[R, G]; `zeros` u8[R, G]; `table`
+    i8[2^bits], whose levels the codes stand for; what a layout does not have is None. `group` K-values share a
+    multiplier, scale and zero point (0: per row).
     """
 
     codes: NDArray[Any]
@@ -36,16 +37,21 @@ class StoredRows:
     scales: F32 | None = None
     zeros: NDArray[np.uint8] | None = None
     group: int = 0
+    table: NDArray[np.int8] | None = None
 
     def values(self) -> F32:
         """f32[R, K] that the codes stand for: an exact integer, times one scale."""
         if self.scales is None:
             return np.asarray(self.codes, np.float32)
-        steps = self.codes.astype(np.int16)  # 8-bit numbers: their differences and products fit
+        # 8-bit numbers: their differences and products fit
+        steps = (self.codes if self.table is None else self.table[self.codes]).astype(np.int16)
         if self.zeros is not None:
             steps -= self._spread(self.zeros)
         if self.multipliers is not None:
             steps *= self._spread(self.multipliers)
+        if self.table is not None:
+            steps += 64
+            steps >>= 7
         scales = self.scales[:, None] if self.scales.ndim == 1 else self._spread(self.scales)
         return np.asarray(steps.astype(np.float32) * scales, np.float32)
 
@@ -158,6 +164,52 @@ class Grouped:
         return spread.reshape(len(fours) * CHANNELS, -1)
 
 
+@dataclass(frozen=True)
+class Tabled:
+    """t2b16 to t6b16: s8 table[64]; per 4 groups s8 m[4][16], then lines of planes per 32 values of K; bf16 scales."""
+
+    bits: int
+
+    def __call__(self, packed: Packed, blocks: NDArray[np.int64]) -> StoredRows:
+        k, group, bits = packed.k, packed.group, self.bits
+        units, groups = -(-k // 32), -(-k // group)
+        count = groups * CHANNELS + units * bits * LINE  # bytes of a block
+        body = packed.data[LINE : LINE + packed.blocks * count].reshape(packed.blocks, count)[
+            blocks
+        ]
+        turn = 4 * (CHANNELS + group // 32 * bits * LINE)  # bytes of four groups
+        each = np.arange(groups)
+        tops = each // 4 * turn + each % 4 * CHANNELS
+        unit = np.arange(units)
+        quads = unit * 32 // (4 * group)
+        heads = np.minimum(4 * (quads + 1), groups) * CHANNELS  # bytes of multipliers before a unit
+        planes = body[:, (heads + unit * bits * LINE)[:, None] + np.arange(bits * LINE)]
+        multipliers = body[:, tops[:, None] + np.arange(CHANNELS)].view(np.int8)
+        return StoredRows(
+            self._codes(planes.reshape(len(blocks), units, bits, CHANNELS, 4))[:, :k],
+            _by_group(multipliers, groups),
+            self._scales(packed, blocks),
+            group=group,
+            table=packed.data[: 1 << bits].view(np.int8),
+        )
+
+    def _codes(self, lines: Bytes) -> NDArray[np.int8]:
+        """[B, units, bits, 16, 4] -> [B * 16, K]."""
+        codes = np.zeros((*lines.shape[:2], 8, CHANNELS, 4), np.uint8)
+        low = 0
+        for width in (width for width in (4, 2, 1) if self.bits & width):
+            per, mask = 8 // width, (1 << width) - 1
+            for quad in range(8):
+                part = lines[:, :, low + quad // per] >> (quad % per * width) & mask
+                codes[:, :, quad] |= part << low
+            low += width
+        return codes.transpose(0, 3, 1, 2, 4).reshape(len(lines) * CHANNELS, -1).view(np.int8)
+
+    def _scales(self, packed: Packed, blocks: NDArray[np.int64]) -> F32:
+        stored = packed.tail(np.uint16).reshape(packed.blocks, CHANNELS)[blocks].reshape(-1)
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+
+
 def _by_group(table: NDArray[Any], groups: int) -> NDArray[Any]:
     """[B, ...] of [group][16] -> [B * 16, groups]."""
     whole = table.reshape(len(table), -1, CHANNELS)[:, :groups]
@@ -175,6 +227,7 @@ def round_up(value: int, to: int) -> int:
     return -(-value // to) * to
 
 
+TABLED = tuple(layout for layout in Layout if layout.table_bits)
 READERS: Mapping[Layout, Reader] = {
     Layout.F32B16: Floats(np.float32),
     Layout.F16B16: Floats(np.float16),
@@ -182,8 +235,9 @@ READERS: Mapping[Layout, Reader] = {
     Layout.Q4B16: int4_blocks,
     Layout.G4B16: Grouped(4),
     Layout.G8B16: Grouped(8),
+    **{layout: Tabled(layout.table_bits) for layout in TABLED},
 }
-WITH_GROUPS = (Layout.Q4B16, Layout.G4B16, Layout.G8B16)
+WITH_GROUPS = (Layout.Q4B16, Layout.G4B16, Layout.G8B16, *TABLED)
 
 
 def read_rows(layout: Layout, packed: Packed, start: int, stop: int) -> StoredRows:
@@ -202,13 +256,14 @@ def read_rows(layout: Layout, packed: Packed, start: int, stop: int) -> StoredRo
         pick(found.scales),
         pick(found.zeros),
         found.group,
+        found.table,
     )
 
 
 def packed_rows(data: Bytes, entry: TensorEntry, start: int, stop: int) -> StoredRows:
     """Rows start..stop of a tensor's bytes; ValueError where these are not what its entry says."""
     n, k = rows_of(entry.shape)
-    if n * k > 2 * data.size or (entry.paired and n % 2):
+    if n * k > 4 * data.size or (entry.paired and n % 2):
         raise ValueError(f"{data.size} bytes are no {n} x {k} numbers")
     if entry.layout in WITH_GROUPS and entry.group < CHANNELS:
         raise ValueError(f"a group of {entry.group}")

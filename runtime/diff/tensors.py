@@ -185,6 +185,7 @@ def _pairs(a: StoredRows, b: StoredRows) -> Iterator[tuple[str, NDArray[Any], ND
         "multipliers": (a.multipliers, b.multipliers),
         "scales": (a.scales, b.scales),
         "zero points": (a.zeros, b.zeros),
+        "table": (a.table, b.table),
     }
     for name, (one, other) in named.items():
         if one is not None and other is not None:

@@ -110,10 +110,11 @@ int64_t block_nbytes(int64_t k, int64_t layout, int64_t group) {
     case kQ8B16: return align_up(k, 64) * 16;
     case kG4B16:
     case kG8B16: return align_up(k, 4 * group) / (4 * group) * 320 + align_up(k, 16) * (layout == kG4B16 ? 8 : 16);
-    default: {
+    case kQ4B16: {
       const int64_t padded = align_up(k, group > 64 ? group : 64);
       return align_up(padded / group * 16, 64) + padded * 8;
     }
+    default: return align_up(k, group) / group * 16 + align_up(k, 32) * 2 * table_bits(layout);
   }
 }
 
@@ -121,8 +122,9 @@ bool paired(const Command& c) { return c.opcode == kLinear && c.ints[4] == kSwiG
 
 int64_t packed_nbytes(const Command& c) {
   const bool scaled = c.ints[2] == kQ8B16 || c.ints[2] == kQ4B16;
+  const int64_t scales = scaled ? 64 : table_bits(c.ints[2]) ? 32 : 0;  // bytes of a block
   const PackedUnits units = packed_units(c);
-  return units.count * (units.nbytes + (scaled ? 64 * (paired(c) ? 2 : 1) : 0));
+  return units.begin + units.count * (units.nbytes + scales * (paired(c) ? 2 : 1));
 }
 
 int64_t cache_nbytes(const Sizes& s, int64_t scheme, bool is_k) {
@@ -145,11 +147,13 @@ void require(const Contract& contract, bool holds, const char* what) {
 }
 
 void check_weight(const Contract& contract, const int64_t* i, bool paired) {
-  require(contract, i[2] >= kF32B16 && i[2] <= kG8B16, "unknown layout");
-  if (i[2] == kQ4B16) require(contract, i[3] == 32 || i[3] == 64 || i[3] == 128, "group is not 32, 64 or 128");
+  require(contract, i[2] >= kF32B16 && i[2] < kLayouts, "unknown layout");
+  const bool integer = i[2] == kQ8B16 || i[2] == kQ4B16 || table_bits(i[2]);
+  if (i[2] == kQ4B16 || table_bits(i[2]))
+    require(contract, i[3] == 32 || i[3] == 64 || i[3] == 128, "group is not 32, 64 or 128");
   if (i[2] == kG4B16 || i[2] == kG8B16)
     require(contract, i[3] > 0 && i[3] % 16 == 0 && i[3] < i[1] + 16, "group is not a multiple of 16 up to K");
-  if (i[2] == kQ8B16 || i[2] == kQ4B16) require(contract, i[1] <= 131072, "K is above 131072");
+  if (integer) require(contract, i[1] <= 131072, "K is above 131072");
   if (paired) require(contract, i[0] % 2 == 0, "swiglu needs an even N");
 }
 
@@ -246,7 +250,8 @@ Extent operand_extent(const Contract& contract, const Command& c, int operand, i
 
 PackedUnits packed_units(const Command& c) {
   const int64_t blocks = paired(c) ? 2 : 1;
-  return {align_up(c.ints[0] / blocks, 16) / 16, blocks * block_nbytes(c.ints[1], c.ints[2], c.ints[3])};
+  const int64_t begin = table_bits(c.ints[2]) ? kTableNbytes : 0;
+  return {begin, align_up(c.ints[0] / blocks, 16) / 16, blocks * block_nbytes(c.ints[1], c.ints[2], c.ints[3])};
 }
 
 int64_t context_of(const Command& c) {

@@ -52,6 +52,7 @@ Extent operand_extent(const Contract& contract, const Command& command, int oper
 
 // The packed operand as what one thread computes whole: a block of 16 channels, or a gate and an up block; without scales.
 struct PackedUnits {
+  int64_t begin;  // of the first in the operand's bytes
   int64_t count, nbytes;
 };
 PackedUnits packed_units(const Command& command);

@@ -15,7 +15,8 @@ enum Opcode : int {
   kEmbed = 1, kRmsNorm, kRmsNormQuantize, kQuantize, kLinear, kAdd, kMul, kActivate, kSwiGLU, kRope,
   kKvWrite, kAttention, kLastRows, kLayerNorm, kLayerNormQuantize, kEmbedPositions, kPool, kL2Normalize,
 };
-enum Layout : int { kF32B16 = 0, kF16B16 = 1, kQ8B16 = 2, kQ4B16 = 3, kG4B16 = 4, kG8B16 = 5 };
+enum Layout : int { kF32B16 = 0, kF16B16 = 1, kQ8B16 = 2, kQ4B16 = 3, kG4B16 = 4, kG8B16 = 5,
+                    kT2B16 = 6, kT3B16, kT4B16, kT5B16, kT6B16, kLayouts };
 enum KvScheme : int { kKvF32 = 0, kKvF16 = 1, kKvInt8 = 2 };
 enum Activation : int {
   kNone = 0, kSilu, kSwiGLUActivation, kGelu, kGeluTanh, kRelu, kTanh, kSigmoid, kActivations,
@@ -60,6 +61,10 @@ struct Kernel {
   KernelFn run;
   ScratchFn scratch;
 };
+
+// Bits of a code of t2b16 .. t6b16; 0 of the other layouts.
+constexpr int table_bits(int64_t layout) { return layout >= kT2B16 ? int(layout) - kT2B16 + 2 : 0; }
+constexpr int64_t kTableNbytes = 64;  // of the levels, before the first block
 
 // Always inlined: this header is compiled for several ISAs, and no copy made for one may serve another.
 [[gnu::always_inline]] inline int64_t align_up(int64_t value, int64_t to) {

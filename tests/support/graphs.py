@@ -24,7 +24,7 @@ from hearth.compiler.ir.ops import (
     RoPE,
     Tokens,
 )
-from hearth.compiler.ir.tensors import ArraySource, GroupedRows, QuantisedRows
+from hearth.compiler.ir.tensors import ArraySource, GroupedRows, QuantisedRows, round_bf16
 from hearth.compiler.ir.types import CacheType
 from hearth.schemas.commands import Activation, KVKind, KVScheme
 
@@ -67,11 +67,15 @@ class CodedSource:
     def group(self) -> int:
         return self.all_rows.group
 
+    @property
+    def tabled(self) -> bool:
+        return self.all_rows.table is not None
+
     def quantised(self, start: int, stop: int) -> QuantisedRows:
-        rows = self.all_rows
-        multipliers = None if rows.multipliers is None else rows.multipliers[start:stop]
+        rows, part = self.all_rows, slice(start, stop)
+        multipliers = None if rows.multipliers is None else rows.multipliers[part]
         return QuantisedRows(
-            rows.codes[start:stop], multipliers, rows.scale[start:stop], rows.group
+            rows.codes[part], multipliers, rows.scale[part], rows.group, rows.table
         )
 
 
@@ -122,6 +126,16 @@ class Draw:
             multipliers = self.rng.integers(-15, 16, (n, -(-k // group)), dtype=np.int8)
         scale = (self.rng.uniform(0.5, 2.0, n) * k**-0.5 / 60).astype(np.float32)
         return Constant(name, CodedSource(QuantisedRows(codes, multipliers, scale, group), bits))
+
+    def tabled(self, name: str, n: int, k: int, bits: int, group: int) -> Constant:
+        """A weight with a table of random levels, ascending, both ends of int8 among them."""
+        codes = self.rng.integers(0, 1 << bits, (n, k), dtype=np.int8)
+        table = np.sort(self.rng.choice(np.arange(-127, 127), 1 << bits, False)).astype(np.int8)
+        table[0], table[-1] = -128, 127
+        multipliers = self.rng.integers(-127, 128, (n, -(-k // group)), dtype=np.int8)
+        scale = round_bf16((self.rng.uniform(0.5, 2.0, n) * k**-0.5 / 60).astype(np.float32))
+        rows = QuantisedRows(codes, multipliers, scale, group, table)
+        return Constant(name, CodedSource(rows, bits))
 
     def grouped(self, name: str, n: int, k: int, bits: int, group: int) -> Constant:
         """A weight with float scales and zero points per group."""

@@ -9,15 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.ir import arithmetic
-from hearth.compiler.ir.tensors import F32, ArraySource, GroupedRows, QuantisedRows
+from hearth.compiler.ir.tensors import F32, ArraySource, GroupedRows, QuantisedRows, round_bf16
 from hearth.compiler.lower.layouts import LAYOUTS, AnySource
 from hearth.runtime import native
 from hearth.schemas.commands import Activation, Layout
 from support.graphs import GivenGroups
 from support.guard import guarded
 
-BITS = {Layout.Q8B16: 8, Layout.Q4B16: 4, Layout.G8B16: 8, Layout.G4B16: 4}
+TABLED = tuple(layout for layout in Layout if layout.table_bits)
+BITS = {
+    Layout.Q8B16: 8,
+    Layout.Q4B16: 4,
+    Layout.G8B16: 8,
+    Layout.G4B16: 4,
+    **{layout: layout.table_bits for layout in TABLED},
+}
 GROUPED = (Layout.G4B16, Layout.G8B16)
+INTEGER_GROUPS = (Layout.Q4B16, *TABLED)
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,14 @@ class FixedRows:
     def shape(self) -> tuple[int, ...]:
         return self.rows.codes.shape
 
+    @property
+    def tabled(self) -> bool:
+        return self.rows.table is not None
+
     def quantised(self, start: int, stop: int) -> QuantisedRows:
         r = self.rows
         m = None if r.multipliers is None else r.multipliers[start:stop]
-        return QuantisedRows(r.codes[start:stop], m, r.scale[start:stop], r.group)
+        return QuantisedRows(r.codes[start:stop], m, r.scale[start:stop], r.group, r.table)
 
 
 Weight = F32 | QuantisedRows | GroupedRows
@@ -109,7 +121,7 @@ def group_of(case: Case, layout: Layout) -> int:
     """The group attribute of a command: no larger than the row, 0 where the layout has none."""
     if layout in GROUPED:
         return min(case.group, -(-case.k // 16) * 16)
-    return case.group if layout is Layout.Q4B16 else 0
+    return case.group if layout in INTEGER_GROUPS else 0
 
 
 def _weight(case: Case, layout: Layout, rng: np.random.Generator) -> Weight:
@@ -144,6 +156,19 @@ def _weight(case: Case, layout: Layout, rng: np.random.Generator) -> Weight:
                 )
             scales = rng.uniform(0.001, 0.1, groups).astype(np.float32)
             return GroupedRows(codes, scales, zeros.astype(np.uint8), group)
+    return _tabled(case, layout.table_bits, scale, rng)
+
+
+def _tabled(case: Case, bits: int, scale: F32, rng: np.random.Generator) -> QuantisedRows:
+    shape, groups = (case.n, case.k), (case.n, -(-case.k // case.group))
+    codes = rng.integers(0, 1 << bits, shape).astype(np.int8)
+    table = np.sort(rng.choice(np.arange(-127, 127), 1 << bits, False)).astype(np.int8)
+    table[0], table[-1] = -128, 127
+    multipliers = rng.integers(-127, 128, groups).astype(np.int8)
+    if case.extreme:
+        codes = _mixed(rng, shape, 0, (1 << bits) - 1)
+        multipliers = _mixed(rng, groups, -127, 127)
+    return QuantisedRows(codes, multipliers, round_bf16(scale), case.group, table)
 
 
 def _mixed(

@@ -136,6 +136,7 @@ class SymmetricTensor:
     scales: Table | Source
     bits: int = 8
     group: int = 0
+    tabled: bool = False
 
     def quantised(self, start: int, stop: int) -> QuantisedRows:
         stop = min(stop, self.shape[0])
@@ -176,11 +177,16 @@ class OrderedGroups(Ordered[GroupedSource]):
 class OrderedCodes(Ordered[QuantisedSource]):
     """Of a QuantisedSource."""
 
+    @property
+    def tabled(self) -> bool:
+        return self.source.tabled
+
     def quantised(self, start: int, stop: int) -> QuantisedRows:
         low, high, pick = _picked(self.order, start, stop)
         rows = self.source.quantised(low, high)
         multipliers = None if rows.multipliers is None else rows.multipliers[pick]
-        return QuantisedRows(rows.codes[pick], multipliers, rows.scale[pick], rows.group)
+        scale = rows.scale[pick]
+        return QuantisedRows(rows.codes[pick], multipliers, scale, rows.group, rows.table)
 
 
 def _picked(order: NDArray[np.int64], start: int, stop: int) -> tuple[int, int, NDArray[np.int64]]:

@@ -185,7 +185,13 @@ def fits_blocks(source: GroupedSource) -> bool:
 def fits_int4(source: QuantisedSource) -> bool:
     """Whether the blocked form can hold it: whole groups, and rows of whole bytes."""
     k = source.shape[1]
-    return source.bits == 4 and source.group > 0 and k % source.group == 0 and k % 2 == 0
+    return (
+        source.bits == 4
+        and not source.tabled
+        and source.group > 0
+        and k % source.group == 0
+        and k % 2 == 0
+    )
 
 
 def _quantised_blocks(source: QuantisedSource) -> Iterator[QuantisedRows]:

@@ -1,7 +1,7 @@
 // Embeddings: row tokens[t], or row position + t, of a packed table as f32; lanes of one channel lie a block's
 // width apart.
 #include "embed/half.h"
-#include "linear/parts.h"
+#include "linear/levels.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -9,14 +9,19 @@ namespace {
 struct Table {
   const uint8_t* block;  // the block that holds the row
   const float* scale;
+  const int8_t* levels;        // of tables
+  const uint16_t* half_scale;  // bf16
   int64_t k, lane;
   Packing packing;
 
   Table(const Command& c, int operand, int64_t id)
       : k(c.ints[1]), lane(id % 16), packing(static_cast<int>(c.ints[2]), c.ints[1], c.ints[3]) {
     const uint8_t* base = static_cast<const uint8_t*>(c.operand[operand]);
-    block = base + id / 16 * packing.stride;
-    scale = reinterpret_cast<const float*>(base + (c.ints[0] + 15) / 16 * packing.stride) + id;
+    block = base + packing.begin() + id / 16 * packing.stride;
+    levels = reinterpret_cast<const int8_t*>(base);
+    const uint8_t* scales = base + packing.begin() + (c.ints[0] + 15) / 16 * packing.stride;
+    scale = reinterpret_cast<const float*>(scales) + id;
+    half_scale = reinterpret_cast<const uint16_t*>(scales) + id;
   }
 };
 
@@ -58,6 +63,21 @@ void lookup_grouped(const Table& t, float* y) {
     y[k] = static_cast<float>(code - t.block[at.zeros + t.lane]) * scale;
   }
 }
+template <int kBits>
+void lookup_table(const Table& t, float* y) {
+  const uint32_t bits = uint32_t(*t.half_scale) << 16;
+  float scale;
+  __builtin_memcpy(&scale, &bits, 4);
+  for (int64_t k = 0; k < t.k; ++k) {
+    const int8_t m = static_cast<int8_t>(t.block[t.packing.table_multipliers_of(k) + t.lane]);
+    const uint8_t* planes = t.block + t.packing.planes_of(k / 32 * 32) + t.lane * 4 + k % 4;
+    const int level = t.levels[code_of<kBits>(planes, int(k / 4 % 8))];
+    y[k] = static_cast<float>((level * m + 64) >> 7) * scale;
+  }
+}
+
+constexpr Lookup lookup_t2 = lookup_table<2>, lookup_t3 = lookup_table<3>, lookup_t4 = lookup_table<4>,
+                 lookup_t5 = lookup_table<5>, lookup_t6 = lookup_table<6>;
 constexpr Lookup lookup_g4 = lookup_grouped<4>, lookup_g8 = lookup_grouped<8>;
 
 void run(const Command& command, const Call& call, Lookup lookup) {
@@ -85,6 +105,11 @@ HEARTH_EMBED(q8)
 HEARTH_EMBED(q4)
 HEARTH_EMBED(g4)
 HEARTH_EMBED(g8)
+HEARTH_EMBED(t2)
+HEARTH_EMBED(t3)
+HEARTH_EMBED(t4)
+HEARTH_EMBED(t5)
+HEARTH_EMBED(t6)
 #undef HEARTH_EMBED
 
 }  // namespace hearth::HEARTH_ISA

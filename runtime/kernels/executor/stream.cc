@@ -18,7 +18,7 @@ constexpr int64_t kPrefetchNbytes = 256 << 10, kLinesAtOnce = 8;
 Stream Stream::of(const Command& command) {
   if (command.opcode != kLinear) return {};
   const PackedUnits units = packed_units(command);
-  return {static_cast<const std::byte*>(command.operand[1]), units.count, units.nbytes};
+  return {static_cast<const std::byte*>(command.operand[1]) + units.begin, units.count, units.nbytes};
 }
 
 int Stream::pieces(int64_t rows, int threads) const {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "linear/float_tile.h"
+#include "linear/levels.h"
 
 namespace hearth::HEARTH_ISA {
 
@@ -108,6 +109,22 @@ struct Q4Codes {
   template <int j>
   F32x16 weight(const Lift& lift, const Line& line) const {
     return (lift.of<j>(line) - Lift::base(Line::place(j), 8)) * multiplier;
+  }
+};
+
+// Levels of a table: 32 values of K at a time are expanded to the bytes that q8b16 would have.
+template <int kBits>
+struct TableCodes : Q8Codes {
+  const uint8_t* block;
+  alignas(64) uint8_t lines[8 * 64];
+  TableCodes() = default;
+  explicit TableCodes(const uint8_t* block) : block(block) {}
+  static int64_t group_of(const Linear&) { return 32; }
+  void group(const Linear& l, int64_t g) {
+    const uint8_t* planes = block + l.packing.planes_of(g * 32);
+    for (int i = 0; i < kBits; ++i) __builtin_prefetch(planes + kAhead + i * 64);
+    expand_levels<kBits>(l.levels(), block + l.packing.table_multipliers_of(g * 32), planes, lines);
+    codes = lines - g * 32 * Line::kBytes;
   }
 };
 

@@ -16,9 +16,9 @@ struct UnitValues {
   UnitValues() = default;
   UnitValues(const Linear& l, int64_t unit, bool scaled) : first(unit * 16), count(smaller(16, l.columns - first)) {
     const bool paired = l.blocks_per_unit == 2;
-    const float* scales = l.scale + first * l.blocks_per_unit;
-    if (scaled) scale = load16(scales);
-    if (scaled && paired) up_scale = load16(scales + 16);
+    const int64_t channel = first * l.blocks_per_unit;
+    if (scaled) scale = l.scales(channel);
+    if (scaled && paired) up_scale = l.scales(channel + 16);
     if (l.bias) bias = load_columns(l.bias + first, count);
     if (l.bias && paired) up_bias = load_columns(l.bias + l.columns + first, count);
   }

@@ -195,6 +195,11 @@ void linear_f32_q8b16(const Command& command, const Call& call) { run<true>(comm
 void linear_f32_q4b16(const Command& command, const Call& call) { run<true>(command, call, kCodes<Q4Codes>); }
 void linear_f32_g4b16(const Command& command, const Call& call) { run<false>(command, call, kCodes<GroupedCodes<4>>); }
 void linear_f32_g8b16(const Command& command, const Call& call) { run<false>(command, call, kCodes<GroupedCodes<8>>); }
+void linear_f32_t2b16(const Command& command, const Call& call) { run<true>(command, call, kCodes<TableCodes<2>>); }
+void linear_f32_t3b16(const Command& command, const Call& call) { run<true>(command, call, kCodes<TableCodes<3>>); }
+void linear_f32_t4b16(const Command& command, const Call& call) { run<true>(command, call, kCodes<TableCodes<4>>); }
+void linear_f32_t5b16(const Command& command, const Call& call) { run<true>(command, call, kCodes<TableCodes<5>>); }
+void linear_f32_t6b16(const Command& command, const Call& call) { run<true>(command, call, kCodes<TableCodes<6>>); }
 
 size_t linear_f32_scratch(const Command&, int64_t) { return (kPanelFloats + kSumsFloats) * sizeof(float); }
 

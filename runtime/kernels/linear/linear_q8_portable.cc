@@ -1,6 +1,7 @@
 // The integer linears in vectors of 16 bytes, for every processor: a block's effective weights are widened to 16 bits
 // once for all rows, even values of K apart from odd ones, and pairs of exact products are added in 32 bits.
 #include "linear/epilogue.h"
+#include "linear/levels.h"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -60,6 +61,19 @@ void expand_q4(const Linear& l, int64_t block, int16_t* out) {
   }
 }
 
+template <int kBits>
+void expand_table(const Linear& l, int64_t block, int16_t* out) {
+  const uint8_t* w = l.block(block);
+  for (int64_t k = 0; k < l.packing.kp; k += 32) {
+    uint8_t lines[8 * 64];
+    expand_levels<kBits>(l.levels(), w + l.packing.table_multipliers_of(k), w + l.packing.planes_of(k), lines);
+    for (int quad = 0; quad < 8; ++quad, out += kQuadWords)
+      for (int i = 0; i < 4; ++i)
+        for (int odd = 0; odd < 2; ++odd)
+          store_words(out + odd * 32 + i * 8, widened(load_words(lines + quad * 64 + i * 16), odd));
+  }
+}
+
 // Codes of a row: of every 4 the even and the odd two.
 constexpr int64_t kCodesAtOnce = 256;
 struct Codes {
@@ -116,6 +130,11 @@ void run(const Command& command, const Call& call, Expand expand) {
 
 void linear_q8_q8b16(const Command& command, const Call& call) { run(command, call, expand_q8); }
 void linear_q8_q4b16(const Command& command, const Call& call) { run(command, call, expand_q4); }
+void linear_q8_t2b16(const Command& command, const Call& call) { run(command, call, expand_table<2>); }
+void linear_q8_t3b16(const Command& command, const Call& call) { run(command, call, expand_table<3>); }
+void linear_q8_t4b16(const Command& command, const Call& call) { run(command, call, expand_table<4>); }
+void linear_q8_t5b16(const Command& command, const Call& call) { run(command, call, expand_table<5>); }
+void linear_q8_t6b16(const Command& command, const Call& call) { run(command, call, expand_table<6>); }
 
 size_t linear_q8_scratch(const Command& command, int64_t) {
   return static_cast<size_t>(Linear(command).packing.kp) * 16 * 2 * 2;

@@ -21,9 +21,12 @@ static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 struct Packing {
   static constexpr int64_t kGroupedHead = 320;  // scales f32[4][16], zeros u8[4][16] of four groups
   int64_t kp, stride;  // padded K; bytes of a block
-  int group_log2;      // of K-values in a group: 32, 64 or 128 (q4b16)
+  int group_log2;      // of K-values in a group: 32, 64 or 128 (q4b16, t2b16 .. t6b16)
   int64_t group;       // K-values in a group, a multiple of 16 (g4b16, g8b16)
-  Packing(int layout, int64_t k, int64_t group_k) : kp(k), stride(0), group_log2(5), group(group_k) {
+  int bits;            // of a code of t2b16 .. t6b16, else 0
+  int64_t groups;      // t2b16 .. t6b16: of a row
+  Packing(int layout, int64_t k, int64_t group_k)
+      : kp(k), stride(0), group_log2(5), group(group_k), bits(table_bits(layout)), groups(0) {
     switch (layout) {
       case kF32B16: stride = k * 64; break;
       case kF16B16: stride = k * 32; break;
@@ -36,18 +39,34 @@ struct Packing {
         kp = round_up(k, 16);
         stride = (k + 4 * group - 1) / (4 * group) * kGroupedHead + kp * (layout == kG4B16 ? 8 : 16);
         break;
-      default:
+      case kQ4B16:
         kp = round_up(k, group > 64 ? group : 64);
         stride = round_up(kp / group * 16, 64) + kp * 8;
         group_log2 = __builtin_ctzll(static_cast<unsigned long long>(group));
+        break;
+      default:
+        kp = round_up(k, 32);
+        groups = (kp + group - 1) / group;
+        stride = groups * 16 + kp * 2 * bits;
+        group_log2 = __builtin_ctzll(static_cast<unsigned long long>(group));
     }
   }
+  int64_t begin() const { return bits ? kTableNbytes : 0; }  // of the first block
   // q4b16: where in a block the 16 multipliers of the group of k lie, and the nibbles of k .. k + 8 (k % 8 = 0).
   int64_t multipliers_of(int64_t k) const {
     const int64_t fours = k >> (group_log2 + 2);
     return fours * 64 + (fours << (group_log2 + 5)) + (k >> group_log2 & 3) * 16;
   }
   int64_t nibbles_of(int64_t k) const { return (k >> (group_log2 + 2)) * 64 + 64 + k * 8; }
+  // t2b16 .. t6b16: where in a block the 16 multipliers of the group of k lie, and the lines of planes of k .. k + 32
+  // (k % 32 = 0): `bits` lines of 64 bytes. Every four groups have their multipliers, 16 bytes each, before their lines.
+  int64_t table_multipliers_of(int64_t k) const {
+    const int64_t fours = k >> (group_log2 + 2);
+    return fours * 64 + (fours << (group_log2 + 2)) * 2 * bits + (k >> group_log2 & 3) * 16;
+  }
+  int64_t planes_of(int64_t k) const {
+    return smaller(((k >> (group_log2 + 2)) + 1) * 4, groups) * 16 + k * 2 * bits;
+  }
 };
 
 // g4b16, g8b16: where in a block the scales and zero points of group g lie, and where its codes would start if the
@@ -59,6 +78,13 @@ struct Group {
         zeros(scales - g % 4 * 48 + 256),
         codes((g / 4 + 1) * Packing::kGroupedHead) {}
 };
+
+// 16 bf16 values: the upper halves of f32.
+static inline F32x16 load_bf16(const uint16_t* p) {
+  uint32_t wide[16];
+  for (int i = 0; i < 16; ++i) wide[i] = uint32_t(p[i]) << 16;
+  return bits_to_float(load16_int(wide));
+}
 
 // y[rows, columns] = activation(x @ w^T + bias) + residual. A unit is what one thread computes whole: a block of
 // 16 channels or, paired, a gate and an up block; either gives 16 columns of y.
@@ -72,7 +98,8 @@ struct Linear {
   int64_t k, group, columns, blocks_per_unit, units;
   int activation;
   Packing packing;
-  const float* scale;  // f32[blocks * 16], quantised layouts only
+  const float* scale;          // f32[blocks * 16], q8b16 and q4b16 only
+  const uint16_t* half_scale;  // bf16[blocks * 16], t2b16 .. t6b16 only
 
   explicit Linear(const Command& c)
       : x(static_cast<const uint8_t*>(c.operand[0])),
@@ -87,10 +114,16 @@ struct Linear {
         units((columns + 15) / 16),
         activation(static_cast<int>(c.ints[4])),
         packing(static_cast<int>(c.ints[2]), c.ints[1], c.ints[3]),
-        scale(reinterpret_cast<const float*>(w + units * blocks_per_unit * packing.stride)) {}
+        scale(reinterpret_cast<const float*>(w + units * blocks_per_unit * packing.stride)),
+        half_scale(reinterpret_cast<const uint16_t*>(w + packing.begin() + units * blocks_per_unit * packing.stride)) {}
 
   int64_t blocks() const { return units * blocks_per_unit; }
-  const uint8_t* block(int64_t index) const { return w + index * packing.stride; }
+  const uint8_t* block(int64_t index) const { return w + packing.begin() + index * packing.stride; }
+  const int8_t* levels() const { return reinterpret_cast<const int8_t*>(w); }  // s8[64], t2b16 .. t6b16 only
+  // Of the 16 channels from `channel` on.
+  F32x16 scales(int64_t channel) const {
+    return packing.bits ? load_bf16(half_scale + channel) : load16(scale + channel);
+  }
   const int8_t* codes(int64_t row) const {
     return reinterpret_cast<const int8_t*>(x + row * x_stride);
   }

@@ -87,7 +87,9 @@ def _fits_group(ints: Mapping[str, int]) -> bool:
     """Integer scales have groups of three sizes, float scales multiples of 16 up to the row, others none."""
     group = ints.get("group", 0)
     match ints.get("layout"):
-        case Layout.Q4B16:
+        case (
+            Layout.Q4B16 | Layout.T2B16 | Layout.T3B16 | Layout.T4B16 | Layout.T5B16 | Layout.T6B16
+        ):
             return group in GROUPS
         case Layout.G4B16 | Layout.G8B16:
             return 0 < group < ints["K"] + 16 and group % 16 == 0

@@ -77,6 +77,10 @@ def weight_nbytes(ints: Ints, paired: bool) -> int:
             heads = up(k, 4 * group) // (4 * group) * 320  # scales and zero points of four groups
             code_nbytes = up(k, 16) * (8 if grouped is Layout.G4B16 else 16)
             return channels // 16 * (heads + code_nbytes)
+        case tabled:  # the table, multipliers and planes of codes, bf16 scales
+            columns = up(k, 32)
+            multipliers = up(columns, group) // group * 16
+            return 64 + channels // 16 * (multipliers + columns * 2 * tabled.table_bits + 32)
 
 
 def cache_nbytes(ints: Ints, heads: int, kind: KVKind) -> int:

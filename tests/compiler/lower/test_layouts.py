@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from support.graphs import CodedSource, Draw, GivenGroups
 
 from hearth.compiler.ir.ops import Constant
-from hearth.compiler.ir.tensors import ArraySource, GroupedRows
+from hearth.compiler.ir.tensors import ArraySource, GroupedRows, QuantisedRows
 from hearth.compiler.lower.layouts import LAYOUTS, AnySource
 from hearth.compiler.lower.weights import group_of
 from hearth.runtime.archive.rows import StoredRows, packed_rows
@@ -39,11 +39,19 @@ FORMS = {
     "grouped4_row": (Layout.G4B16, 1040),
     "grouped8_g32": (Layout.G8B16, 32),
     "grouped8_row": (Layout.G8B16, 1040),
+    **{
+        f"table{layout.table_bits}_g{group}": (layout, group)
+        for layout in Layout
+        if layout.table_bits
+        for group in (32, 64, 128)
+    },
 }
 
 
 def source(layout: Layout, n: int, k: int, group: int) -> AnySource:
     draw = Draw(n * 1000 + k)
+    if layout.table_bits:
+        return draw.tabled("w", n, k, layout.table_bits, group).value
     if layout in (Layout.G4B16, Layout.G8B16):
         return draw.grouped("w", n, k, 4 if layout is Layout.G4B16 else 8, group).value
     if layout in (Layout.Q8B16, Layout.Q4B16):
@@ -90,6 +98,8 @@ def require_rows(back: StoredRows, weight: AnySource, start: int, stop: int) -> 
         if isinstance(rows, GroupedRows)
         else [(back.scales, rows.scale), (back.multipliers, rows.multipliers)]
     )
+    if isinstance(rows, QuantisedRows):
+        assert np.array_equal(back.table, rows.table)
     for found, whole in pairs:
         assert (found is None) == (whole is None)
         assert whole is None or np.array_equal(found, whole[start:stop])
