@@ -32,7 +32,12 @@ SLACK_NBYTES = 2 << 20
 # are let go in turn.
 ENGINE_NBYTES = 48 << 20
 BLOCK_COPIES = 2
-KV_NBYTES: Mapping[KVScheme, int] = {KVScheme.F32: 4, KVScheme.F16: 2, KVScheme.INT8: 1}
+KV_NBYTES: Mapping[KVScheme, int] = {
+    KVScheme.F32: 4,
+    KVScheme.F16: 2,
+    KVScheme.INT8: 1,
+    KVScheme.INT8_STATIC: 1,
+}
 PAGE_NBYTES = 4096
 
 PROC = Path("/proc")

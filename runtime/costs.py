@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from hearth.schemas.commands import BY_NAME, Kind, KVScheme, Role
 from hearth.schemas.program import Command, Entry, Operand, Region, Rows
 
-VALUE_NBYTES: Mapping[KVScheme, int] = {KVScheme.F32: 4, KVScheme.F16: 2, KVScheme.INT8: 1}
+VALUE_NBYTES: Mapping[KVScheme, int] = {
+    KVScheme.F32: 4,
+    KVScheme.F16: 2,
+    KVScheme.INT8: 1,
+    KVScheme.INT8_STATIC: 1,
+}
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,8 @@ def _attention(counted: _Counted) -> _Operations:
     ints = counted.ints
     each = 2 * ints["heads"] * ints["head_dim"] * _seen(counted)
     turned = 3 * counted.rows * ints["heads"] * ints["rotary_dim"]
-    return (each, each + turned) if ints["scheme"] == KVScheme.INT8 else (0, 2 * each + turned)
+    coded = VALUE_NBYTES[KVScheme(ints["scheme"])] == 1
+    return (each, each + turned) if coded else (0, 2 * each + turned)
 
 
 def _turned(counted: _Counted) -> _Operations:

@@ -37,6 +37,7 @@ class KVScheme(IntEnum):
     F32 = 0
     F16 = 1
     INT8 = 2
+    INT8_STATIC = 3  # one scale and one zero point per layer and half, in the commands
 
 
 class Activation(IntEnum):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.compiler.ir.types import MOST_CODE, Static
 from hearth.schemas.commands import Activation, Pooling
 
 F32 = NDArray[np.float32]
@@ -235,9 +236,31 @@ def quantize(x: F32) -> tuple[I8, F32]:
     return codes, np.asarray(scale, np.float32)
 
 
-def dequantise(codes: I8, scale: F32) -> F32:
-    """codes * scale, one scale per row."""
-    return np.asarray(codes.astype(np.float32) * scale[..., None], np.float32)
+@_QUIET
+def quantize_static(x: F32, static: Static) -> I8:
+    """Fixed codes: clamp(x / scale, to -127 - zero .. 127 - zero), rounded, plus zero; a NaN is -127."""
+    low, high = np.float32(-MOST_CODE - static.zero), np.float32(MOST_CODE - static.zero)
+    steps = x * static.inverse
+    steps = np.where(steps > low, steps, low)
+    steps = np.rint(np.where(steps < high, steps, high))
+    return np.asarray(steps + np.float32(static.zero), np.int8)
+
+
+def static_scales(x: F32, static: Static) -> F32:
+    """The scale of each row (the last axis) of fixed codes: the same, but NaN where the row has a NaN."""
+    broken = np.isnan(x).any(axis=-1)
+    return np.where(broken, np.float32(np.nan), np.float32(static.scale))
+
+
+def dequantise_static(codes: I8, static: Static) -> F32:
+    """(codes - zero) * scale, one scale for all."""
+    return dequantise(codes, np.full(codes.shape[:-1], static.scale, np.float32), static.zero)
+
+
+def dequantise(codes: I8, scale: F32, zero: int = 0) -> F32:
+    """(codes - zero) * scale, one scale per row."""
+    steps = codes.astype(np.float32) - np.float32(zero)
+    return np.asarray(steps * scale[..., None], np.float32)
 
 
 def rope(x: F32, cos: F32, sin: F32) -> F32:

@@ -56,13 +56,14 @@ def _attend_block(
     e = np.where(seen, arithmetic.exp(s - m), np.float32(0.0))
     inverse = np.float32(1.0) / arithmetic.sum16(e)
     o = _weighted(e, v, part, seen[:, 0, 0])
-    return np.asarray(o * inverse[..., None], np.float32)
+    y = o * inverse[..., None]
+    return np.asarray(y if v.static is None else y * np.float32(v.static.scale), np.float32)
 
 
 def _scores(q: F32, k: Stored, part: slice, scale: np.float32) -> F32:
     """s[T, Hkv, G, P]."""
-    keys = k.values[part].astype(np.float32)  # [P, Hkv, D]
-    if k.scales is None:
+    keys = _steps(k, part)  # [P, Hkv, D]
+    if k.scales is None and k.static is None:
         products = q[:, :, :, None, :] * keys.swapaxes(0, 1)[None, :, None]
         return np.asarray(arithmetic.sum16(products) * scale, np.float32)
     q8, qs = arithmetic.quantize(q)
@@ -70,13 +71,25 @@ def _scores(q: F32, k: Stored, part: slice, scale: np.float32) -> F32:
     flat = a.reshape(a.shape[0], -1, a.shape[3])
     acc = arithmetic.integer_products(flat, keys.swapaxes(0, 1))  # [Hkv, T * G, P]
     acc = acc.reshape(*a.shape[:3], -1).swapaxes(0, 1)  # [T, Hkv, G, P]
-    ks = k.scales[part].T[None, :, None, :]
-    return np.asarray(acc * ((qs * scale)[..., None] * ks), np.float32)
+    return np.asarray(acc * ((qs * scale)[..., None] * _key_scales(k, part)), np.float32)
+
+
+def _steps(half: Stored, part: slice) -> F32:
+    """[P, Hkv, D]: the values, or whole steps of the scale: codes, less their zero point."""
+    values = half.values[part].astype(np.float32)
+    return values if half.static is None else values - np.float32(half.static.zero)
+
+
+def _key_scales(k: Stored, part: slice) -> F32:
+    """[1, Hkv, 1, P], or one for all."""
+    if k.scales is None:
+        return np.full((1, 1, 1, 1), 1.0 if k.static is None else k.static.scale, np.float32)
+    return k.scales[part].T[None, :, None, :]
 
 
 def _weighted(e: F32, v: Stored, part: slice, seen: NDArray[np.bool_]) -> F32:
     """o[T, Hkv, G, D] = sum over the t each row sees, in order, of w[t] * v[t]; seen[T, P]."""
-    values = v.values[part].astype(np.float32)  # [P, Hkv, D]
+    values = _steps(v, part)
     w = e if v.scales is None else e * v.scales[part].T[None, :, None, :]
     o = np.zeros((*e.shape[:3], values.shape[2]), np.float32)
     for t in range(len(values)):

@@ -25,13 +25,14 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Quantised rows: codes i8[M, K] and scale f32[M]."""
+    """Quantised rows: codes i8[M, K], scale f32[M], and the code of 0.0 (not 0 for static codes alone)."""
 
     codes: NDArray[np.int8]
     scale: F32
+    zero: int = 0
 
     def dequantised(self) -> F32:
-        return arithmetic.dequantise(self.codes, self.scale)
+        return arithmetic.dequantise(self.codes, self.scale, self.zero)
 
 
 Value = F32 | NDArray[np.int64] | Codes | Stored | int
@@ -236,7 +237,7 @@ def _kv_write(op: ops.KVWrite, run: Run) -> Value:
     before = run.stored(op.cache).keep(run.state.position)
     if before.length != run.state.position:
         raise ValueError(f"{kind} holds {before.length} positions, expected {run.state.position}")
-    return before.append(Stored.of(rows, kind.scheme))
+    return before.append(Stored.of(rows, kind.scheme, kind.static))
 
 
 def _attention(op: ops.Attention, run: Run) -> Value:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 
 from hearth.compiler.ir.ops import (
     INTEGERS,
@@ -19,19 +21,45 @@ from hearth.compiler.ir.ops import (
 )
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
 from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource
+from hearth.compiler.ir.types import Static
 from hearth.compiler.quantize.exact import Exact, exact_linears
 from hearth.compiler.quantize.rtn import rtn
 from hearth.compiler.quantize.schemes import F16, INT8, Scheme, WeightScheme
 from hearth.compiler.quantize.smooth import smooth
 from hearth.compiler.quantize.sources import HalfSource, Method, MethodSource
+from hearth.schemas.commands import KVKind
 from hearth.schemas.dtypes import DType
 
 NOTHING = Exact()
 
 
-def quantize(graph: Graph, scheme: Scheme, method: Method | None = None, threads: int = 0) -> Graph:
-    """The graph with coded weights (a tied table once, by the embeddings' scheme); the same object if all stay."""
-    coder = method or partial(rtn, threads=threads)
+@dataclass(frozen=True)
+class Statics:
+    """What calibration measured: the codes of linears' inputs, by their weights' names, and of the caches.
+
+    `dynamic`: weights' names of the linears that keep dynamic codes all the same.
+    """
+
+    inputs: Mapping[str, Static] = field(default_factory=dict)
+    caches: Mapping[tuple[int, KVKind], Static] = field(default_factory=dict)
+    dynamic: frozenset[str] = frozenset()
+
+
+NO_STATICS = Statics()
+
+
+def quantize(
+    graph: Graph,
+    scheme: Scheme,
+    coded: Mapping[str, QuantisedSource] = MappingProxyType({}),
+    statics: Statics = NO_STATICS,
+    threads: int = 0,
+) -> Graph:
+    """The graph with coded weights (a tied table once, by the embeddings' scheme); the same object if all stay.
+
+    `coded` are weights that are coded already, by name; the rest is rounded to nearest.
+    """
+    coder = partial(rtn, threads=threads)
     if scheme.activations != "dynamic":
         return _code(graph, scheme, coder)
     graph = smooth(graph, _code(graph, scheme, coder))

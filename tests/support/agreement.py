@@ -5,12 +5,13 @@ So no error accumulates, a rounding flip in one op does not excuse the next, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.compiler.ir.arithmetic import static_scales
 from hearth.compiler.ir.evaluate import Constants, State
 from hearth.compiler.ir.meanings import Codes, Run, meaning
 from hearth.compiler.ir.ops import Cache, Constant, Graph, Input, KVWrite, Op, Position, Tokens
@@ -97,8 +98,8 @@ class Agreement:
         off = np.abs(codes - want.codes)
         assert np.all(off <= bound.flips), f"{describe(op)}: a code differs where it cannot"
         self.flips += int(np.count_nonzero(off))
-        self._within(op, scale, want.scale, bound.scale)
-        return Codes(codes.astype(np.int8), scale)
+        self._within(op, np.broadcast_to(scale, want.scale.shape), want.scale, bound.scale)
+        return replace(want, codes=codes.astype(np.int8), scale=scale)
 
     def _compare_stored(
         self, op: Op, run: Run, want: Stored, got: list[NDArray[Any]], bound: Any
@@ -108,6 +109,14 @@ class Agreement:
         before = run.stored(op.cache).keep(run.state.position)
         np.testing.assert_array_equal(present[: before.length], before.dequantised())
         new = slice(before.length, None)
+        if want.static is not None:
+            rows = Codes(want.values[new].astype(np.int8), static_scales(present[new], want.static))
+            coded = self._compare_codes(
+                op, rows, got[1][0].reshape(rows.codes.shape), got[2], bound
+            )
+            kept = Stored(coded.codes, static=want.static)
+            np.testing.assert_array_equal(present[new], kept.dequantised())
+            return before.append(kept)
         if want.scales is None:
             self._within(op, present[new], want.values[new], bound)
             return Stored(present)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hearth.compiler.ir import arithmetic, ops
 from hearth.compiler.ir.meanings import Codes, Run
 from hearth.compiler.ir.tensors import QuantisedSource
+from hearth.compiler.ir.types import Static
 from hearth.schemas.commands import Activation, KVScheme, Pooling
 
 F64 = NDArray[np.float64]
@@ -75,6 +76,14 @@ def coded(x: F64, error: F64) -> CodedBound:
     t_error = 127 * error / safe + np.abs(t) * (a_error[..., None] / safe + gamma(6))
     distance = np.abs(t - np.floor(t) - 0.5)
     return CodedBound(distance <= t_error, a_error / 127 + a / 127 * gamma(2))
+
+
+def fixed(x: F64, error: F64, static: Static) -> CodedBound:
+    """quantize_static of rows that are known up to `error`; the scale is exact."""
+    t = x / static.scale
+    t_error = error / static.scale + np.abs(t) * gamma(3)
+    distance = np.abs(t - np.floor(t) - 0.5)
+    return CodedBound(distance <= t_error, np.zeros(x.shape[:-1]))
 
 
 def _norm_error(op: ops.RMSNorm | ops.RMSNormQuantize, y: F64) -> F64:
@@ -239,6 +248,8 @@ def _kv_write(op: ops.KVWrite, run: Run, y: Any) -> Bound:
     match kind.scheme:
         case KVScheme.INT8:
             return coded(x, error)
+        case KVScheme.INT8_STATIC:
+            return fixed(x, error, kind.fixed)
         case KVScheme.F16:
             low, high = ((x + sign * error).astype(np.float32) for sign in (-1, 1))
             return arithmetic.round_f16(high).astype(np.float64) - arithmetic.round_f16(low)
@@ -249,7 +260,7 @@ def _attention(op: ops.Attention, run: Run, y: Any) -> Bound:
     k, v = run.stored(op.k), run.stored(op.v)
     rows, position = len(y), run.state.position
     q, q_error = _rotation(_heads(run.matrix(op.q), op.heads), op, run)
-    if k.scales is not None:
+    if k.scales is not None or k.static is not None:
         q, q_error = _coded_values(q, q_error)
     group = op.heads // k.values.shape[1]
     keys, values = (np.repeat(s.dequantised().astype(np.float64), group, axis=1) for s in (k, v))

@@ -29,6 +29,7 @@ from hearth.compiler.ir.types import CacheType
 from hearth.schemas.commands import Activation, KVKind, KVScheme
 
 F32 = NDArray[np.float32]
+MEASURELESS = (KVScheme.F32, KVScheme.F16, KVScheme.INT8)  # KV schemes that need no calibration
 
 
 @dataclass(frozen=True)

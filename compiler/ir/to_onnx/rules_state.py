@@ -9,7 +9,7 @@ from hearth.compiler.ir import ops
 from hearth.compiler.ir.arithmetic import TINY
 from hearth.compiler.ir.to_onnx.builder import Builder
 from hearth.compiler.ir.to_onnx.values import Cached, Coded, Value
-from hearth.compiler.ir.types import CacheType
+from hearth.compiler.ir.types import MOST_CODE, CacheType, Static
 from hearth.schemas.commands import KVScheme
 
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
@@ -24,6 +24,18 @@ def quantised(x: str, b: Builder) -> Coded:
     codes = b.node("Where", dead, zero, b.node("Round", b.node("Mul", x, step)))
     scale = b.node("Where", dead, zero, b.node("Div", a, b.f32(127.0)))
     return Coded(codes, scale)
+
+
+def static_codes(x: str, static: Static, b: Builder) -> str:
+    """Fixed codes, by the very operations of the definition."""
+    low, high = (b.f32(edge - static.zero) for edge in (-MOST_CODE, MOST_CODE))
+    steps = b.node("Clip", b.node("Mul", x, b.f32(float(static.inverse))), low, high)
+    return b.node("Add", b.node("Round", steps), b.f32(static.zero))
+
+
+def statically_quantised(x: str, static: Static, b: Builder) -> Coded:
+    """Codes and their one scale."""
+    return Coded(static_codes(x, static, b), b.f32(static.scale))
 
 
 def cache(op: ops.Cache, b: Builder) -> Value:
@@ -113,6 +125,11 @@ def kv_write(op: ops.KVWrite, b: Builder) -> Value:
             return Cached(past, b.node("Cast", b.node("Cast", rows, to=FLOAT16), to=FLOAT))
         case KVScheme.INT8:
             return Cached(past, *_per_head(rows, kind.heads, kind.head_dim, b))
+        case KVScheme.INT8_STATIC:
+            codes = static_codes(rows, kind.fixed, b)
+            steps = b.node("Sub", codes, b.f32(kind.fixed.zero))
+            back = b.node("Mul", steps, b.f32(kind.fixed.scale))
+            return Cached(past, back, Coded(codes, b.f32(kind.fixed.scale)))
 
 
 def _cache_type(op: ops.Op) -> CacheType:
@@ -124,7 +141,7 @@ def _cache_type(op: ops.Op) -> CacheType:
 def attention(op: ops.Attention, b: Builder) -> Value:
     kind, k, v = _cache_type(op.k), b.cached(op.k), b.cached(op.v)
     q = _rotate(_batched(b.plain(op.q), b), op, op.heads, b)
-    if kind.scheme is KVScheme.INT8:
+    if kind.scheme in (KVScheme.INT8, KVScheme.INT8_STATIC):
         q, _ = _per_head(q, op.heads, kind.head_dim, b)
     mask = _mask(op.position, op.window, b) if op.causal else ""
     inputs = (q, k.rows, v.rows, mask, k.past, v.past)

@@ -91,9 +91,9 @@ def cache_nbytes(ints: Ints, heads: int, kind: KVKind) -> int:
             return heads * context * width * 4
         case KVScheme.F16:
             return heads * context * width * 2
-        case KVScheme.INT8 if kind is KVKind.K:
+        case KVScheme.INT8 | KVScheme.INT8_STATIC if kind is KVKind.K:
             return heads * up(context, 16) * up(width, 4)
-        case KVScheme.INT8:
+        case KVScheme.INT8 | KVScheme.INT8_STATIC:
             return heads * context * width
 
 

@@ -10,6 +10,7 @@ import pytest
 from hearth.compiler.ir import arithmetic, evaluate_attention
 from hearth.compiler.ir.evaluate_attention import attend
 from hearth.compiler.ir.state import Stored
+from hearth.compiler.ir.types import Static
 from hearth.schemas.commands import KVScheme
 
 f32 = np.float32
@@ -27,15 +28,21 @@ def lanes(values: dict[int, np.float32]) -> np.float32:
     return partial[0]
 
 
+def written(rows: np.ndarray, scheme: KVScheme, zero: int) -> Stored:
+    static = Static(0.015625, zero) if scheme is KVScheme.INT8_STATIC else None
+    return Stored.of(rows.astype(np.float32), scheme, static)
+
+
 def scores(q: np.ndarray, k: Stored, head: int) -> Callable[[int], np.float32]:
-    if k.scales is None:
+    if k.scales is None and k.static is None:
         return lambda t: f32(arithmetic.sum16(q * k.values[t, head]) * SCALE)
-    scales = k.scales
+    scales, zero = k.scales, 0 if k.static is None else k.static.zero
     q8, qs = arithmetic.quantize(q)
 
     def score(t: int) -> np.float32:
-        acc = int(q8.astype(int) @ k.values[t, head].astype(int))
-        return f32(f32(acc) * f32(f32(qs * SCALE) * scales[t, head]))
+        acc = int(q8.astype(int) @ (k.values[t, head].astype(int) - zero))
+        step = f32(k.static.scale) if scales is None else scales[t, head]
+        return f32(f32(acc) * f32(f32(qs * SCALE) * step))
 
     return score
 
@@ -48,10 +55,11 @@ def one_row(q: np.ndarray, k: Stored, v: Stored, head: int, at: int, window: int
     e = {t: arithmetic.exp(np.array([f32(s[t] - m)]))[0] for t in s}
     inverse = f32(f32(1) / lanes(e))
     o = np.zeros(v.values.shape[2], np.float32)
+    zero = f32(0 if v.static is None else v.static.zero)
     for t in s:
         w = e[t] if v.scales is None else f32(e[t] * v.scales[t, head])
-        o = o + w * v.values[t, head].astype(np.float32)
-    return o * inverse
+        o = o + w * (v.values[t, head].astype(np.float32) - zero)
+    return o * inverse if v.static is None else o * inverse * f32(v.static.scale)
 
 
 @pytest.mark.parametrize("scheme", list(KVScheme))
@@ -65,8 +73,8 @@ def test_attention_is_the_definition(
     rng = np.random.default_rng(window)
     rows, position, heads, kv_heads, dim = 6, 21, 6, 2, 20
     k, v = (
-        Stored.of(rng.standard_normal((position + rows, kv_heads, dim)).astype(np.float32), scheme)
-        for _ in range(2)
+        written(rng.standard_normal((position + rows, kv_heads, dim)), scheme, zero)
+        for zero in (-30, 90)
     )
     q = (rng.standard_normal((rows, heads, dim)) * 2).astype(np.float32)
     got = attend(q, k, v, position, float(SCALE), window)
@@ -80,10 +88,10 @@ def test_attention_is_the_definition(
 @pytest.mark.parametrize("scheme", list(KVScheme))
 def test_attention_is_near_the_softmax(scheme: KVScheme) -> None:
     rng = np.random.default_rng(1)
-    k, v = (Stored.of(rng.standard_normal((9, 2, 8)).astype(np.float32), scheme) for _ in range(2))
+    k, v = (written(rng.standard_normal((9, 2, 8)), scheme, zero) for zero in (7, -120))
     q = rng.standard_normal((1, 4, 8)).astype(np.float32)
     rounded = q
-    if scheme is KVScheme.INT8:
+    if scheme in (KVScheme.INT8, KVScheme.INT8_STATIC):
         rounded = arithmetic.dequantise(*arithmetic.quantize(q))
     keys, values = (np.repeat(s.dequantised().astype(np.float64), 2, axis=1) for s in (k, v))
     s = np.einsum("thd,phd->thp", rounded.astype(np.float64), keys) * float(SCALE)

@@ -18,7 +18,7 @@ from hearth.compiler.ir import arithmetic, ops
 from hearth.compiler.ir.evaluate import State, run_entry
 from hearth.compiler.ir.tensors import ArraySource, QuantisedRows
 from hearth.compiler.ir.to_onnx import to_onnx
-from hearth.compiler.ir.types import CacheType
+from hearth.compiler.ir.types import CacheType, Static
 from hearth.schemas.commands import Activation, KVKind, KVScheme, Pooling
 
 VOCAB, ROWS = 12, 7
@@ -164,7 +164,9 @@ def test_elementwise_and_rows(build: Callable[[], ops.Op]) -> None:
 
 
 def cache(kind: KVKind, scheme: KVScheme, layer: int = 0) -> ops.Cache:
-    return ops.Cache(CacheType(layer, kind, 2, 8, 16, scheme))
+    static = Static(0.03125, 40) if kind is KVKind.K else Static(0.0234375, -9)
+    fixed = static if scheme is KVScheme.INT8_STATIC else None
+    return ops.Cache(CacheType(layer, kind, 2, 8, 16, scheme, fixed))
 
 
 @pytest.mark.parametrize("scheme", list(KVScheme))
