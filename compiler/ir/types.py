@@ -29,7 +29,7 @@ class TensorType:
         return f"{self.dtype}[{', '.join(str(dim) for dim in self.shape)}]"
 
 
-LEAST_STEP, MOST_STEP = 2.0**-100, 2.0**100  # so that 1 / scale is a normal number too
+LEAST_STEP, MOST_STEP = 2.0**-100, 2.0**125  # so that 1 / scale is a normal number too
 MOST_CODE = 127
 
 
@@ -37,7 +37,7 @@ MOST_CODE = 127
 class Static:
     """Fixed int8 codes of a tensor, clamp(rint(x / scale) + zero, -127, 127): docs/arithmetic.md, quantize_static.
 
-    `scale` is a float32 in 2^-100 .. 2^100, `zero` a code in -127..127 (that of 0.0). ValueError otherwise.
+    `scale` is a float32 in 2^-100 .. 2^125, `zero` a code in -127..127 (that of 0.0). ValueError otherwise.
     """
 
     scale: float
@@ -45,7 +45,7 @@ class Static:
 
     def __post_init__(self) -> None:
         if not LEAST_STEP <= self.scale <= MOST_STEP or float(np.float32(self.scale)) != self.scale:
-            raise ValueError(f"scale {self.scale!r} is no float32 in 2^-100 .. 2^100")
+            raise ValueError(f"scale {self.scale!r} is no float32 in 2^-100 .. 2^125")
         if not -MOST_CODE <= self.zero <= MOST_CODE:
             raise ValueError(f"zero {self.zero} is not in -127..127")
 
