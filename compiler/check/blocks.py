@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -24,13 +25,14 @@ from hearth.compiler.ir.ops import (
     tensor,
 )
 from hearth.compiler.ir.rewrite import order
-from hearth.compiler.ir.tensors import Source
+from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource, Source
 from hearth.compiler.ir.to_onnx import to_onnx
 from hearth.compiler.ir.types import CacheType, Dim
 from hearth.runtime.onnx_engine import OnnxEngine, open_engine
 from hearth.schemas.commands import Activation
 from hearth.schemas.dtypes import DType
 
+AnySource = Source | QuantisedSource | GroupedSource
 LIMIT_NBYTES = 64 << 20  # of a block's constants as f32
 BLOCK = "block"
 LOOKUPS = (Embedding, PositionEmbedding)
@@ -63,9 +65,30 @@ def run_blocks(
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[tuple[F32, ...]]:
     """The results of an entry for each call, from position 0 on. `advance` hears of constants' elements done."""
-    results = graph.entries[entry][: len(graph.names(entry))]
+    results = _results(graph, entry)
+    steps = walk(graph, entry, calls, threads=threads, optimise=optimise, advance=advance)
+    (held,) = deque(steps, maxlen=1)
+    return [tuple(values[op] for op in results) for values in held]
+
+
+def walk(
+    graph: Graph,
+    entry: str,
+    calls: Sequence[Ids],
+    *,
+    watch: Collection[Op] = (),
+    threads: int = 0,
+    optimise: bool = True,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Iterator[list[Values]]:
+    """As run_blocks, block by block: after each the values that there are, a mapping for each call.
+
+    Those of `watch` (float matrices) are there once, after the block that makes them or that reads them last; what
+    is to be kept is the caller's to keep. The mappings are the same objects every time.
+    """
+    results = _results(graph, entry)
     held: list[Values] = [{} for _ in calls]
-    for block in blocks(results):
+    for block in blocks(results, watch):
         for ids, values in zip(calls, held, strict=True):
             values |= {op: _rows(op, ids) for op in block.ops if isinstance(op, LOOKUPS)}
         for part in _parts(block):
@@ -76,13 +99,17 @@ def run_blocks(
                 _run(engine, part, ids, values)
             del engine
         advance(sum(prod(op.value.shape) for op in block.ops if isinstance(op, Constant)))
+        yield held
         for values in held:
             for op in block.dead:
                 values.pop(op, None)
-    return [tuple(values[op] for op in results) for values in held]
 
 
-def blocks(results: Sequence[Op]) -> Iterator[Block]:
+def _results(graph: Graph, entry: str) -> tuple[Op, ...]:
+    return graph.entries[entry][: len(graph.names(entry))]
+
+
+def blocks(results: Sequence[Op], watch: Collection[Op] = ()) -> Iterator[Block]:
     """Cut where only f32 matrices cross, as soon as the constants since the last cut exceed the limit."""
     sequence = order(results)
     last = {op: place for place, op in enumerate(sequence)}
@@ -95,7 +122,7 @@ def blocks(results: Sequence[Op]) -> Iterator[Block]:
         nbytes += 4 * prod(op.value.shape) if isinstance(op, Constant) else 0
         end = place + 1 == len(sequence)
         if end or (nbytes > LIMIT_NBYTES and _may_cut(sequence[start : place + 1], place, last)):
-            yield _block(sequence, start, place + 1, last)
+            yield _block(sequence, start, place + 1, last, watch)
             start, nbytes = place + 1, 0
 
 
@@ -111,14 +138,20 @@ def _is_matrix(op: Op) -> bool:
     return not isinstance(op.type, CacheType) and tensor(op).dtype is DType.F32
 
 
-def _block(sequence: Sequence[Op], start: int, stop: int, last: Mapping[Op, int]) -> Block:
+def _block(
+    sequence: Sequence[Op],
+    start: int,
+    stop: int,
+    last: Mapping[Op, int],
+    watch: Collection[Op],
+) -> Block:
     ops = sequence[start:stop]
     own = set(ops)
     read = dict.fromkeys(operand for op in ops for operand in op.operands)
     return Block(
         tuple(dict.fromkeys((*(each for each in read if isinstance(each, Constant)), *ops))),
         tuple(op for op in read if op not in own and not isinstance(op, LEAVES)),
-        tuple(op for op in ops if last[op] >= stop and not isinstance(op, LEAVES)),
+        tuple(op for op in ops if (last[op] >= stop and not isinstance(op, LEAVES)) or op in watch),
         tuple(op for op in {*read, *ops} if last[op] < stop),
     )
 
@@ -135,15 +168,19 @@ class _Part:
 
 def _parts(block: Block) -> Iterator[_Part]:
     wanted = tuple(op for op in block.outputs if not isinstance(op, LOOKUPS))
-    match wanted:
-        case ():
-            return
-        case (Linear() as linear,) if _is_wide(linear):
-            if linear.x not in (*block.inputs, *block.outputs):
-                yield _whole(block, (linear.x,))
+    match [op for op in wanted if isinstance(op, Linear) and _is_wide(op)]:
+        case [linear] if linear is wanted[-1]:  # nothing that is wanted is made of it
+            others = dict.fromkeys((*wanted[:-1], linear.x))
+            rest = tuple(op for op in others if op not in block.inputs and not _looked_up(op))
+            if rest:
+                yield _whole(block, rest)
             yield from _pieces(linear)
-        case _:
+        case _ if wanted:
             yield _whole(block, wanted)
+
+
+def _looked_up(op: Op) -> bool:
+    return isinstance(op, LOOKUPS)
 
 
 def _is_wide(op: Linear) -> bool:
@@ -194,13 +231,24 @@ def _input(op: Op, name: str) -> Input:
 def _rows(op: Embedding | PositionEmbedding, ids: Ids) -> F32:
     """The rows of a table that the tokens name, each read once; of positions the first."""
     assert isinstance(op.table, Constant)
-    assert isinstance(op.table.value, Source)
+    table = op.table.value
     if isinstance(op, PositionEmbedding):
-        return op.table.value.rows(0, len(next(iter(ids.values()))))
+        return float_rows(table, 0, len(next(iter(ids.values()))))
     assert isinstance(op.tokens, Tokens)
     unique, places = np.unique(ids[op.tokens.port], return_inverse=True)
-    rows = [op.table.value.rows(int(each), int(each) + 1) for each in unique]
+    rows = [float_rows(table, int(each), int(each) + 1) for each in unique]
     return np.ascontiguousarray(np.concatenate(rows)[places])
+
+
+def float_rows(source: AnySource, start: int, stop: int) -> F32:
+    """Rows of a weight as the floats that its codes stand for, f32[stop - start, K]."""
+    match source:
+        case QuantisedSource():
+            return source.quantised(start, stop).dequantise()
+        case GroupedSource():
+            return source.grouped(start, stop).dequantise()
+        case _:
+            return source.rows(start, stop)
 
 
 def _run(engine: OnnxEngine, part: _Part, ids: Ids, values: Values) -> None:
