@@ -10,6 +10,7 @@ from hearth.compiler.ir.ops import Graph
 from hearth.compiler.job import options
 from hearth.compiler.judge.stored import stored, with_weights
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
+from hearth.compiler.provenance import as_recipe
 from hearth.compiler.quantize import quantize
 from hearth.runtime.archive import Archive
 from hearth.schemas import sections
@@ -33,9 +34,10 @@ def rebuilt(archive: Archive, source: Path) -> tuple[Graph, Graph]:
             where=where,
         )
     record = read_provenance(archive.section(sections.PROVENANCE), where)
-    settings = {name: value for name, value in record.recipe.items() if value is not None}
     wanted = options(
-        make_recipe({**settings, "source": str(source), "output": "-"}, "provenance record"),
+        make_recipe(
+            {**as_recipe(record.recipe), "source": str(source), "output": "-"}, "provenance record"
+        ),
         frozenset(record.skipped_passes),
     )
     model = frontend.load(source, context=wanted.context, kv=wanted.scheme.kv)

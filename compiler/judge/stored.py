@@ -19,6 +19,13 @@ from hearth.schemas.weights_index import TensorEntry
 FLOAT_LAYOUTS = (None, Layout.F32B16, Layout.F16B16)
 GROUPED_BITS = {Layout.G4B16: 4, Layout.G8B16: 8}
 INTEGER_BITS = {Layout.Q4B16: 4, Layout.Q8B16: 8}
+TABLE_BITS = {
+    Layout.T2B16: 2,
+    Layout.T3B16: 3,
+    Layout.T4B16: 4,
+    Layout.T5B16: 5,
+    Layout.T6B16: 6,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +64,12 @@ class StoredCodes(Stored):
     """A tensor of codes with a scale per channel."""
 
     bits: int = 8
+    tabled: bool = False
 
     def quantised(self, start: int, stop: int) -> QuantisedRows:
         rows = self.stored_rows(start, stop)
         assert rows.scales is not None
-        return QuantisedRows(rows.codes, rows.multipliers, rows.scales, rows.group)
+        return QuantisedRows(rows.codes, rows.multipliers, rows.scales, rows.group, rows.table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +95,8 @@ def stored(archive: Archive) -> dict[str, Any]:
             found[entry.name] = StoredFloats(entry, part)
         elif entry.layout in GROUPED_BITS:
             found[entry.name] = StoredGroups(entry, part, GROUPED_BITS[entry.layout])
+        elif entry.layout in TABLE_BITS:
+            found[entry.name] = StoredCodes(entry, part, TABLE_BITS[entry.layout], True)
         else:
             found[entry.name] = StoredCodes(entry, part, INTEGER_BITS[entry.layout])
     return found
