@@ -6,6 +6,7 @@ void bind_table(nanobind::module_&);     // table.cc: kernels(), contracts(), is
 void bind_engine(nanobind::module_&);    // executor/bind.cc: Engine, State
 void bind_mapping(nanobind::module_&);   // executor/mapping_bind.cc: Mapping
 void bind_quantise(nanobind::module_&);  // quantise/bind.cc: rtn
+void bind_searches(nanobind::module_&);  // quantise/bind_search.cc: searches over grids, GPTQ
 void bind_limits(nanobind::module_&);    // limits/bind.cc: measure_read(), measure_peak()
 }  // namespace hearth
 
@@ -16,5 +17,6 @@ NB_MODULE(native, m) {
   hearth::bind_engine(m);
   hearth::bind_mapping(m);
   hearth::bind_quantise(m);
+  hearth::bind_searches(m);
   hearth::bind_limits(m);
 }
