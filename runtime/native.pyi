@@ -198,6 +198,84 @@ def rtn_int8(
 ) -> None:
     """Round-to-nearest int8 per channel (codes -127..127); fills codes, scale."""
 
+def search_steps(
+    weights: NDArray[np.float32],
+    importance: NDArray[np.float32],
+    values: NDArray[np.int8],
+    lowest: int,
+    reach: float,
+    bf16: bool,
+    group: int,
+    factors: NDArray[np.float32],
+    clips: NDArray[np.float32],
+    multipliers: NDArray[np.int8],
+    scale: NDArray[np.float32],
+    threads: int,
+) -> None:
+    """Multipliers and scales of channels [N, K] over a grid, into the last two arrays."""
+
+def nearest_levels(
+    weights: NDArray[np.float32],
+    values: NDArray[np.int8],
+    lowest: int,
+    group: int,
+    multipliers: NDArray[np.int8],
+    scale: NDArray[np.float32],
+    levels: NDArray[np.int8],
+    threads: int,
+) -> None:
+    """The nearest level of each weight, into the last array."""
+
+def level_codes(
+    levels: NDArray[np.int8],
+    nearest: NDArray[np.uint8],
+    lowest: int,
+    first: int,
+    group: int,
+    multipliers: NDArray[np.int8],
+    threads: int,
+) -> None:
+    """Levels become codes, in place."""
+
+def feedback(
+    weights: NDArray[np.float32],
+    values: NDArray[np.int8],
+    lowest: int,
+    group: int,
+    multipliers: NDArray[np.int8],
+    scale: NDArray[np.float32],
+    order: NDArray[np.int32],
+    factor: NDArray[np.float32],
+    levels: NDArray[np.int8],
+    threads: int,
+) -> None:
+    """GPTQ's levels of channels [N, K], into the last array."""
+
+def descend(
+    weights: NDArray[np.float32],
+    values: NDArray[np.int8],
+    lowest: int,
+    reach: float,
+    bf16: bool,
+    group: int,
+    multipliers: NDArray[np.int8],
+    scale: NDArray[np.float32],
+    levels: NDArray[np.int8],
+    hessian: NDArray[np.float32],
+    inverse: NDArray[np.float32],
+    factor: NDArray[np.float32],
+    pivots: NDArray[np.float32],
+    factors: NDArray[np.float32],
+    offsets: NDArray[np.int32],
+    sweeps: int,
+    fed: bool,
+    threads: int,
+) -> None:
+    """Better multipliers, scales and levels under a Hessian, in place."""
+
+def cholesky(matrix: NDArray[np.float64], threads: int) -> bool:
+    """The lower factor in place; whether the matrix is positive."""
+
 def measure_read(nbytes: int, threads: int, seconds: float) -> list[float]:
     """Bytes per second of each pass over memory of its own (huge pages where the system gives them), all threads
     together, for about that long. The memory is freed before this returns."""

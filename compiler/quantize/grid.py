@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.tensors import F32
+from hearth.compiler.ir.tensors import effective_levels
 
 I8 = NDArray[np.int8]
 U8 = NDArray[np.uint8]
@@ -65,22 +65,13 @@ def int8_grid() -> Grid:
 def int4_grid() -> Grid:
     """Codes -8..7 times a multiplier of at most 15."""
     m = np.arange(-INT4_MULTIPLIERS, INT4_MULTIPLIERS + 1, dtype=np.int8)
-    levels = m[:, None] * np.arange(-8, 8, dtype=np.int8)
+    levels = np.asarray(m[:, None] * np.arange(-8, 8, dtype=np.int8), np.int8)
     return Grid(levels, int(m[0]), int(m[-1]), -8, 8.0, bf16=False)
 
 
 def table_grid(table: I8) -> Grid:
     """Codes 0..2^b-1 of a table of int8: (t[c] * m + 64) >> 7."""
-    m = np.arange(-TABLE_MULTIPLIERS, TABLE_MULTIPLIERS + 1, dtype=np.int32)
-    levels = ((m[:, None] * table.astype(np.int32) + 64) >> 7).astype(np.int8)
+    m = np.arange(-TABLE_MULTIPLIERS, TABLE_MULTIPLIERS + 1, dtype=np.int8)
+    levels = effective_levels(table[None], m[:, None])
     reach = float(np.abs(table.astype(np.int32)).max()) / 128
     return Grid(levels, int(m[0]), int(m[-1]), 0, reach, bf16=True)
-
-
-def to_bf16(values: F32) -> F32:
-    """The nearest bf16 (ties to even) of finite values, as f32."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(
-        0xFFFF0000
-    )
-    return rounded.view(np.float32)

@@ -1,9 +1,9 @@
 """The Hessian of a layer's output error, H = mean of x^T x over calibration: damped, ordered and factored.
 
-For a row w with codes that stand for q the layer's error is (w - q) H (w - q)^T. With H = (1 + F) D (1 + F)^T, F strictly upper,
-it is the sum of D[j] * (e[j] + sum of e[i] F[i, j] over i < j)^2 for e = w - q: column after column, what is wanted
-of column j is w[j] plus what the errors before it add. That is GPTQ's update (and QuIP's LDLQ, arXiv:2307.13304,
-which shows them equal) without an inverse.
+For a row w with codes that stand for q the layer's error is (w - q) H (w - q)^T. With H = (1 + F) D (1 + F)^T, F
+strictly upper, it is the sum of D[j] * (e[j] + sum of e[i] F[i, j] over i < j)^2 for e = w - q: column after column,
+what is wanted of column j is w[j] plus what the errors before it add. That is GPTQ's update without an inverse (QuIP's
+LDLQ, Chee et al. 2023, arXiv:2307.13304, which shows the two equal).
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class Hessian:
         upper, pivots = _upper(h)
         inner = _inverse(upper)
         inverse = np.einsum("bji,bj,bjk->bik", inner, 1 / pivots, inner)
-        return Blocks(*(np.ascontiguousarray(x, np.float32) for x in (inverse, upper - np.eye(block), pivots)))
+        return Blocks(
+            *(np.ascontiguousarray(x, np.float32) for x in (inverse, upper - np.eye(block), pivots))
+        )
 
 
 def hessian(given: F32, threads: int, damping: float = DAMPING) -> Hessian | None:

@@ -1,10 +1,10 @@
 """Weight clipping by the layer's output error: codes and multipliers of one group after the other, all others fixed.
 
-OmniQuant (Shao et al. 2023, arXiv:2308.13137) learns the clip of each group by gradient descent; here it is a search in
-closed form. With residuals r = w - scale * e and gradient r H, the best real weights of a group given all others are its
-own plus (r H)[group] inv(H[group, group]); a trial multiplier rounds them (`fed`: by GPTQ's loop within the group, else
-the weights are rounded as they are), and the least r H r^T wins if it is less than what there is. So no sweep ever makes
-the layer worse. The scale of a channel then is (w H e) / (e H e).
+OmniQuant (Shao et al. 2023, arXiv:2308.13137) learns the clip of each group by gradient descent; here it is a search
+in closed form. With residuals r = w - scale * e and gradient r H, the best real weights of a group given all others
+are its present ones plus (r H)[group] inv(H[group, group]); a trial multiplier rounds them (`fed`: by GPTQ's loop
+within the group, else the weights are rounded as they are), and the least r H r^T wins if it is less than what there
+is. So no sweep makes the layer worse. The scale of a channel then is (w H e) / (e H e).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hearth.compiler.ir.tensors import F32
+from hearth.compiler.ir.tensors import F32, round_bf16
 from hearth.compiler.quantize.gptq import BLOCK, product
-from hearth.compiler.quantize.grid import I8, Grid, to_bf16
+from hearth.compiler.quantize.grid import I8, Grid
 from hearth.compiler.quantize.hessian import Blocks, Hessian
 from hearth.compiler.quantize.search import Steps, cells, group_of, inverse, total
 from hearth.runtime import native
@@ -86,13 +86,20 @@ class _State:
     scale: F32
 
 
-def reference(rows: F32, steps: Steps, levels: I8, grid: Grid, group: int, fit: Fit) -> tuple[Steps, I8]:
+def reference(
+    rows: F32, steps: Steps, levels: I8, grid: Grid, group: int, fit: Fit
+) -> tuple[Steps, I8]:
     """What native.descend computes, in numpy."""
     k = rows.shape[1]
     e = levels.astype(np.float32)
     h = fit.hessian.values[:, :k]
     state = _State(
-        rows, _times(rows, h), _times(e, h), e, steps.multipliers.astype(np.int64), steps.scale.copy()
+        rows,
+        _times(rows, h),
+        _times(e, h),
+        e,
+        steps.multipliers.astype(np.int64),
+        steps.scale.copy(),
     )
     block = block_of(grid, group, k)
     _rescale(state, grid)
@@ -115,8 +122,10 @@ def _times(a: F32, h: F32) -> F32:
 def _rescale(state: _State, grid: Grid) -> None:
     above, below = _in_lanes(state.e * state.wanted), _in_lanes(state.e * state.held)
     good = (above > 0) & (below > 0)
-    found = np.where(good, above, 1) / np.where(good, below, 1)
-    state.scale = np.where(good, to_bf16(found) if grid.bf16 else found, state.scale)
+    one = np.float32(1)
+    found = np.asarray(np.where(good, above, one) / np.where(good, below, one), np.float32)
+    stored = round_bf16(found) if grid.bf16 else found
+    state.scale = np.where(good, stored, state.scale)
 
 
 def _in_lanes(terms: F32) -> F32:

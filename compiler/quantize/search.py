@@ -12,14 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.tensors import F32
-from hearth.compiler.quantize.grid import Grid, I8, to_bf16
+from hearth.compiler.ir.tensors import F32, round_bf16
+from hearth.compiler.quantize.grid import I8, Grid
 from hearth.runtime import native
 
 I32 = NDArray[np.int32]
 
 # Of the largest |w| of a group, what the largest level stands for.
-CLIPS = tuple(np.float32(f) for f in (1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4))
+CLIPS = tuple(
+    np.float32(f) for f in (1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4)
+)
 # Scales tried, as factors of the one under which no weight is clipped.
 SCALE_FACTORS = tuple(
     np.float32(f) for f in (1, 0.75, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5)
@@ -120,7 +122,7 @@ def inverse(scale: F32) -> F32:
 
 def cells(w: F32, twice: F32) -> NDArray[np.intp]:
     """Which half step each weight lies in."""
-    return np.clip(w * twice + np.float32(256), 0, 511).astype(np.intp)
+    return np.asarray(np.clip(w * twice + np.float32(256), 0, 511), np.intp)
 
 
 # ---------------------------------------------------------------- the definition in numpy
@@ -183,7 +185,7 @@ def _padded(rows: F32, h: F32, grid: Grid, group: int) -> _Rows:
 
 
 def _stored(scale: F32, grid: Grid) -> F32:
-    return to_bf16(scale) if grid.bf16 else np.asarray(scale, np.float32)
+    return round_bf16(scale) if grid.bf16 else np.asarray(scale, np.float32)
 
 
 def _steps(m: I32, scale: F32) -> F32:

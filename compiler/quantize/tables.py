@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.tensors import F32
+from hearth.compiler.ir.tensors import F32, linear_levels
 from hearth.compiler.quantize.grid import I8, TABLE_MULTIPLIERS, table_grid
 from hearth.compiler.quantize.search import (
     Normal,
@@ -33,21 +33,19 @@ NF4_LEVELS = (
 )  # fmt: skip
 
 
-def linear(bits: int) -> I8:
-    """2^bits levels of equal distance, the lowest -128."""
-    return ((np.arange(1 << bits) - (1 << (bits - 1))) << (8 - bits)).astype(np.int8)
-
-
 def nf4() -> I8:
     """The 16 levels of NF4 in 1/127."""
-    return np.rint(np.array(NF4_LEVELS) * 127).astype(np.int8)
+    return np.asarray(np.rint(np.array(NF4_LEVELS) * 127), np.int8)
 
 
 def learned(sample: F32, h: F32, bits: int, group: int, threads: int) -> I8:
-    """Lloyd's table for rows f32[n, K] under importance h f32[K]; of two starts the better one, always the same bits."""
+    """Lloyd's table for rows f32[n, K] under importance h f32[K]; of two starts the better one."""
     step = max(1, -(-sample.size // SAMPLE_ELEMENTS))
     data = normal(np.asarray(sample[::step], np.float32))
-    fitted = [_fit(data, h, start, group, threads) for start in (linear(bits), _normal_quantiles(bits))]
+    fitted = [
+        _fit(data, h, start, group, threads)
+        for start in (linear_levels(bits), _normal_quantiles(bits))
+    ]
     return min(fitted, key=lambda each: each[1])[0]
 
 
@@ -99,4 +97,4 @@ def _means(data: Normal, h: F32, table: I8, steps: Steps, codes: I8, group: int)
 def _whole(levels: F64) -> I8:
     """Peak at 127, whole, still ascending."""
     whole = np.rint(levels * (127 / max(np.abs(levels).max(), 1e-30))).astype(np.int64)
-    return np.clip(whole, -127, 127).astype(np.int8)
+    return np.asarray(np.clip(whole, -127, 127), np.int8)
