@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hearth.compiler.ir.tensors import F32, QuantisedRows, Source
-from hearth.compiler.quantize.schemes import WeightScheme
+from hearth.compiler.quantize.schemes import Form, WeightScheme
 from hearth.schemas.errors import CheckpointError
 
 Method = Callable[[F32, WeightScheme], QuantisedRows]
@@ -36,7 +36,7 @@ class MethodSource:
 
     @property
     def tabled(self) -> bool:
-        return False
+        return self.scheme.form is Form.TABLE
 
     def quantised(self, start: int, stop: int) -> QuantisedRows:
         return self.method(self.source.rows(start, stop), self.scheme)

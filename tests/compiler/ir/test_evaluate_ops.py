@@ -66,6 +66,15 @@ def test_quantised_embedding_scales_the_effective_weight(bits: int, group: int) 
     np.testing.assert_array_equal(got, exact[IDS].astype(np.float32))
 
 
+def test_embedding_of_a_table_of_levels_rounds_them_times_their_multiplier() -> None:
+    table = Draw().tabled("table", VOCAB, 8, 3, 4)
+    rows = table.value.quantised(0, VOCAB)
+    products = rows.table[rows.codes].astype(int) * rows.multipliers.astype(int).repeat(4, 1)
+    exact = np.floor(products / 128 + 0.5) * rows.scale[:, None].astype(float)
+    got = meaning(ops.Embedding(table, ops.Tokens()), start())
+    np.testing.assert_array_equal(got, exact[IDS].astype(np.float32))
+
+
 @pytest.mark.parametrize("ids", [[VOCAB], [-1]])
 def test_embedding_refuses_ids_out_of_range(ids: list[int]) -> None:
     op = ops.Embedding(Draw().constant("table", VOCAB, 6), ops.Tokens())
@@ -178,7 +187,7 @@ def test_grouped_weights_mean_their_dequantised_values(bits: int, k: int) -> Non
 
 @pytest.mark.parametrize("activation", list(Activation))
 @pytest.mark.parametrize("epilogue", [False, True])
-@pytest.mark.parametrize("weights", ["f32", "int8", "int4"])
+@pytest.mark.parametrize("weights", ["f32", "int8", "int4", "table"])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_linear(activation: Activation, epilogue: bool, weights: str, dynamic: bool) -> None:
     if weights == "f32" and dynamic:
@@ -210,6 +219,8 @@ def test_linear(activation: Activation, epilogue: bool, weights: str, dynamic: b
 
 
 def _coded(draw: Draw, name: str, n: int, k: int) -> ops.Constant:
+    if name == "table":
+        return draw.tabled("w", n, k, 3, 8)
     return draw.coded("w", n, k, 8) if name == "int8" else draw.coded("w", n, k, 4, 8)
 
 

@@ -65,6 +65,8 @@ def weight(kind: str, n: int, k: int) -> ops.Constant:
             return draw.coded("w", n, k, 4, 9)
         case "int4 per channel":
             return draw.coded("w", n, k, 4)
+        case "int3 table" | "int4 table" | "int6 table ragged":
+            return draw.tabled("w", n, k, int(kind[3]), 9 if "ragged" in kind else 8)
         case "g4" | "g8":
             return draw.grouped("w", n, k, int(kind[1]), 8)
         case "g4 ragged":  # the last group is short: written as floats
@@ -72,7 +74,8 @@ def weight(kind: str, n: int, k: int) -> ops.Constant:
     return rounded(draw.weight("w", n, k), kind)
 
 
-KINDS = ("f32", "f16", "bf16", "int8", "int4", "int4 ragged", "int4 per channel")
+TABLES = ("int3 table", "int4 table", "int6 table ragged")
+KINDS = ("f32", "f16", "bf16", "int8", "int4", "int4 ragged", "int4 per channel", *TABLES)
 GROUPED = ("g4", "g8", "g4 ragged")
 
 
@@ -92,9 +95,10 @@ def test_linear(kind: str, activation: Activation, epilogue: bool) -> None:
         assert coded.flips == 0
 
 
-def test_quantised_linear_gives_the_same_bits() -> None:
+@pytest.mark.parametrize("kind", ["int4", *TABLES])
+def test_quantised_linear_gives_the_same_bits(kind: str) -> None:
     """Integers below 2^24 in float32: the share of the bound is 0 because the bound is 0."""
-    linear = ops.Linear(ops.Quantize(given(64)), weight("int4", 16, 64), Draw(6).constant("b", 16))
+    linear = ops.Linear(ops.Quantize(given(64)), weight(kind, 16, 64), Draw(6).constant("b", 16))
     checked = agree(linear)
     assert checked.worst["Linear"] == 0
 
