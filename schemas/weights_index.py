@@ -11,7 +11,7 @@ from hearth.schemas.commands import Layout
 class TensorEntry:
     """One packed tensor. `layout` None: a plain f32 array (gains, biases, RoPE tables).
 
-    `shape` is the logical one ([N, K] of a linear), `group` the K-values that share a multiplier (0: none),
+    `shape` is the logical one ([N, K] of a linear), `group` the K-values that share a multiplier or scale (0: none),
     `paired` the gate/up interleaving of docs/layouts.md, `parameters` how many parameters of the source
     model it stands for (0 for tables the compiler made).
     """

@@ -16,13 +16,11 @@ constexpr int bits_below(int bits, int width) { return bits & ~(2 * width - 1); 
 // The code of one byte's place: `planes` points to that byte of the first line.
 template <int kBits>
 [[gnu::always_inline]] static inline int code_of(const uint8_t* planes, int quad) {
-  int code = 0;
-  for (int width = 4; width; width /= 2) {
-    if (!(kBits & width)) continue;
-    const int below = bits_below(kBits, width), quads = 8 / width;
-    code |= (planes[(below + quad / quads) * 64] >> (quad % quads * width) & ((1 << width) - 1)) << below;
-  }
-  return code;
+  const auto plane = [&](int width) {  // its bits, at their place
+    const int below = bits_below(kBits, width), quads = 8 / width, line = below + quad / quads;
+    return (planes[line * 64] >> (quad % quads * width) & ((1 << width) - 1)) << below;
+  };
+  return (kBits & 4 ? plane(4) : 0) | (kBits & 2 ? plane(2) : 0) | (kBits & 1 ? plane(1) : 0);
 }
 
 #if defined(__AVX2__)
