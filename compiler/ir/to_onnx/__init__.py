@@ -7,7 +7,8 @@ Inputs: the ports (`tokens` i32[T], or [1]; f32[T, columns]), `position` i64[], 
 Quantised weights stay integers: DequantizeLinear makes the effective int8 value (of int4 codes by blocks,
 the group multipliers being the scales), and the scales of row and channel are applied after the product,
 as docs/arithmetic.md defines. An engine that sums integers below 2^24 in float32 then gives our very bits.
-Weights with a table of levels are written as their effective int8. Weights with float scales per group are blocked DequantizeLinear with their zero points.
+Weights with a table of levels are written as their effective int8, those with float scales per group as blocked
+DequantizeLinear with their zero points.
 """
 
 from __future__ import annotations
