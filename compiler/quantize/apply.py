@@ -22,9 +22,10 @@ from hearth.compiler.ir.ops import (
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
 from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource
 from hearth.compiler.ir.types import Static
+from hearth.compiler.quantize.coding import RoundedSource
 from hearth.compiler.quantize.exact import Exact, exact_linears
 from hearth.compiler.quantize.rtn import rtn
-from hearth.compiler.quantize.schemes import F16, INT8, Scheme, WeightScheme
+from hearth.compiler.quantize.schemes import F16, INT8, Form, Scheme, WeightScheme
 from hearth.compiler.quantize.smooth import smooth
 from hearth.compiler.quantize.sources import HalfSource, Method, MethodSource
 from hearth.schemas.commands import KVKind
@@ -120,6 +121,8 @@ def _coded(weight: Constant, scheme: WeightScheme, method: Method) -> Constant:
     value = weight.value
     if isinstance(value, QuantisedSource | GroupedSource):
         return weight  # the source was quantised already
+    if scheme.form is Form.TABLE:
+        return Constant(weight.name, RoundedSource(value, scheme))
     if scheme.quantised:
         return Constant(weight.name, MethodSource(value, scheme, method))
     if scheme.bits == 16 and value.stored != "f16":

@@ -126,6 +126,38 @@ class Searched:
         return steps, levels
 
 
+@dataclass(frozen=True, eq=False)
+class RoundedSource:
+    """A weight whose steps are searched without calibration, and its table learned, when rows are asked for."""
+
+    source: Source
+    scheme: WeightScheme
+    threads: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    @property
+    def bits(self) -> int:
+        return self.scheme.bits
+
+    @property
+    def group(self) -> int:
+        return self.scheme.group
+
+    @property
+    def tabled(self) -> bool:
+        return self.scheme.form is Form.TABLE
+
+    @cached_property
+    def coder(self) -> Coder:
+        return coder(self.scheme, Methods(), None, sample_rows(self.source), self.threads)
+
+    def quantised(self, start: int, stop: int) -> QuantisedRows:
+        return self.coder.rows(self.source.rows(start, stop))
+
+
 def sample_rows(source: Source) -> F32:
     """Rows f32[n, K] spread over a weight, enough for a learned table."""
     n, k = source.shape

@@ -22,13 +22,12 @@ struct Choice {  // of every group
 };
 
 float error_of(const Row& row, int64_t g, int multiplier, float scale, float twice) {
-  const int8_t* values = row.task.grid.of(multiplier);
-  const float *w = row.of(g), *h = row.importance(g);
+  const float* h = row.importance(g);
   F32x16 sum{};
-  for (int64_t v = 0; v < row.vectors; ++v) {
-    const F32x16 x = load16(w + v * 16), rest = x - levels16(values, x, twice) * scale;
+  over_levels(row.task.grid.of(multiplier), row.of(g), row.vectors, twice, [&](int64_t v, F32x16 w, F32x16 e) {
+    const F32x16 rest = w - e * scale;
     sum = sum + rest * rest * load16(h + v * 16);
-  }
+  });
   return reduce_add(sum);
 }
 
@@ -93,14 +92,13 @@ float least_squares(const Row& row, const Choice& of) {
   const float twice = half_steps(of.scale);
   float product = 0.0f, square = 0.0f;
   for (int64_t g = 0; g < row.task.groups(); ++g) {
-    const int8_t* values = row.task.grid.of(of.multipliers[g]);
-    const float *w = row.of(g), *h = row.importance(g);
+    const float* h = row.importance(g);
     F32x16 products{}, squares{};
-    for (int64_t v = 0; v < row.vectors; ++v) {
-      const F32x16 x = load16(w + v * 16), e = levels16(values, x, twice), weight = load16(h + v * 16);
-      products = products + x * e * weight;
+    over_levels(row.task.grid.of(of.multipliers[g]), row.of(g), row.vectors, twice, [&](int64_t v, F32x16 w, F32x16 e) {
+      const F32x16 weight = load16(h + v * 16);
+      products = products + w * e * weight;
       squares = squares + e * e * weight;
-    }
+    });
     product = g == 0 ? reduce_add(products) : product + reduce_add(products);
     square = g == 0 ? reduce_add(squares) : square + reduce_add(squares);
   }

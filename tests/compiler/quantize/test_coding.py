@@ -7,7 +7,7 @@ import pytest
 from support.coding import heavy, loss, products
 
 from hearth.compiler.ir.tensors import F32, ArraySource, QuantisedRows, round_bf16
-from hearth.compiler.quantize.coding import coder, sample_rows
+from hearth.compiler.quantize.coding import RoundedSource, coder, sample_rows
 from hearth.compiler.quantize.rtn import rtn
 from hearth.compiler.quantize.schemes import INT4_G32, INT8, Form, parse_methods, parse_scheme
 
@@ -135,3 +135,15 @@ def test_a_sample_of_rows_is_spread() -> None:
     assert sample.shape == (2048, 256)
     assert sample[0, 0] == 0 and sample[-1, 0] > 4990
     assert sample_rows(ArraySource(weights[:3])).shape == (3, 256)
+
+
+def test_a_rounded_source_codes_what_its_coder_would() -> None:
+    weights = heavy((40, 96))
+    for name in ("lut3_g32", "nf4_g64", "int6_g32"):
+        source = RoundedSource(ArraySource(weights), parse_scheme(name))
+        assert source.tabled and source.shape == (40, 96)
+        assert (source.bits, source.group) == (source.scheme.bits, source.scheme.group)
+        _equal(source.quantised(0, 40), _coded(name, "rtn", weights, None))
+        np.testing.assert_array_equal(
+            source.quantised(5, 9).codes, source.quantised(0, 40).codes[5:9]
+        )
