@@ -10,6 +10,8 @@ constexpr int64_t kFewRows = 8;
 // The share of call.thread, for 1 .. kFewRows rows.
 void few_rows_q4(const Linear& l, const Call& call);
 void few_rows_q8(const Linear& l, const Call& call);
+template <int kBits>
+void few_rows_table(const Linear& l, const Call& call);
 size_t few_rows_scratch(int64_t k, int64_t rows);
 
 }  // namespace hearth::HEARTH_ISA

@@ -70,11 +70,14 @@ struct Bytes32 {
     const __m256i m = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p));
     return _mm256_blend_epi16(m, _mm256_slli_epi32(m, 16), 0xaa);
   }
+  // Of the even bytes, and of the odd ones, as words.
+  static V even_words(V levels, V m) { return _mm256_mulhrs_epi16(_mm256_slli_epi16(levels, 8), m); }
+  static V odd_words(V levels, V m) {
+    return _mm256_mulhrs_epi16(_mm256_and_si256(levels, _mm256_set1_epi16(int16_t(0xff00))), m);
+  }
   static V product(V levels, V m) {
-    const V high = _mm256_set1_epi16(int16_t(0xff00));
-    const V even = _mm256_mulhrs_epi16(_mm256_slli_epi16(levels, 8), m);
-    const V odd = _mm256_mulhrs_epi16(_mm256_and_si256(levels, high), m);
-    return _mm256_or_si256(_mm256_slli_epi16(odd, 8), _mm256_andnot_si256(high, even));
+    const V odd = _mm256_slli_epi16(odd_words(levels, m), 8);
+    return _mm256_or_si256(odd, _mm256_andnot_si256(_mm256_set1_epi16(int16_t(0xff00)), even_words(levels, m)));
   }
 };
 using ByteLanes = Bytes32;
@@ -104,17 +107,25 @@ template <int kBits>
   }
 }
 
+// What levels_of looks codes up in.
+template <int kBits>
+struct TablesOf {
+  static constexpr int kTables = kBits == 3 ? 2 : kBits <= 4 ? 1 : 1 << (kBits - 4), kStep = kBits == 3 ? 4 : 16;
+  ByteLanes::V tables[kTables];
+  explicit TablesOf(const int8_t* levels) {
+    for (int i = 0; i < kTables; ++i) tables[i] = ByteLanes::levels(levels + i * kStep);
+  }
+};
+
 template <int kBits>
 static inline void expand_levels(const int8_t* levels, const uint8_t* multipliers, const uint8_t* planes, uint8_t* out) {
   using B = ByteLanes;
-  constexpr int kTables = kBits == 3 ? 2 : kBits <= 4 ? 1 : 1 << (kBits - 4), kStep = kBits == 3 ? 4 : 16;
-  B::V tables[kTables];
-  for (int i = 0; i < kTables; ++i) tables[i] = B::levels(levels + i * kStep);
+  const TablesOf<kBits> tables(levels);
   for (int at = 0; at < 64; at += B::kSize) {
     const B::V m = B::multipliers(multipliers + at / 4);
 #pragma GCC unroll 8
     for (int quad = 0; quad < 8; ++quad)
-      B::store(out + quad * 64 + at, B::product(levels_of<kBits>(tables, planes + at, quad), m));
+      B::store(out + quad * 64 + at, B::product(levels_of<kBits>(tables.tables, planes + at, quad), m));
   }
 }
 #else

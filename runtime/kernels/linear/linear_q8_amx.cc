@@ -8,10 +8,16 @@
 #include <immintrin.h>
 
 #include "linear/epilogue.h"
+#include "linear/table_lines.h"
 
 namespace hearth::avx512vnni {
 void linear_q8_q4b16(const Command&, const Call&);
 void linear_q8_q8b16(const Command&, const Call&);
+void linear_q8_t2b16(const Command&, const Call&);
+void linear_q8_t3b16(const Command&, const Call&);
+void linear_q8_t4b16(const Command&, const Call&);
+void linear_q8_t5b16(const Command&, const Call&);
+void linear_q8_t6b16(const Command&, const Call&);
 size_t linear_q8_scratch(const Command&, int64_t max_rows);
 }  // namespace hearth::avx512vnni
 
@@ -74,6 +80,9 @@ struct Rows {
   }
 };
 
+// A step of a block, 64 values of K, to a tile.
+using Expand = void (*)(const Linear& l, int64_t block, int64_t step, uint8_t* out);
+
 // One thread's units over the rows of one pass.
 struct Pass {
   const Linear& l;
@@ -81,11 +90,11 @@ struct Pass {
   Range blocks, units;
   uint8_t* weights;  // two parts, expanded
   int32_t* sums;     // of two panels, [blocks * 32 rows][32]
-  bool expands;
+  Expand expand;     // null where blocks are tiles as they lie
 
   int64_t panel_units() const { return 2 / l.blocks_per_unit; }
   int64_t panels() const { return (units.end - units.begin + panel_units() - 1) / panel_units(); }
-  int64_t steps() const { return l.packing.kp / kStep; }
+  int64_t steps() const { return (l.packing.kp + kStep - 1) / kStep; }
   int64_t parts() const { return (steps() + kPartSteps - 1) / kPartSteps; }
   int64_t first_row() const { return blocks.begin * kBlockRows; }
   int64_t row_count() const { return rows.end(blocks.end - 1) - first_row(); }
@@ -112,7 +121,7 @@ struct Part {
     begin = steps.begin, end = steps.end;
     const Panel of(p, panel);
     for (int64_t b = 0; b < 2; ++b)
-      tiles[b] = p.expands ? p.weights + (index % 2 * 2 + b) * kPartSteps * kTileNbytes
+      tiles[b] = p.expand ? p.weights + (index % 2 * 2 + b) * kPartSteps * kTileNbytes
                            : const_cast<uint8_t*>(p.l.block(of.block + (b < of.blocks ? b : 0)) + begin * kTileNbytes);
   }
 };
@@ -140,12 +149,19 @@ __m512i effective(__m512i nibbles, __m512i flip, __m512i size, __m512i offset) {
   }
 }
 
-// One step of a block to a tile.
-[[gnu::always_inline]] inline void expand(const Linear& l, int64_t block, int64_t step, uint8_t* out) {
+void expand_q4(const Linear& l, int64_t block, int64_t step, uint8_t* out) {
   const uint8_t* from = l.block(block);
   const int64_t k = step * kStep;
   expand32(from + l.packing.nibbles_of(k), from + l.packing.multipliers_of(k), out);
   expand32(from + l.packing.nibbles_of(k + 32), from + l.packing.multipliers_of(k + 32), out + kTileNbytes / 2);
+}
+
+// K of tables ends with a multiple of 32: a whole tile needs zeros then.
+template <int kBits>
+void expand_t(const Linear& l, int64_t block, int64_t step, uint8_t* out) {
+  const int64_t k = step * kStep, count = smaller(kStep, l.packing.kp - k);
+  expand_table<kBits, 0>(l, block, k, count, out, 64);
+  for (int64_t at = count * 16; at < kTileNbytes; at += 64) _mm512_store_si512(out + at, _mm512_setzero_si512());
 }
 
 // Items from `done` on, `per_round` of them spread evenly over `rounds`.
@@ -184,7 +200,7 @@ class Aside {
   void make_tile(int64_t i) {
     for (lines_.round(); lines_.next();) __builtin_prefetch(fetch_ + 64 * lines_.done++, 0, 2);
     const int64_t b = i >= next_steps_, step = b ? i - next_steps_ : i;
-    if (p_.expands) expand(p_.l, next_block_ + b, next_.begin + step, next_.tiles[b] + step * kTileNbytes);
+    if (p_.expand) p_.expand(p_.l, next_block_ + b, next_.begin + step, next_.tiles[b] + step * kTileNbytes);
   }
 
   // Four rows of a panel: from sums to y.
@@ -298,7 +314,7 @@ void run_pass(const Pass& p) {
   run_alone(p, -1, panels - 1);
 }
 
-void run(const Command& command, const Call& call, bool expands) {
+void run(const Command& command, const Call& call, Expand expand) {
   const Linear l(command);
   const Rows rows(call.rows, l.packing.kp);
   const int64_t panel_units = 2 / l.blocks_per_unit;
@@ -309,18 +325,38 @@ void run(const Command& command, const Call& call, bool expands) {
   for (int64_t i = 0; i < rows.passes(); ++i)
     run_pass({l, rows, share(rows.blocks, i, rows.passes()),
               {panels.begin * panel_units, smaller(l.units, panels.end * panel_units)}, weights,
-              reinterpret_cast<int32_t*>(weights + 2 * kPartNbytes), expands});
+              reinterpret_cast<int32_t*>(weights + 2 * kPartNbytes), expand});
 }
 
 }  // namespace
 
 void linear_q8_q4b16(const Command& command, const Call& call) {
   if (call.rows <= kVnniRows) avx512vnni::linear_q8_q4b16(command, call);
-  else run(command, call, true);
+  else run(command, call, expand_q4);
 }
 void linear_q8_q8b16(const Command& command, const Call& call) {
   if (call.rows <= kVnniRows) avx512vnni::linear_q8_q8b16(command, call);
-  else run(command, call, false);
+  else run(command, call, nullptr);
+}
+void linear_q8_t2b16(const Command& command, const Call& call) {
+  if (call.rows <= kVnniRows) avx512vnni::linear_q8_t2b16(command, call);
+  else run(command, call, expand_t<2>);
+}
+void linear_q8_t3b16(const Command& command, const Call& call) {
+  if (call.rows <= kVnniRows) avx512vnni::linear_q8_t3b16(command, call);
+  else run(command, call, expand_t<3>);
+}
+void linear_q8_t4b16(const Command& command, const Call& call) {
+  if (call.rows <= kVnniRows) avx512vnni::linear_q8_t4b16(command, call);
+  else run(command, call, expand_t<4>);
+}
+void linear_q8_t5b16(const Command& command, const Call& call) {
+  if (call.rows <= kVnniRows) avx512vnni::linear_q8_t5b16(command, call);
+  else run(command, call, expand_t<5>);
+}
+void linear_q8_t6b16(const Command& command, const Call& call) {
+  if (call.rows <= kVnniRows) avx512vnni::linear_q8_t6b16(command, call);
+  else run(command, call, expand_t<6>);
 }
 
 size_t linear_q8_scratch(const Command& command, int64_t max_rows) {

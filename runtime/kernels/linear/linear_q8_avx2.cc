@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #include "linear/integer.h"
+#include "linear/levels.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -244,6 +245,43 @@ struct Bytes {
   }
 };
 
+// Levels of a table, multiplied: words as int8 has them once widened. Few rows expand a panel's length of one block first.
+template <int kBits>
+struct Tables : Bytes {
+  static void expand(const Linear& l, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride) {
+    using B = ByteLanes;
+    const TablesOf<kBits> tables(l.levels());
+    for (const int64_t end = k + count; k < end; k += 32, out += 16 * stride) {
+      const uint8_t* planes = l.block(block) + l.packing.planes_of(k);
+      const uint8_t* multipliers = l.block(block) + l.packing.table_multipliers_of(k);
+      for (int at = 0; at < 64; at += B::kSize) {
+        const B::V m = B::multipliers(multipliers + at / 4);
+#pragma GCC unroll 8
+        for (int quad = 0; quad < 8; ++quad) {
+          const B::V levels = levels_of<kBits>(tables.tables, planes + at, quad);
+          store(out + 2 * quad * stride + at, B::even_words(levels, m));
+          store(out + (2 * quad + 1) * stride + at, B::odd_words(levels, m));
+        }
+      }
+    }
+  }
+
+  template <int kRows>
+  static void dot(const Linear& l, int64_t block, const int32_t*, int32_t* out) {
+    constexpr int kFirst = first_rows(kRows), kSecond = kRows - kFirst;
+    const Sums sums{out, 32}, second_sums{out + kFirst * 32, 32};
+    for (int r = 0; r < kRows; ++r) store(sums.half(r, 0), __m256i{}), store(sums.half(r, 1), __m256i{});
+    alignas(32) uint8_t words[kPanelLines * 64];
+    for (int64_t k = 0; k < l.packing.kp; k += kPanelK) {
+      const int64_t count = smaller(kPanelK, l.packing.kp - k);
+      expand(l, block, k, count, words, 64);
+      const Codes<kRows> codes(l.codes(0) + k, l.x_stride, count / 4);
+      add_quads<kFirst>(Expanded{words, 64}, codes.pairs, count / 4, sums);
+      if constexpr (kSecond > 0) add_quads<kSecond>(Expanded{words, 64}, codes.pairs + kFirst, count / 4, second_sums);
+    }
+  }
+};
+
 // What integer.h asks of either, with the tiles and dots of every number of rows.
 template <class Weights>
 struct Inner : Weights {
@@ -267,6 +305,11 @@ struct Inner : Weights {
 
 void linear_q8_q4b16(const Command& command, const Call& call) { Inner<Nibbles>::run(command, call); }
 void linear_q8_q8b16(const Command& command, const Call& call) { Inner<Bytes>::run(command, call); }
+void linear_q8_t2b16(const Command& command, const Call& call) { Inner<Tables<2>>::run(command, call); }
+void linear_q8_t3b16(const Command& command, const Call& call) { Inner<Tables<3>>::run(command, call); }
+void linear_q8_t4b16(const Command& command, const Call& call) { Inner<Tables<4>>::run(command, call); }
+void linear_q8_t5b16(const Command& command, const Call& call) { Inner<Tables<5>>::run(command, call); }
+void linear_q8_t6b16(const Command& command, const Call& call) { Inner<Tables<6>>::run(command, call); }
 size_t linear_q8_scratch(const Command& command, int64_t max_rows) {
   return command.ints[2] == kQ4B16 ? Integer<Inner<Nibbles>>::scratch(max_rows)
                                    : Integer<Inner<Bytes>>::scratch(max_rows);

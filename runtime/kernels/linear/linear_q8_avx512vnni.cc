@@ -4,6 +4,7 @@
 
 #include "linear/few_rows.h"
 #include "linear/integer.h"
+#include "linear/table_lines.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -93,6 +94,12 @@ struct Inner {
 
 using Kernel = Integer<Inner>;
 
+template <int kBits>
+void run_table(const Command& command, const Call& call) {
+  if (call.rows > kFewRows) Kernel::many_rows(Linear(command), call, expand_table<kBits, Inner::kWeightOffset>);
+  else if (call.rows > 0) few_rows_table<kBits>(Linear(command), call);
+}
+
 }  // namespace
 
 void linear_q8_q4b16(const Command& command, const Call& call) {
@@ -103,6 +110,11 @@ void linear_q8_q8b16(const Command& command, const Call& call) {
   if (call.rows > kFewRows) Kernel::many_rows(Linear(command), call, Inner::expand_q8);
   else if (call.rows > 0) few_rows_q8(Linear(command), call);
 }
+void linear_q8_t2b16(const Command& command, const Call& call) { run_table<2>(command, call); }
+void linear_q8_t3b16(const Command& command, const Call& call) { run_table<3>(command, call); }
+void linear_q8_t4b16(const Command& command, const Call& call) { run_table<4>(command, call); }
+void linear_q8_t5b16(const Command& command, const Call& call) { run_table<5>(command, call); }
+void linear_q8_t6b16(const Command& command, const Call& call) { run_table<6>(command, call); }
 size_t linear_q8_scratch(const Command& command, int64_t max_rows) {
   const size_t few = few_rows_scratch(command.ints[1], max_rows), many = max_rows > kFewRows ? Kernel::scratch(max_rows) : 0;
   return few > many ? few : many;

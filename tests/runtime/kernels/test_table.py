@@ -48,10 +48,6 @@ def test_names_are_unique_and_end_with_the_isa() -> None:
 INTEGER = (Layout.Q8B16, Layout.Q4B16, *TABLED)
 
 
-def PORTABLE_ONLY(key: tuple[int, int, bool, str]) -> bool:
-    return key[2] and Layout(key[1]) in TABLED and key[3] != "portable"
-
-
 def test_every_variant_has_a_row_for_every_isa() -> None:
     """Those of amx are the integer linears."""
     expected = set()
@@ -68,8 +64,7 @@ def test_every_variant_has_a_row_for_every_isa() -> None:
                 expected.add((contract.opcode, int(variant), True))
     found = Counter((k.opcode, k.variant, k.x_is_q8, k.isa) for k in native.kernels())
     with_amx = {(*key, "amx") for key in expected if key[2]}
-    wanted = {(*key, isa) for key in expected for isa in ISAS} | with_amx
-    assert set(found) == {key for key in wanted if not PORTABLE_ONLY(key)}
+    assert set(found) == {(*key, isa) for key in expected for isa in ISAS} | with_amx
     assert max(found.values()) == 1
 
 
