@@ -146,7 +146,8 @@ class Tally:
     def add(self, a: StoredRows, b: StoredRows, alike: bool) -> None:
         """One batch of rows."""
         if alike:
-            for name, one, other in _pairs(a, b):
+            levels = () if self.count else _levels(a, b)  # the same in every batch
+            for name, one, other in (*_pairs(a, b), *levels):
                 self.parts.setdefault(name, PartTally(name)).add(one, other)
         found = sums(a.values(), b.values())
         if not all(
@@ -178,6 +179,11 @@ def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.nan_to_num(values, posinf=most, neginf=-most), np.float64)
 
 
+def _levels(a: StoredRows, b: StoredRows) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
+    if a.table is not None and b.table is not None:
+        yield "levels", a.table, b.table
+
+
 def _pairs(a: StoredRows, b: StoredRows) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
     codes = "values" if a.scales is None else "codes"
     named = {
@@ -185,7 +191,6 @@ def _pairs(a: StoredRows, b: StoredRows) -> Iterator[tuple[str, NDArray[Any], ND
         "multipliers": (a.multipliers, b.multipliers),
         "scales": (a.scales, b.scales),
         "zero points": (a.zeros, b.zeros),
-        "table": (a.table, b.table),
     }
     for name, (one, other) in named.items():
         if one is not None and other is not None:

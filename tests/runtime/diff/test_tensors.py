@@ -7,7 +7,10 @@ import tracemalloc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.graphs import Draw
 
+from hearth.compiler.lower.layouts import LAYOUTS
+from hearth.runtime.archive.rows import batch_rows
 from hearth.runtime.diff.findings import State, TensorDiff
 from hearth.runtime.diff.tensors import Weights, tensor_diffs
 from hearth.schemas.commands import Layout
@@ -59,6 +62,19 @@ def test_codes_and_scales_are_counted() -> None:
     assert found.values.rms == pytest.approx(np.sqrt(np.mean((before - after) ** 2)), rel=1e-6)
     share = found.values.rms / np.sqrt(np.mean(before.astype(np.float64) ** 2))
     assert found.values.relative_rms == pytest.approx(share, rel=1e-6)
+
+
+def test_levels_of_a_table_are_counted_once() -> None:
+    """However many batches its rows take."""
+    n, k, group = 3 * batch_rows(1024), 1024, 128
+    weight = Draw().tabled("w", n, k, 2, group).value
+    data = np.concatenate(list(LAYOUTS[Layout.T2B16].chunks(weight)))
+    other = data.copy()
+    other[1] += 1
+    form = TensorEntry("w", 0, data.size, Layout.T2B16, (n, k), group, False, 1)
+    (found,) = compare(weights(data.tobytes(), form), weights(other.tobytes(), form))
+    assert [(p.name, p.changed, p.total, p.largest) for p in found.parts] == [("levels", 1, 4, 1)]
+    assert found.values is not None and found.values.rms > 0
 
 
 def test_equal_tensors_are_not_mentioned_wherever_they_lie() -> None:
