@@ -86,6 +86,14 @@ def rewrite(graph: Graph, rule: Rule) -> Graph:
     return rewrite_counted(graph, lambda op, _: rule(op))
 
 
+def rewrite_each(graph: Graph, rule: Callable[[Op, Op], Op]) -> Graph:
+    """Rewrite bottom-up once by rule(op, the op over rewritten operands), for rules that know the ops of before."""
+    new: dict[Op, Op] = {}
+    for op in order(all_outputs(graph)):
+        new[op] = rule(op, op.with_operands(tuple(new[operand] for operand in op.operands)))
+    return _replaced(graph, new)
+
+
 def _replaced(graph: Graph, new: dict[Op, Op]) -> Graph:
     entries = {
         name: tuple(new[output] for output in outputs) for name, outputs in graph.entries.items()
