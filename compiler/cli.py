@@ -52,7 +52,9 @@ def compile_command(
     target: Annotated[str | None, typer.Option(help="x86-64-v3, x86-64-avx512vnni, ...")] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="comma list: gptq, lwc, importance, smoothquant, quarot, rotate-down"),
+        typer.Option(
+            help="comma list: gptq, gptaq, lwc, importance, smoothquant, quarot, rotate-down"
+        ),
     ] = None,
     tensor: Annotated[
         list[str] | None,

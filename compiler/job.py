@@ -10,7 +10,6 @@ from hearth.compiler.check.accuracy import Accuracy
 from hearth.compiler.lower.targets import Target, find_target, native_target
 from hearth.compiler.quantize.schemes import (
     Activations,
-    Form,
     Scheme,
     make_scheme,
     parse_methods,
@@ -78,7 +77,6 @@ def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
         parse_methods(recipe.method),
         overrides,
     )
-    _refuse_forms(scheme)
     target = find_target(recipe.target, native_target(tuple(native.isas())))
     calibration = _calibration(recipe, scheme)
     work = Path(recipe.work or f"{recipe.output}.work")
@@ -108,9 +106,8 @@ def _calibration(recipe: Recipe, scheme: Scheme) -> Calibration | None:
 UNFINISHED: dict[str, tuple[str, ...]] = {
     "activations": ("static", "auto"),
     "kv": ("int8-static",),
-    "method": ("gptq", "lwc", "importance", "smoothquant", "quarot", "rotate-down"),
+    "method": ("smoothquant", "quarot", "rotate-down"),
 }
-UNFINISHED_FORMS = (Form.TABLE,)
 UNFINISHED_GATES = ("max_ppl_increase", "max_bits")
 
 
@@ -128,10 +125,3 @@ def _refuse_unfinished(recipe: Recipe) -> None:
         raise UsageError(
             "usage.unfinished", f"{found[0]} is not implemented", remedy="leave it out"
         )
-
-
-def _refuse_forms(scheme: Scheme) -> None:
-    for each in (scheme.weights, scheme.embeddings, *(each for _, each in scheme.overrides)):
-        if each.form in UNFINISHED_FORMS:
-            found = f"weights {each.written} are not implemented"
-            raise UsageError("usage.unfinished", found, remedy="leave it out")

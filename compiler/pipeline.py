@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hearth.compiler import frontend
+from hearth.compiler.calibrate.steps import Coded, code, read_text
 from hearth.compiler.check.accuracy import Accuracy
 from hearth.compiler.check.compare import comparison
 from hearth.compiler.check.inputs import CheckOptions
@@ -66,7 +67,9 @@ def compile_model(
     verify(model.graph)
 
     graph = run_passes(FLOAT_PASSES, model.graph, skip, dumped.graph)
-    graph = _quantised(graph, options.scheme, threads, dumped)
+    text = read_text(model, options)
+    coded = None if text is None else code(source, model, graph, options, text, progress, threads)
+    graph = _quantised(graph, options.scheme, coded, threads, dumped)
     graph = run_passes(QUANTISED_PASSES, graph, skip, dumped.graph)
 
     lowered = lower(graph, options.target)
@@ -86,15 +89,22 @@ def compile_model(
         output,
         package,
         model.files,
-        lambda files, written: native_record(native, files, written, sorted(skip)),
+        lambda files, written: native_record(
+            native, files, written, sorted(skip), None if text is None else text.facts
+        ),
         compare,
     )
     published = publish(publication, progress, threads)
+    if coded is not None:
+        coded.work.remove()
     return _report(output, package, lowered, prediction, published, exact_notes(graph))
 
 
-def _quantised(graph: Graph, scheme: Scheme, threads: int, dumped: Dump) -> Graph:
-    graph = quantize(graph, scheme, threads=threads)
+def _quantised(
+    graph: Graph, scheme: Scheme, coded: Coded | None, threads: int, dumped: Dump
+) -> Graph:
+    given = {} if coded is None else coded.calibrated.coded
+    graph = quantize(graph, scheme, given, threads=threads)
     verify(graph)
     dumped.graph("quantize", graph)
     return graph

@@ -19,12 +19,13 @@ from hearth.compiler.package import Native
 from hearth.compiler.quantize.schemes import Scheme, kv_name
 from hearth.schemas import __version__
 from hearth.schemas.errors import CheckpointError
-from hearth.schemas.provenance import ArenaFacts, Provenance, Setting, SourceFile
+from hearth.schemas.provenance import ArenaFacts, CalibrationFacts, Provenance, Setting, SourceFile
 
 CHUNK_NBYTES = 1 << 20
 # Packages whose version may change bytes of every archive: tables, tokenizer and template vectors.
 ALWAYS = ("numpy", "tokenizers", "jinja2")
 OF_ONNX = ("onnx", "onnxruntime")
+OF_CALIBRATION = ("onnxruntime",)
 
 
 @dataclass
@@ -88,26 +89,32 @@ def native_record(
     files: tuple[SourceFile, ...],
     written: Mapping[str, str],
     skipped: Sequence[str],
+    calibration: CalibrationFacts | None = None,
 ) -> Provenance:
     """What made an archive that runs natively: equal inputs give equal records."""
     model = native.model
+    calibrated = OF_CALIBRATION if calibration else ()
     return Provenance(
         hearth=__version__,
-        packages=packages(is_onnx(model.files)),
+        packages=packages(is_onnx(model.files)) | versions(calibrated),
         source=native.source,
         fingerprint=model.fingerprint,
         files=files,
         recipe=recorded_recipe(native.scheme, native.target, model),
         skipped_passes=tuple(skipped),
-        calibration=None,
+        calibration=calibration,
         arena=arena_facts(native.lowered.plans),
         sections=written,
     )
 
 
-def packages(of_onnx: bool) -> Mapping[str, str]:
+def packages(of_onnx: bool) -> dict[str, str]:
     """The versions of the packages that decide bytes."""
-    names = (*ALWAYS, *OF_ONNX) if of_onnx else ALWAYS
+    return versions((*ALWAYS, *OF_ONNX) if of_onnx else ALWAYS)
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """The versions of packages by name."""
     return {name: metadata.version(name) for name in names}
 
 

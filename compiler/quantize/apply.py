@@ -10,20 +10,18 @@ from types import MappingProxyType
 from hearth.compiler.ir.ops import (
     INTEGERS,
     Constant,
-    Embedding,
     Graph,
     Linear,
     Op,
-    PositionEmbedding,
     Quantize,
-    Tokens,
     tensor,
 )
-from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
+from hearth.compiler.ir.rewrite import rewrite
 from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource
 from hearth.compiler.ir.types import Static
 from hearth.compiler.quantize.coding import RoundedSource
 from hearth.compiler.quantize.exact import Exact, exact_linears
+from hearth.compiler.quantize.roles import weight_schemes
 from hearth.compiler.quantize.rtn import rtn
 from hearth.compiler.quantize.schemes import F16, INT8, Form, Scheme, WeightScheme
 from hearth.compiler.quantize.smooth import smooth
@@ -61,14 +59,26 @@ def quantize(
     `coded` are weights that are coded already, by name; the rest is rounded to nearest.
     """
     coder = partial(rtn, threads=threads)
+    graph = _given(graph, coded)
     if scheme.activations != "dynamic":
         return _code(graph, scheme, coder)
     graph = smooth(graph, _code(graph, scheme, coder))
     return _code(graph, scheme, coder, exact_linears(_code(graph, scheme, coder)))
 
 
+def _given(graph: Graph, coded: Mapping[str, QuantisedSource]) -> Graph:
+    """With the weights that are coded already."""
+
+    def rule(op: Op) -> Op | None:
+        if isinstance(op, Constant) and op.name in coded:
+            return Constant(op.name, coded[op.name])
+        return None
+
+    return rewrite(graph, rule) if coded else graph
+
+
 def _code(graph: Graph, scheme: Scheme, coder: Method, exact: Exact = NOTHING) -> Graph:
-    chosen = _schemes(graph, scheme)
+    chosen = weight_schemes(graph, scheme)
     if scheme.weights.bits == INT8.bits:
         chosen |= {weight: F16 for weight in chosen if weight.name in exact.weights}
     coded = {
@@ -88,32 +98,6 @@ def _code(graph: Graph, scheme: Scheme, coder: Method, exact: Exact = NOTHING) -
         return None
 
     return rewrite(graph, rule)
-
-
-def _schemes(graph: Graph, scheme: Scheme) -> dict[Constant, WeightScheme]:
-    """Which constants are coded, and how; the embeddings' scheme wins where a table is also a linear's weight.
-
-    Tables of positions and of text types stay floats: their rows are added to those of all tokens, so an
-    error in one meets every token of every text, and they are small (in f16, 1.6 of GPT-2's 124 MB in int8).
-    """
-    ops = order(all_outputs(graph))
-    linears = {op.weight: scheme.weights for op in ops if isinstance(op, Linear)}
-    added = F16 if scheme.embeddings.quantised else scheme.embeddings
-    tables = {
-        op.table: scheme.embeddings if _is_vocabulary(op) else added
-        for op in ops
-        if isinstance(op, Embedding | PositionEmbedding)
-    }
-    both = {**linears, **tables}
-    return {weight: both[weight] for weight in both if isinstance(weight, Constant)}
-
-
-def _is_vocabulary(op: Op) -> bool:
-    """Whether the table is looked up by the words of the text."""
-    match op:
-        case Embedding(tokens=Tokens(port="tokens")):
-            return True
-    return False
 
 
 def _coded(weight: Constant, scheme: WeightScheme, method: Method) -> Constant:

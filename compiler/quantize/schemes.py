@@ -66,7 +66,8 @@ WEIGHT_SCHEMES = (F32, F16, INT8, INT4_G32, INT4_G64, INT4_G128, *LINEAR, *NF4, 
 class Methods:
     """How codes are found. Rounding to nearest, where neither `gptq` nor `lwc` is asked for.
 
-    gptq: errors are passed on to the columns still to be coded (Frantar et al. 2022, arXiv:2210.17323). lwc: learnt
+    gptq: errors are passed on to the columns still to be coded (Frantar et al. 2022, arXiv:2210.17323). gptaq: the
+    same, and weights make up for what the layers before have lost (Li et al. 2025, arXiv:2504.02692). lwc: learnt
     clipping of each group (Shao et al. 2023, arXiv:2308.13137). importance: errors weighed by the mean square of their
     input. smoothquant: loud channels moved into the weights (Xiao et al. 2022, arXiv:2211.10438). quarot: the
     residual stream and the heads rotated (Ashkboos et al. 2024, arXiv:2404.00456); rotate_down: the input of the down
@@ -74,6 +75,7 @@ class Methods:
     """
 
     gptq: bool = False
+    gptaq: bool = False  # implies gptq
     lwc: bool = False
     importance: bool = False
     smoothquant: bool = False
@@ -86,6 +88,8 @@ class Methods:
         chosen = tuple(
             each.name.replace("_", "-") for each in fields(self) if getattr(self, each.name)
         )
+        if self.gptaq:
+            chosen = tuple(name for name in chosen if name != "gptq")
         return chosen if self.gptq or self.lwc else (RTN, *chosen)
 
     @property
@@ -113,7 +117,8 @@ def parse_methods(text: str) -> Methods:
                 f"unknown method {name!r}",
                 expected=f"a comma list of {', '.join(KNOWN_METHODS)}",
             )
-    chosen = Methods(**{name.replace("-", "_"): True for name in names if name != RTN})
+    flags = {name.replace("-", "_"): True for name in names if name != RTN}
+    chosen = Methods(**flags | ({"gptq": True} if "gptaq" in names else {}))
     if RTN in names and RTN not in chosen.names:
         raise UsageError(
             "usage.method",

@@ -56,7 +56,8 @@ METHODS = {
     "gptq": Methods(gptq=True),
     " quarot ,gptq": Methods(gptq=True, quarot=True),
     "importance,smoothquant": Methods(importance=True, smoothquant=True),
-    "gptq,lwc,importance,smoothquant,quarot,rotate-down": Methods(*[True] * 6),
+    "gptaq": Methods(gptq=True, gptaq=True),
+    "gptaq,lwc,importance,smoothquant,quarot,rotate-down": Methods(*[True] * 7),
 }
 
 

@@ -1,0 +1,176 @@
+"""Compiling with a calibration text: what is recorded, what a kill leaves, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.desk import SHAPE, Desk, make_desk
+
+from hearth.compiler.calibrate.work import STATE, Work
+from hearth.compiler.job import Options, options
+from hearth.compiler.pipeline import compile_model
+from hearth.compiler.provenance import as_recipe
+from hearth.runtime import load
+from hearth.runtime.archive import open_archive
+from hearth.schemas import sections
+from hearth.schemas.errors import UsageError
+from hearth.schemas.provenance import read_provenance
+from hearth.schemas.recipe import make_recipe
+
+TEXT = " ".join(f"w{number}" for number in np.random.default_rng(0).integers(1, SHAPE.vocab, 200))
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    made = make_desk(tmp_path_factory.mktemp("desk"))
+    (made.folder / "text").write_text(TEXT)
+    return made
+
+
+def wanted(desk: Desk, output: Path, **values: object) -> Options:
+    recipe = {
+        "source": str(desk.source), "output": str(output), "method": "gptq", "target": "x86-64-v3",
+        "calibration": str(desk.folder / "text"), "calibration_windows": 3, "calibration_context": 16,
+    }  # fmt: skip
+    return options(make_recipe({**recipe, **values}))
+
+
+@pytest.mark.parametrize("method", ["gptq", "gptaq,importance", "lwc", "gptq,lwc"])
+def test_an_archive_runs_and_says_what_it_was_calibrated_on(
+    method: str, desk: Desk, tmp_path: Path
+) -> None:
+    given = wanted(desk, tmp_path / "m.har", method=method)
+    compile_model(desk.source, tmp_path / "m.har", given)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.har"]
+    record = read_provenance(open_archive(tmp_path / "m.har").section(sections.PROVENANCE))
+    facts = record.calibration
+    assert facts is not None
+    assert (facts.windows, facts.context, facts.tokens, facts.ranges) == (3, 16, 48, "minmax")
+    assert "onnxruntime" in record.packages
+    assert as_recipe(record.recipe)["method"] == method
+    assert load(tmp_path / "m.har").session().prefill([1, 2, 3]).shape == (SHAPE.vocab,)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def killer(at: int) -> Callable[[Work, object], None]:
+    """A `save` that stores the state and then, the at-th time, ends everything."""
+    saves, count = Work.save, [0]
+
+    def save(self: Work, state: object) -> None:
+        saves(self, state)  # type: ignore[arg-type]
+        count[0] += 1
+        if count[0] == at:
+            raise Killed
+
+    return save
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 6])
+@pytest.mark.parametrize("method", ["gptq", "gptaq"])
+def test_a_killed_compile_goes_on(
+    at: int, method: str, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Work, "due", lambda self: True)
+    compile_model(desk.source, tmp_path / "w.har", wanted(desk, tmp_path / "w.har", method=method))
+    given = wanted(desk, tmp_path / "m.har", method=method)
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "save", killer(at))
+        with pytest.raises(Killed):
+            compile_model(desk.source, tmp_path / "m.har", given)
+    assert (tmp_path / "m.har.work" / STATE).exists() and not (tmp_path / "m.har").exists()
+    stages: list[int] = []
+    opens = Work.open
+    monkeypatch.setattr(Work, "open", lambda self: _noted(opens(self), stages))
+    compile_model(desk.source, tmp_path / "m.har", given)
+    assert stages == [at]
+    assert (tmp_path / "m.har").read_bytes() == (tmp_path / "w.har").read_bytes()
+    assert not (tmp_path / "m.har.work").exists()
+
+
+def _noted(state: object, stages: list[int]) -> object:
+    stages.append(state.stages)  # type: ignore[attr-defined]
+    return state
+
+
+def test_damage_and_another_recipe_start_anew(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Work, "due", lambda self: True)
+    given = wanted(desk, tmp_path / "m.har")
+    compile_model(desk.source, tmp_path / "whole.har", given)
+    stages: list[int] = []
+    opens = Work.open
+    rng = np.random.default_rng(1)
+    for damage in range(4):
+        with monkeypatch.context() as patch:
+            patch.setattr(Work, "save", killer(4))
+            with pytest.raises(Killed):
+                compile_model(desk.source, tmp_path / "m.har", given)
+        files = sorted((tmp_path / "m.har.work").iterdir())
+        if damage < 3:
+            path = files[(0, -1, len(files) // 2)[damage]]
+            data = bytearray(path.read_bytes())
+            data[int(rng.integers(len(data)))] ^= 1
+            path.write_bytes(data)
+        else:
+            given = wanted(desk, tmp_path / "m.har", calibration_windows=2)
+        with monkeypatch.context() as patch:
+            patch.setattr(Work, "open", lambda self: _noted(opens(self), stages))
+            compile_model(desk.source, tmp_path / "m.har", given)
+        same = (tmp_path / "m.har").read_bytes() == (tmp_path / "whole.har").read_bytes()
+        assert same == (damage < 3)
+        (tmp_path / "m.har").unlink()
+    assert stages == [0, 0, 0, 0]
+
+
+def test_threads_decide_no_byte(desk: Desk, tmp_path: Path) -> None:
+    for threads in (1, 2):
+        output = tmp_path / f"{threads}.har"
+        compile_model(desk.source, output, wanted(desk, output, method="gptaq"), threads=threads)
+    assert (tmp_path / "1.har").read_bytes() == (tmp_path / "2.har").read_bytes()
+
+
+def test_a_folder_of_something_else_is_left_alone(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis").write_text("words")
+    given = wanted(desk, tmp_path / "m.har", work=str(tmp_path / "precious"))
+    with pytest.raises(UsageError) as error:
+        compile_model(desk.source, tmp_path / "m.har", given)
+    assert error.value.code == "usage.work"
+    assert (tmp_path / "precious" / "thesis").exists()
+
+
+REFUSED = {
+    "no text": ({"calibration": "nowhere"}, "calibration.text"),
+    "no window": ({"calibration_context": 4096}, None),
+    "short": ({"calibration": "SHORT"}, "calibration.text"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_texts_that_do_not_do(case: str, desk: Desk, tmp_path: Path) -> None:
+    values, code = REFUSED[case]
+    (tmp_path / "short").write_text("w1 w2")
+    values = {
+        key: str(tmp_path / "short") if value == "SHORT" else value for key, value in values.items()
+    }
+    given = wanted(desk, tmp_path / "m.har", **values)
+    if code is None:  # cut to the model's context
+        compile_model(desk.source, tmp_path / "m.har", given)
+        return
+    with pytest.raises(UsageError) as error:
+        compile_model(desk.source, tmp_path / "m.har", given)
+    assert error.value.code == code
+    assert not (tmp_path / "m.har").exists()
+
+
+def test_a_text_is_asked_for(desk: Desk, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        wanted(desk, tmp_path / "m.har", calibration=None)
+    assert error.value.code == "usage.calibration"
