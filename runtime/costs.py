@@ -215,6 +215,13 @@ def _each(name: str, count: int) -> Callable[[_Counted], _Operations]:
     return lambda counted: (0, count * counted.rows * counted.ints[name])
 
 
+def _hadamard(counted: _Counted) -> _Operations:
+    """A multiplication and an addition for each sign of a dense factor's row, an addition for each butterfly."""
+    q, r, s = (counted.ints[name] for name in ("q", "r", "s"))
+    dense = sum(2 * order for order in (q, r) if order > 1)
+    return 0, counted.rows * counted.ints["K"] * (dense + s.bit_length())
+
+
 def _pool(counted: _Counted) -> _Operations:
     return 0, counted.place.tokens * counted.ints["N"]
 
@@ -235,4 +242,5 @@ OPERATIONS: Mapping[str, Callable[[_Counted], _Operations]] = {
     "layer_norm_quantize": _each("K", 8),
     "pool": _pool,
     "l2_normalize": _each("N", 3),
+    "hadamard": _hadamard,
 }

@@ -252,6 +252,14 @@ CONTRACTS: tuple[Contract, ...] = (
     Contract(17, "pool", (_in("x"), _out("y")), ("N", "kind"), by_segment=True),
     # y[M, N] = x / max(|x|_2, eps), row by row
     Contract(18, "l2_normalize", (_in("x"), _out("y")), ("N",), ("eps",)),
+    # y[M, K] = x H / sqrt(q r s) in blocks of q r s columns; H = Q x R x Sylvester(s), the signs those of Q and R
+    # where their order is not 1
+    Contract(
+        22,
+        "hadamard",
+        (_in("x"), _weight("signs", Kind.VECTOR, True), _out("y")),
+        ("K", "q", "r", "s"),
+    ),
 )
 
 BY_NAME: dict[str, Contract] = {contract.name: contract for contract in CONTRACTS}

@@ -199,6 +199,44 @@ def layer_norm(x: F32, gain: F32 | None, bias: F32 | None, eps: float) -> F32:
     return np.asarray(y if bias is None else y + bias, np.float32)
 
 
+def sylvester(order: int) -> F32:
+    """Hadamard matrix f32[order, order] of a power of two: 1 where i & j has an even number of bits, else -1."""
+    matrix = np.ones((1, 1), np.float32)
+    while len(matrix) < order:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix
+
+
+def hadamard_scale(order: int) -> np.float32:
+    """1 / sqrt(order), rounded once to float64 and once to float32."""
+    return np.float32(1.0 / np.sqrt(np.float64(order)))
+
+
+def hadamard(x: F32, signs: F32 | None, factors: tuple[int, int, int]) -> F32:
+    """x H / sqrt(q r s): the dense factors' sums in order, then butterflies from s / 2 down to 1, then the scale."""
+    (rows, columns), (q, r, s) = x.shape, factors
+    inner, at = q * r * s, 0
+    for order in (q, r):
+        inner //= order
+        if order > 1 and signs is not None:
+            matrix = signs[at : at + order * order].reshape(order, order)
+            x, at = _dense(x.reshape(-1, order, inner), matrix), at + order * order
+    h = s // 2
+    while h:
+        pairs = x.reshape(-1, 2, h)
+        a, b = pairs[:, 0], pairs[:, 1]
+        x, h = np.stack([a + b, a - b], axis=1), h // 2
+    return np.asarray(x.reshape(rows, columns) * hadamard_scale(q * r * s), np.float32)
+
+
+def _dense(x: F32, signs: F32) -> F32:
+    """y[., j, i] = sum over k in order of signs[j, k] * x[., k, i]."""
+    y = signs[:, 0][:, None] * x[:, :1]
+    for k in range(1, len(signs)):
+        y = y + signs[:, k][:, None] * x[:, k : k + 1]
+    return np.asarray(y, np.float32)
+
+
 def l2_normalize(x: F32, eps: float) -> F32:
     """x / max(|x|, eps) over the last axis."""
     length, least = np.sqrt(sum16(x * x)), np.float32(eps)

@@ -259,6 +259,10 @@ def _pool(op: ops.Pool, run: Run) -> Value:
     return arithmetic.pool(run.matrix(op.x), op.kind)
 
 
+def _hadamard(op: ops.Hadamard, run: Run) -> Value:
+    return arithmetic.hadamard(run.matrix(op.x), run.vector(op.signs), (op.q, op.r, op.s))
+
+
 def _l2_normalize(op: ops.L2Normalize, run: Run) -> Value:
     return arithmetic.l2_normalize(run.matrix(op.x), op.eps)
 
@@ -292,6 +296,7 @@ MEANINGS: Mapping[type[ops.Op], Callable[[Any, Run], Value]] = {
     ops.LastRows: _last_rows,
     ops.Pool: _pool,
     ops.L2Normalize: _l2_normalize,
+    ops.Hadamard: _hadamard,
 }
 
 

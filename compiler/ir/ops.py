@@ -456,6 +456,28 @@ class L2Normalize(Op):
         return TensorType(DType.F32, _matrix(self, self.x))
 
 
+@dataclass(frozen=True, eq=False)
+class Hadamard(Op):
+    """y[M, K] = x @ H / sqrt(q * r * s) in blocks of q * r * s columns, H = Q x R x Sylvester(s) (Kronecker).
+
+    signs f32[q * q + r * r], each factor transposed (row j makes column j), without those of order 1.
+    """
+
+    x: Op
+    signs: Op | None
+    q: int = 1
+    r: int = 1
+    s: int = 1
+
+    def infer(self) -> Type:
+        rows, columns = _matrix(self, self.x)
+        order, count = self.q * self.r * self.s, sum(n * n for n in (self.q, self.r) if n > 1)
+        _need(columns % order == 0 and self.s & (self.s - 1) == 0, self, f"{columns} columns")
+        given = 0 if self.signs is None else tensor(self.signs).shape[0]
+        _need(given == count, self, f"{count} signs")
+        return TensorType(DType.F32, (rows, columns))
+
+
 @dataclass(frozen=True)
 class Graph:
     """Named entries over shared constants. Outputs of an entry: `results` matrices, then the caches it wrote.

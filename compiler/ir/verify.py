@@ -10,6 +10,7 @@ from hearth.compiler.ir.ops import (
     Constant,
     Embedding,
     Graph,
+    Hadamard,
     Input,
     IRError,
     KVWrite,
@@ -128,6 +129,8 @@ def _fixed_operands(op: Op) -> Iterator[tuple[str, Op | None]]:
         case LayerNorm() | LayerNormQuantize():
             yield "the gain", op.gain
             yield "the bias", op.bias
+        case Hadamard():
+            yield "the signs", op.signs
         case RoPE() | KVWrite() | Attention():
             yield "cos", op.cos
             yield "sin", op.sin

@@ -12,6 +12,7 @@ from hearth.compiler.ir.ops import (
     Attention,
     Constant,
     Embedding,
+    Hadamard,
     KVWrite,
     L2Normalize,
     LastRows,
@@ -216,6 +217,11 @@ def _pool(op: Pool, layouts: Layouts) -> Selection:
     return Selection("pool", (Read(op.x), RESULT), (_columns(op), int(op.kind)))
 
 
+def _hadamard(op: Hadamard, layouts: Layouts) -> Selection:
+    signs = None if op.signs is None else Plain(op.signs)
+    return Selection("hadamard", (Read(op.x), signs, RESULT), (_columns(op), op.q, op.r, op.s))
+
+
 def _l2_normalize(op: L2Normalize, layouts: Layouts) -> Selection:
     return Selection("l2_normalize", (Read(op.x), RESULT), (_columns(op),), (op.eps,))
 
@@ -239,4 +245,5 @@ RULES: Mapping[type[Op], Callable[[Any, Layouts], Selection]] = {
     LastRows: _last_rows,
     Pool: _pool,
     L2Normalize: _l2_normalize,
+    Hadamard: _hadamard,
 }

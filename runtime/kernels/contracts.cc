@@ -23,6 +23,7 @@ constexpr OperandSpec kLinearOps[] = {{"x", kIn, kF32, false, true},
 constexpr OperandSpec kAddOps[] = {{"a", kIn, kF32}, {"b", kIn, kF32, false, false, true}, {"y", kOut, kF32}};
 constexpr OperandSpec kBinaryOps[] = {{"a", kIn, kF32}, {"b", kIn, kF32}, {"y", kOut, kF32}};
 constexpr OperandSpec kUnaryOps[] = {{"x", kIn, kF32}, {"y", kOut, kF32}};
+constexpr OperandSpec kHadamardOps[] = {{"x", kIn, kF32}, {"signs", kWeight, kVector, true}, {"y", kOut, kF32}};
 constexpr OperandSpec kGatherOps[] = {{"x", kIn, kF32, false, false, false, true}, {"y", kOut, kF32}};
 constexpr OperandSpec kLayerNormOps[] = {
     {"x", kIn, kF32}, {"gain", kWeight, kVector, true}, {"bias", kWeight, kVector, true}, {"y", kOut, kF32}};
@@ -54,6 +55,7 @@ constexpr Names kKvWriteInts[] = {"heads", "head_dim", "rotary_dim", "context", 
 constexpr Names kAttentionInts[] = {"heads",   "kv_heads", "head_dim", "rotary_dim",
                                     "context", "scheme",   "window",   "causal"};
 constexpr Names kActivateInts[] = {"N", "activation"}, kPoolInts[] = {"N", "kind"};
+constexpr Names kHadamardInts[] = {"K", "q", "r", "s"};
 
 constexpr Contract kContracts[] = {
     {kEmbed, "embed", kEmbedOps, kTableInts, {}},
@@ -74,7 +76,11 @@ constexpr Contract kContracts[] = {
     {kEmbedPositions, "embed_positions", kEmbedPositionsOps, kTableInts, {}, true},
     {kPool, "pool", kGatherOps, kPoolInts, {}, true},
     {kL2Normalize, "l2_normalize", kUnaryOps, kN, kEps},
+    {kHadamard, "hadamard", kHadamardOps, kHadamardInts, {}},
 };
+
+// Signs of the dense factors of a hadamard.
+int64_t signs_of(const int64_t* i) { return (i[1] > 1 ? i[1] * i[1] : 0) + (i[2] > 1 ? i[2] * i[2] : 0); }
 
 // The integer attributes of a command, by the names that the layouts use.
 struct Sizes {
@@ -98,6 +104,7 @@ Sizes sizes_of(const Command& c) {
     case kAttention:
       return {.columns_in = i[0] * i[2], .columns_out = i[0] * i[2], .table = i[3] / 2,
               .heads = i[1], .head_dim = i[2], .context = i[4]};
+    case kHadamard: return {.columns_in = i[0], .columns_out = i[0], .vector = signs_of(i)};
     default: return {.columns_in = i[0], .columns_out = i[0], .vector = i[0]};
   }
 }
@@ -136,6 +143,8 @@ int64_t cache_nbytes(const Sizes& s, int64_t scheme, bool is_k) {
   }
 }
 
+constexpr int64_t kMostSigns = 1024;
+
 int64_t scheme_of(const Command& c) { return c.opcode == kKvWrite ? c.ints[4] : c.ints[5]; }
 
 [[noreturn]] void refuse(const Contract& contract, const std::string& what) {
@@ -155,6 +164,16 @@ void check_weight(const Contract& contract, const int64_t* i, bool paired) {
     require(contract, i[3] > 0 && i[3] % 16 == 0 && i[3] < i[1] + 16, "group is not a multiple of 16 up to K");
   if (integer) require(contract, i[1] <= 131072, "K is above 131072");
   if (paired) require(contract, i[0] % 2 == 0, "swiglu needs an even N");
+}
+
+// K is blocks of q * r * s columns, q and r orders of dense factors, s a power of two.
+void check_factors(const Contract& contract, const Command& c) {
+  const int64_t k = c.ints[0], q = c.ints[1], r = c.ints[2], s = c.ints[3];
+  for (const int64_t order : {q, r})
+    require(contract, order == 1 || (order > 0 && order % 4 == 0 && order <= kMostSigns), "a factor is no multiple of 4 up to 1024");
+  require(contract, s > 0 && (s & (s - 1)) == 0, "s is no power of two");
+  require(contract, k % (q * r * s) == 0, "the factors do not divide K");
+  require(contract, q * r == 1 || c.operand[1], "dense factors need signs");
 }
 
 void check_heads(const Contract& contract, int64_t heads, int64_t head_dim, int64_t rotary_dim) {
@@ -202,6 +221,7 @@ void check_attributes(const Contract& contract, const Command& c) {
     case kActivate:
       require(contract, i[1] != kNone && i[1] != kSwiGLUActivation && i[1] < kActivations, "unknown activation");
       break;
+    case kHadamard: check_factors(contract, c); break;
     case kPool: require(contract, i[1] < kPoolings, "unknown pooling"); break;
     case kLinear:
       require(contract, i[4] < kActivations, "unknown activation");

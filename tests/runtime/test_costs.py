@@ -130,6 +130,12 @@ def test_elementwise(op: str, operations: int) -> None:
     assert found.activation_nbytes == sum(5 * K * 4 for each in operands if each is not None)
 
 
+def test_hadamard_counts_signs_and_butterflies() -> None:
+    row, signs = rows_of(96 * 4), Operand(Region.WEIGHTS, 0, 576)
+    found = cost(Command("hadamard", T, (row, signs, row), (96, 12, 1, 8)), Place(5))
+    assert found == Cost(576, 0, 2 * 5 * 96 * 4, 0, 5 * 96 * (2 * 12 + 4))
+
+
 def test_pooling_reads_every_row() -> None:
     pool = Command("pool", 1, (rows_of(K * 4), Operand(Region.IO, 0, K * 4, K * 4)), (K, 0))
     assert cost(pool, Place(5)) == Cost(0, 0, 5 * K * 4 + K * 4, 0, 5 * K)

@@ -144,6 +144,15 @@ def _l2_normalize(op: ops.L2Normalize, run: Run, y: Any) -> Bound:
     return 2 * gamma(ops.tensor(op.x).shape[1] / 2 + 8) * np.abs(y.astype(np.float64))
 
 
+def _hadamard(op: ops.Hadamard, run: Run, y: Any) -> Bound:
+    """Every result is a sum over its block with signs, in two orders; each value passes these many additions."""
+    order = op.q * op.r * op.s
+    x = np.abs(run.matrix(op.x).astype(np.float64)).reshape(len(y), -1, order)
+    steps = op.q + op.r + op.s.bit_length() + 64
+    bound = 2 * gamma(steps) * x.sum(axis=2, keepdims=True) / np.sqrt(order)
+    return np.asarray(np.broadcast_to(bound, x.shape).reshape(y.shape))
+
+
 def _silu64(x: F64) -> F64:
     return x / (1 + np.exp(-np.maximum(x, -700)))
 
@@ -317,4 +326,5 @@ BOUNDS: Mapping[type[ops.Op], Callable[[Any, Run, Any], Bound]] = {
     ops.LastRows: _zero,
     ops.Pool: _pool,
     ops.L2Normalize: _l2_normalize,
+    ops.Hadamard: _hadamard,
 }

@@ -26,6 +26,7 @@ from hearth.compiler.ir.ops import (
 )
 from hearth.compiler.ir.tensors import ArraySource, GroupedRows, QuantisedRows, round_bf16
 from hearth.compiler.ir.types import CacheType
+from hearth.compiler.transform.hadamard import dense
 from hearth.schemas.commands import Activation, KVKind, KVScheme
 
 F32 = NDArray[np.float32]
@@ -145,6 +146,14 @@ class Draw:
         zeros = self.rng.integers(0, top, (n, groups), dtype=np.uint8)
         scales = (self.rng.uniform(0.5, 2.0, (n, groups)) * k**-0.5 / top).astype(np.float32)
         return Constant(name, GivenGroups(GroupedRows(codes, scales, zeros, group), bits))
+
+
+def hadamard_signs(*orders: int) -> Constant | None:
+    """The signs of a Hadamard's dense factors, as the op wants them."""
+    parts = [dense(order).T.reshape(-1) for order in orders if order > 1]
+    return (
+        Constant("signs", ArraySource(np.concatenate(parts).astype(np.float32))) if parts else None
+    )
 
 
 def tables(context: int, rotary: int, theta: float = 10000.0) -> tuple[Constant, Constant]:

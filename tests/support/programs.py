@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from hearth.compiler.ir.ops import Graph
 from hearth.compiler.lower import Lowered, lower
 from hearth.compiler.lower.targets import TARGETS
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes
@@ -19,10 +20,15 @@ INT4 = Scheme(INT4_G32, INT8, "dynamic", KVScheme.INT8)
 
 
 def lowered(
-    tiny: Tiny | None = None, skip: Iterable[str] = (), scheme: Scheme = INT4, chunk: int = 8
+    tiny: Tiny | None = None,
+    skip: Iterable[str] = (),
+    scheme: Scheme = INT4,
+    chunk: int = 8,
+    transform: Callable[[Graph], Graph] = lambda graph: graph,
 ) -> Lowered:
     """A tiny decoder all the way to its program."""
     tiny = tiny or Tiny(bias=True, tied=False, kv=scheme.kv)
     skipped = frozenset(skip)
-    graph = quantize(run_passes(FLOAT_PASSES, decoder(tiny), skipped), scheme, threads=1)
+    fused = transform(run_passes(FLOAT_PASSES, decoder(tiny), skipped))
+    graph = quantize(fused, scheme, threads=1)
     return lower(run_passes(QUANTISED_PASSES, graph, skipped), TARGET, chunk)

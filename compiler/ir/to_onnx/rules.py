@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from hearth.compiler.ir import ops
+from hearth.compiler.ir import arithmetic, ops
 from hearth.compiler.ir.tensors import QuantisedSource
 from hearth.compiler.ir.to_onnx import rules_state
 from hearth.compiler.ir.to_onnx.builder import Builder
@@ -16,6 +16,8 @@ from hearth.compiler.ir.to_onnx.values import Coded, Value
 from hearth.compiler.ir.types import Dim
 from hearth.schemas.commands import Activation, Pooling
 from hearth.schemas.dtypes import DType
+
+LARGEST_SYLVESTER = 64
 
 
 def _tokens(op: ops.Tokens, b: Builder) -> Value:
@@ -201,6 +203,28 @@ def _pool(op: ops.Pool, b: Builder) -> Value:
             return b.node("ReduceMax", x, b.i64(0), keepdims=1)
 
 
+def _hadamard(op: ops.Hadamard, b: Builder) -> Value:
+    """A product per factor: rows [M * K / (order * inner), order, inner] under [order, order]."""
+    columns, y = int(ops.tensor(op.x).shape[1]), b.plain(op.x)
+    signs = None if op.signs is None else b.plain(op.signs)
+    inner, at = op.q * op.r * op.s, 0
+    for order in (op.q, op.r):
+        inner //= order
+        if order > 1 and signs is not None:
+            part = b.node("Slice", signs, b.i64(at), b.i64(at + order * order), b.i64(0))
+            factor = b.node("Reshape", part, b.i64(order, order))
+            y = b.node("MatMul", factor, b.node("Reshape", y, b.i64(-1, order, inner)))
+            at += order * order
+    step = op.s
+    while step > 1:  # Sylvester's matrix is symmetric, and a product of smaller ones
+        order = min(step, LARGEST_SYLVESTER)
+        step //= order
+        factor = b.array(arithmetic.sylvester(order))
+        y = b.node("MatMul", factor, b.node("Reshape", y, b.i64(-1, order, step)))
+    scale = b.f32(float(arithmetic.hadamard_scale(op.q * op.r * op.s)))
+    return b.node("Mul", b.node("Reshape", y, b.i64(-1, columns)), scale)
+
+
 def _l2_normalize(op: ops.L2Normalize, b: Builder) -> Value:
     x = b.plain(op.x)
     length = b.node("ReduceL2", x, b.i64(-1), keepdims=1)
@@ -232,4 +256,5 @@ RULES: Mapping[type[ops.Op], Callable[[Any, Builder], Value]] = {
     ops.LastRows: _last_rows,
     ops.Pool: _pool,
     ops.L2Normalize: _l2_normalize,
+    ops.Hadamard: _hadamard,
 }

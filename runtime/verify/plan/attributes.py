@@ -39,6 +39,7 @@ ENUMS_OF: Mapping[tuple[str, str], type[IntEnum]] = {("pool", "kind"): Pooling}
 MAY_BE_ZERO = frozenset({"group", "rotary_dim", "window"})
 GROUPS = (32, 64, 128)
 LARGEST_K = 131_072  # int32 sums of int8 products
+LARGEST_FACTOR = 1024
 NO_FUNCTION = (Activation.NONE, Activation.SWIGLU)
 
 
@@ -79,8 +80,18 @@ def _pairs(ints: Mapping[str, int]) -> Iterator[tuple[bool, str]]:
     yield rotary % 2 != 0 or rotary > ints.get("head_dim", 0), f"rotary_dim {rotary}"
     yield ints.get("heads", 1) % ints.get("kv_heads", 1) != 0, "heads over kv_heads"
     yield not ints.get("causal", 1) and ints.get("window", 0) > 0, "a window that is not causal"
+    yield not _factors_divide(ints), "q, r and s"
     odd = ints.get("N", 0) % 2 != 0
     yield odd and ints.get("activation") == Activation.SWIGLU, "N of a paired weight is odd"
+
+
+def _factors_divide(ints: Mapping[str, int]) -> bool:
+    """A Hadamard matrix: dense orders 1 or a multiple of 4, a power of two, their product in K."""
+    q, r, s = (ints.get(name, 1) for name in ("q", "r", "s"))
+    dense = all(order == 1 or (order % 4 == 0 and order <= LARGEST_FACTOR) for order in (q, r))
+    return (
+        dense and s > 0 and s & (s - 1) == 0 and q * r > 0 and ints.get("K", 0) % (q * r * s) == 0
+    )
 
 
 def _fits_group(ints: Mapping[str, int]) -> bool:

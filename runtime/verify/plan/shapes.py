@@ -170,6 +170,12 @@ def _of_all_rows(ints: Ints) -> dict[str, Shape]:
     return {"x": Matrix(ints["N"], Rows.T), "y": Matrix(ints["N"])}
 
 
+def _hadamard(ints: Ints) -> dict[str, Shape]:
+    width = Matrix(ints["K"])
+    signs = sum(ints[name] ** 2 for name in ("q", "r") if ints[name] > 1)
+    return {"x": width, "signs": Flat(4 * signs, 4) if signs else Absent(), "y": width}
+
+
 SHAPES: Mapping[str, Callable[[Ints], dict[str, Shape]]] = {
     "embed": _embed,
     "rms_norm": _norm,
@@ -189,4 +195,5 @@ SHAPES: Mapping[str, Callable[[Ints], dict[str, Shape]]] = {
     "embed_positions": _embed,
     "pool": _of_all_rows,
     "l2_normalize": _same("x", "y"),
+    "hadamard": _hadamard,
 }

@@ -7,13 +7,14 @@ import pytest
 from support.agreement import SOURCES
 from support.bounds import BOUNDS
 from support.functions import EXACT, silu
-from support.graphs import Draw, tables
+from support.graphs import Draw, hadamard_signs, tables
 
 from hearth.compiler.ir import arithmetic, ops
 from hearth.compiler.ir.constants import Constants
 from hearth.compiler.ir.meanings import MEANINGS, Codes, Run, meaning
 from hearth.compiler.ir.state import State
 from hearth.compiler.ir.tensors import QuantisedSource
+from hearth.compiler.transform.hadamard import dense
 from hearth.schemas.commands import Activation, Pooling
 
 ROWS, VOCAB = 5, 11
@@ -150,6 +151,18 @@ def test_l2_normalize() -> None:
     rows[1] = run.values[x][1] = 0  # a row of zeros stays one
     length = np.maximum(np.sqrt((rows**2).sum(axis=1, keepdims=True)), 1e-12)
     check(ops.L2Normalize(x, 1e-12), run, rows / length)
+
+
+@pytest.mark.parametrize(("blocks", "q", "r", "s"), [(1, 1, 1, 16), (2, 12, 1, 2), (1, 12, 20, 4)])
+def test_hadamard(blocks: int, q: int, r: int, s: int) -> None:
+    run = start()
+    (x,) = given(run, blocks * q * r * s)
+    op = ops.Hadamard(x, hadamard_signs(q, r), q, r, s)
+    whole = arithmetic.sylvester(s)
+    for order in (r, q):
+        whole = np.kron(dense(order), whole) if order > 1 else whole
+    exact = f64(run.matrix(x)) @ np.kron(np.eye(blocks), whole) / np.sqrt(len(whole))
+    check(op, run, exact)
 
 
 def test_position_embedding_starts_at_the_position() -> None:

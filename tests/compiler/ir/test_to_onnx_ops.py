@@ -11,7 +11,7 @@ import pytest
 from support.agreement import Agreement
 from support.bounds import EXP, FUNCTION_ERROR, gamma
 from support.functions import EXACT
-from support.graphs import CodedSource, Draw, tables
+from support.graphs import CodedSource, Draw, hadamard_signs, tables
 from support.onnx_run import session
 
 from hearth.compiler.ir import arithmetic, ops
@@ -165,6 +165,14 @@ ELEMENTWISE: tuple[Callable[[], ops.Op], ...] = (
 @pytest.mark.parametrize("build", ELEMENTWISE)
 def test_elementwise_and_rows(build: Callable[[], ops.Op]) -> None:
     agree(build())
+
+
+@pytest.mark.parametrize(
+    ("blocks", "q", "r", "s"),
+    [(2, 1, 1, 4), (1, 12, 1, 2), (2, 12, 20, 1), (1, 1, 1, 256), (3, 1, 1, 1)],
+)
+def test_hadamard(blocks: int, q: int, r: int, s: int) -> None:
+    agree(ops.Hadamard(given(blocks * q * r * s), hadamard_signs(q, r), q, r, s))
 
 
 def cache(kind: KVKind, scheme: KVScheme, layer: int = 0) -> ops.Cache:

@@ -10,6 +10,7 @@ import pytest
 from support.graphs import Tiny
 from support.programs import FLOAT, lowered
 
+from hearth.compiler.transform import rotate_down
 from hearth.runtime.verify.plan import PlanError, check
 from hearth.schemas.commands import BY_NAME, CONTRACTS, KVScheme
 from hearth.schemas.program import Command, Entry, Operand, Program, Region, Rows
@@ -19,6 +20,7 @@ UNFUSED = lowered(
     Tiny(bias=True), ("fuse-rope", "fuse-bias", "fuse-swiglu", "fold-norm-gain")
 ).program
 FLOATS = lowered(Tiny(bias=True), scheme=FLOAT).program
+TURNED = lowered(Tiny(ffn=96), transform=rotate_down).program  # q 12, s 8
 ENTRY = "prefill"
 
 Edit = Callable[[Command], Command]
@@ -186,6 +188,13 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
         FLOATS, "attention", lambda c: put(c, 3, c.operands[5]), "state.mismatch",
     ),
     "scales_of_v": (WHOLE, "attention", lambda c: put(c, 4, c.operands[6]), "state.mismatch"),
+    "factors_do_not_divide": (TURNED, "hadamard", integer("s", 16), "op.value"),
+    "no_power_of_two": (TURNED, "hadamard", integer("s", 4 * 3), "op.value"),
+    "a_factor_of_no_matrix": (TURNED, "hadamard", integer("q", 6), "op.value"),
+    "a_factor_of_zero": (TURNED, "hadamard", integer("r", 0), "op.value"),
+    "signs_missing": (TURNED, "hadamard", without("signs"), "operand.missing"),
+    "signs_without_a_factor": (TURNED, "hadamard", integer("q", 1), "operand.unexpected"),
+    "signs_too_short": (TURNED, "hadamard", operand("signs", nbytes=more(-4)), "extent"),
     "other_context": (FLOATS, "kv_write", integer("context", 39), "extent"),
     "cache_over_half_another": (
         FLOATS, "kv_write", operand("cache", offset=more(-64)), "clobbered",
@@ -193,7 +202,9 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("program", [WHOLE, UNFUSED, FLOATS], ids=["whole", "unfused", "floats"])
+@pytest.mark.parametrize(
+    "program", [WHOLE, UNFUSED, FLOATS, TURNED], ids=["whole", "unfused", "floats", "turned"]
+)
 def test_whole_programs_pass(program: Program) -> None:
     check(program)
 
