@@ -55,6 +55,101 @@ struct Product {
   }
 };
 
+// Up to four rows of codes, of every 32 values the quads 0, 2, 4, 6 and then 1, 3, 5, 7.
+template <int kRows>
+struct QuadPairs {
+  const int8_t* codes;  // [columns / 32][kRows][2][16]
+  int32_t starts[kRows];
+  QuadPairs(const Linear& l, const Call& call) : codes(reinterpret_cast<const int8_t*>(call.scratch)) {
+    const __m256i order = _mm256_set_epi32(7, 5, 3, 1, 6, 4, 2, 0);
+    for (int64_t r = 0; r < kRows; ++r) {
+      starts[r] = int32_t(-uint32_t(kOffset) * uint32_t(l.sum_of_codes(r)));
+      uint8_t* to = reinterpret_cast<uint8_t*>(call.scratch) + r * 32;
+      for (int64_t k = 0; k < l.packing.kp; k += 32, to += kRows * 32) {
+        const __m256i quads = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(l.codes(r) + k));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permutevar8x32_epi32(quads, order));
+      }
+    }
+  }
+};
+
+// 4 bits, up to four rows: the products of a group are 16 bytes a channel, so every 128 bits hold those of one channel and
+// its codes are looked up in them. Four lines are transposed for that: a shuffle for 64 codes, where looking levels up
+// and multiplying them takes four multiplications. Sums of four quads stay apart until the end.
+template <int kRows>
+struct ChannelProduct {
+  QuadPairs<kRows> x;
+  __m512i low, high;  // levels << 8 as words: of codes 0 .. 7, of codes 8 .. 15
+  ChannelProduct(const Linear& l, const Call& call) : x(l, call) {
+    const __m128i* eights = reinterpret_cast<const __m128i*>(l.levels());
+    const __m256i words = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(eights)), 8);
+    low = _mm512_broadcast_i32x4(_mm256_castsi256_si128(words));
+    high = _mm512_broadcast_i32x4(_mm256_extracti128_si256(words, 1));
+  }
+
+  // Of the channel at kIndex of each four; m as two_multipliers has them.
+  template <int kIndex>
+  __m512i products(__m512i m) const {
+    const __m512i one = _mm512_shuffle_epi32(m, static_cast<_MM_PERM_ENUM>(kIndex * 0x55));
+    const __m512i bytes = _mm512_packs_epi16(_mm512_mulhrs_epi16(low, one), _mm512_mulhrs_epi16(high, one));
+    return _mm512_xor_si512(bytes, _mm512_set1_epi8(static_cast<char>(kOffset)));
+  }
+
+  struct Group {
+    const ChannelProduct& p;
+    __m512i table[4];
+    void group(const uint8_t* multipliers) {
+      const __m512i m = two_multipliers(multipliers);
+      table[0] = p.products<0>(m), table[1] = p.products<1>(m), table[2] = p.products<2>(m), table[3] = p.products<3>(m);
+    }
+  };
+
+  void dot(const Linear& l, int64_t block, int32_t* sums) const {
+    const __m512i mask = _mm512_set1_epi8(15);
+    __m512i total[kRows][4];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) total[r][i] = _mm512_setzero_si512();
+    Group group{*this, {}};
+    const int8_t* codes = x.codes;
+    each_step<4>(l, block, group, [&](const uint8_t* planes, int64_t) __attribute__((always_inline)) {
+      __m512i line[4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        line[i] = load(planes + i * 64);
+        fetch_ahead<kRows>(planes + i * 64);
+      }
+      const __m512i low01 = _mm512_unpacklo_epi32(line[0], line[1]), low23 = _mm512_unpacklo_epi32(line[2], line[3]);
+      const __m512i high01 = _mm512_unpackhi_epi32(line[0], line[1]), high23 = _mm512_unpackhi_epi32(line[2], line[3]);
+      const __m512i channels[4] = {_mm512_unpacklo_epi64(low01, low23), _mm512_unpackhi_epi64(low01, low23),
+                                   _mm512_unpacklo_epi64(high01, high23), _mm512_unpackhi_epi64(high01, high23)};
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 2
+        for (int odd = 0; odd < 2; ++odd) {
+          const __m512i code = _mm512_and_si512(shifted(channels[i], 4 * odd), mask);
+          const __m512i bytes = _mm512_shuffle_epi8(group.table[i], code);
+#pragma GCC unroll 4
+          for (int r = 0; r < kRows; ++r) {
+            const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + r * 32 + odd * 16));
+            total[r][i] = _mm512_dpbusd_epi32(total[r][i], bytes, _mm512_broadcast_i32x4(four));
+          }
+        }
+      codes += 32 * kRows;
+    });
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const __m512i first = pair_sums(total[r][0], total[r][1]), second = pair_sums(total[r][2], total[r][3]);
+      const __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
+      _mm512_storeu_si512(sums + r * 32, _mm512_add_epi32(all, _mm512_set1_epi32(x.starts[r])));
+    }
+  }
+  static __m512i pair_sums(__m512i a, __m512i b) {
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  }
+};
+
 // One row of codes as words: of every quad the two even ones, and of every quad the two odd ones.
 struct Words {
   const int16_t *even, *odd;
@@ -77,7 +172,7 @@ inline void add_words(__m512i& sum, __m512i words, const int16_t* codes) {
   asm("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(words), "m"(*reinterpret_cast<const Two*>(codes)));
 }
 
-// One row of codes of 4 to 6 bits: its words, as they come from the multiplication, are not made bytes first.
+// One row of codes of 5 or 6 bits: its words, as they come from the multiplication, are not made bytes first.
 template <int kBits>
 struct WordProduct {
   Words x;
@@ -105,17 +200,23 @@ void run(const Linear& l, const Call& call) {
   few_rows(l, call, [&](int64_t block, int32_t* sums) { product.dot(l, block, sums); });
 }
 
-template <int kBits>
-struct OneRow {
-  using Type = WordProduct<kBits>;
+// What multiplies a number of rows.
+template <int kBits, int kRows>
+struct ProductOf {
+  using Type = Product<kBits, kRows>;
+};
+template <int kRows>
+  requires(kRows <= 4)
+struct ProductOf<4, kRows> {
+  using Type = ChannelProduct<kRows>;
 };
 template <>
-struct OneRow<2> {
-  using Type = Product<2, 1>;
+struct ProductOf<5, 1> {
+  using Type = WordProduct<5>;
 };
 template <>
-struct OneRow<3> {
-  using Type = Product<3, 1>;
+struct ProductOf<6, 1> {
+  using Type = WordProduct<6>;
 };
 
 }  // namespace
@@ -123,14 +224,14 @@ struct OneRow<3> {
 template <int kBits>
 void few_rows_table(const Linear& l, const Call& call) {
   switch (call.rows) {
-    case 1: return run<typename OneRow<kBits>::Type>(l, call);
-    case 2: return run<Product<kBits, 2>>(l, call);
-    case 3: return run<Product<kBits, 3>>(l, call);
-    case 4: return run<Product<kBits, 4>>(l, call);
-    case 5: return run<Product<kBits, 5>>(l, call);
-    case 6: return run<Product<kBits, 6>>(l, call);
-    case 7: return run<Product<kBits, 7>>(l, call);
-    default: return run<Product<kBits, 8>>(l, call);
+    case 1: return run<typename ProductOf<kBits, 1>::Type>(l, call);
+    case 2: return run<typename ProductOf<kBits, 2>::Type>(l, call);
+    case 3: return run<typename ProductOf<kBits, 3>::Type>(l, call);
+    case 4: return run<typename ProductOf<kBits, 4>::Type>(l, call);
+    case 5: return run<typename ProductOf<kBits, 5>::Type>(l, call);
+    case 6: return run<typename ProductOf<kBits, 6>::Type>(l, call);
+    case 7: return run<typename ProductOf<kBits, 7>::Type>(l, call);
+    default: return run<typename ProductOf<kBits, 8>::Type>(l, call);
   }
 }
 template void few_rows_table<2>(const Linear&, const Call&);
