@@ -100,7 +100,7 @@ class GroupLines {
     const __m512i first = _mm512_shuffle_epi8(products_[0], places);
     if (kBits == 2) return first;
     const __mmask64 third = _mm512_test_epi8_mask(load_line(planes + 128), _mm512_set1_epi8(static_cast<char>(1 << quad)));
-    return _mm512_mask_shuffle_epi8(first, third, products_[kTables - 1], places);
+    return _mm512_mask_blend_epi8(third, first, _mm512_shuffle_epi8(products_[kTables - 1], places));
   }
 
  private:

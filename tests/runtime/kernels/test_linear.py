@@ -94,6 +94,19 @@ def test_every_number_of_rows_equals_numpy(kernel: native.Kernel) -> None:
             assert np.array_equal(run(kernel, problem), integer_reference(problem)), case
 
 
+@pytest.mark.parametrize("group", [32, 64, 128])
+@pytest.mark.parametrize("kernel", EXACT, ids=lambda kernel: kernel.name)
+def test_turns_of_groups(kernel: native.Kernel, group: int) -> None:
+    """Every four groups have their multipliers at the head; the last turn and the last group are not full."""
+    _need(kernel)
+    if Layout(kernel.variant) not in INTEGER_GROUPS:
+        pytest.skip("int8 has no groups")
+    for rows in (1, 2, 3, 4, 5, 8, 9):
+        for k in (4 * group, 9 * group + 20):
+            problem = make_problem(Case("turns", rows, 35, k, group), Layout(kernel.variant))
+            assert np.array_equal(run(kernel, problem), integer_reference(problem)), (rows, k)
+
+
 @pytest.mark.parametrize("kernel", FLOAT, ids=lambda kernel: kernel.name)
 def test_float_linear_is_within_the_bound(kernel: native.Kernel) -> None:
     _need(kernel)
