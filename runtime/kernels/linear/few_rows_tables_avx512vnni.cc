@@ -7,7 +7,7 @@ namespace {
 
 constexpr int32_t kOffset = 128;
 
-// f(planes, step) for each 32 values of K of a block in order, after lines.group of their group.
+// f(lines, step) for each 32 values of K of a block in order, after lines.group of their group.
 template <int kBits, class LinesT, class F>
 [[gnu::always_inline]] inline void each_step(const Linear& l, int64_t block, LinesT& lines, F f) {
   const uint8_t* w = l.block(block);
@@ -38,9 +38,10 @@ struct Product {
       if (kChains > 1) total[r][kChains - 1] = _mm512_setzero_si512();
     }
     const int8_t* codes = x.codes;
-    each_step<kBits>(l, block, lines, [&](const uint8_t* planes, int64_t) __attribute__((always_inline)) {
+    each_step<kBits>(l, block, lines, [&](const uint8_t* w, int64_t) __attribute__((always_inline)) {
+      const Planes<kBits> planes(w);
 #pragma GCC unroll 8
-      for (int line = 0; line < kBits; ++line) fetch_ahead<kRows>(planes + line * 64);
+      for (int line = 0; line < kBits; ++line) fetch_ahead<kRows>(w + line * 64);
 #pragma GCC unroll 8
       for (int quad = 0; quad < 8; ++quad) {
         const __m512i bytes = lines.bytes(planes, quad);
@@ -113,13 +114,11 @@ struct ChannelProduct {
       for (int i = 0; i < 4; ++i) total[r][i] = _mm512_setzero_si512();
     Group group{*this, {}};
     const int8_t* codes = x.codes;
-    each_step<4>(l, block, group, [&](const uint8_t* planes, int64_t) __attribute__((always_inline)) {
-      __m512i line[4];
+    each_step<4>(l, block, group, [&](const uint8_t* w, int64_t) __attribute__((always_inline)) {
+      const Planes<4> planes(w);
+      const __m512i* line = planes.line;
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        line[i] = load(planes + i * 64);
-        fetch_ahead<kRows>(planes + i * 64);
-      }
+      for (int i = 0; i < 4; ++i) fetch_ahead<kRows>(w + i * 64);
       const __m512i low01 = _mm512_unpacklo_epi32(line[0], line[1]), low23 = _mm512_unpacklo_epi32(line[2], line[3]);
       const __m512i high01 = _mm512_unpackhi_epi32(line[0], line[1]), high23 = _mm512_unpackhi_epi32(line[2], line[3]);
       const __m512i channels[4] = {_mm512_unpacklo_epi64(low01, low23), _mm512_unpackhi_epi64(low01, low23),
@@ -181,7 +180,8 @@ struct WordProduct {
 
   void dot(const Linear& l, int64_t block, int32_t* sums) {
     __m512i total[2] = {};
-    each_step<kBits>(l, block, lines, [&](const uint8_t* planes, int64_t step) __attribute__((always_inline)) {
+    each_step<kBits>(l, block, lines, [&](const uint8_t* w, int64_t step) __attribute__((always_inline)) {
+      const Planes<kBits> planes(w);
 #pragma GCC unroll 8
       for (int quad = 0; quad < 8; ++quad) {
         __m512i even, odd;

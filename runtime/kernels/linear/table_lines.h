@@ -16,6 +16,19 @@ typedef uint16_t U16x32 __attribute__((vector_size(64)));
 
 static inline __m512i load_line(const void* p) { return _mm512_loadu_si512(p); }
 
+// The lines of 32 values of K, read once and in order: a stream that the hardware follows.
+template <int kBits>
+struct Planes {
+  __m512i line[kBits];
+  [[gnu::always_inline]] explicit Planes(const uint8_t* planes) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kBits; ++i) {
+      line[i] = load_line(planes + i * 64);
+      asm volatile("" : "+v"(line[i]));
+    }
+  }
+};
+
 // The words of v shifted right, or left where bits < 0.
 [[gnu::always_inline]] static inline __m512i shifted(__m512i v, int bits) {
   return bits > 0 ? (__m512i)((U16x32)v >> bits) : bits < 0 ? (__m512i)((U16x32)v << -bits) : v;
@@ -47,12 +60,12 @@ class TableLines {
   void group(const uint8_t* multipliers) { m_ = two_multipliers(multipliers); }
 
   // w of the even and of the odd bytes of a quad's line as words.
-  [[gnu::always_inline]] inline void words(const uint8_t* planes, int quad, __m512i& even, __m512i& odd) const {
+  [[gnu::always_inline]] inline void words(const Planes<kBits>& planes, int quad, __m512i& even, __m512i& odd) const {
     const __m512i codes = codes_of(planes, quad);
     even = _mm512_mulhrs_epi16(levels_of(codes), m_);
     odd = _mm512_mulhrs_epi16(levels_of(_mm512_srli_epi16(codes, 8)), m_);
   }
-  [[gnu::always_inline]] inline __m512i bytes(const uint8_t* planes, int quad) const {
+  [[gnu::always_inline]] inline __m512i bytes(const Planes<kBits>& planes, int quad) const {
     __m512i even, odd;
     words(planes, quad, even, odd);
     const __m512i all = merged(even, odd);
@@ -61,11 +74,10 @@ class TableLines {
 
  private:
   // Bytes whose lower kBits bits are the codes.
-  [[gnu::always_inline]] static inline __m512i codes_of(const uint8_t* planes, int quad) {
-    const __m512i four = shifted(load_line(planes + quad / 2 * 64), quad % 2 * 4);
+  [[gnu::always_inline]] static inline __m512i codes_of(const Planes<kBits>& planes, int quad) {
+    const __m512i four = shifted(planes.line[quad / 2], quad % 2 * 4);
     if (kBits == 4) return four;
-    const int64_t line = kBits == 5 ? 4 : 4 + quad / 4;
-    const __m512i rest = shifted(load_line(planes + line * 64), kBits == 5 ? quad - 4 : quad % 4 * 2 - 4);
+    const __m512i rest = shifted(planes.line[kBits == 5 ? 4 : 4 + quad / 4], kBits == 5 ? quad - 4 : quad % 4 * 2 - 4);
     return _mm512_ternarylogic_epi32(four, _mm512_set1_epi8(15), rest, 0xe2);  // 15 ? four : rest
   }
   [[gnu::always_inline]] inline __m512i levels_of(__m512i codes) const {
@@ -93,13 +105,13 @@ class GroupLines {
       products_[i] = _mm512_xor_si512(products, _mm512_set1_epi8(static_cast<char>(kOffset)));
     }
   }
-  [[gnu::always_inline]] inline __m512i bytes(const uint8_t* planes, int quad) const {
+  [[gnu::always_inline]] inline __m512i bytes(const Planes<kBits>& planes, int quad) const {
     const __m512i channels = _mm512_broadcast_i32x4(_mm_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
-    const __m512i two = shifted(load_line(planes + quad / 4 * 64), quad % 4 * 2);
+    const __m512i two = shifted(planes.line[quad / 4], quad % 4 * 2);
     const __m512i places = _mm512_ternarylogic_epi32(two, _mm512_set1_epi8(3), channels, 0xea);  // (two & 3) | channels
     const __m512i first = _mm512_shuffle_epi8(products_[0], places);
     if (kBits == 2) return first;
-    const __mmask64 third = _mm512_test_epi8_mask(load_line(planes + 128), _mm512_set1_epi8(static_cast<char>(1 << quad)));
+    const __mmask64 third = _mm512_test_epi8_mask(planes.line[kBits - 1], _mm512_set1_epi8(static_cast<char>(1 << quad)));
     return _mm512_mask_blend_epi8(third, first, _mm512_shuffle_epi8(products_[kTables - 1], places));
   }
 
@@ -130,7 +142,7 @@ static void expand_table(const Linear& l, int64_t block, int64_t k, int64_t coun
   const uint8_t* from = l.block(block);
   for (const int64_t end = k + count; k < end; k += 32) {
     lines.group(from + l.packing.table_multipliers_of(k));
-    const uint8_t* planes = from + l.packing.planes_of(k);
+    const Planes<kBits> planes(from + l.packing.planes_of(k));
 #pragma GCC unroll 8
     for (int quad = 0; quad < 8; ++quad, out += stride) _mm512_storeu_si512(out, lines.bytes(planes, quad));
   }
