@@ -32,9 +32,9 @@ def contracts() -> dict[str, int]:
 _OperandSpec = tuple[str, str, tuple[str, ...], bool]
 
 def contract_specs() -> dict[
-    str, tuple[tuple[_OperandSpec, ...], tuple[str, ...], tuple[str, ...], bool]
+    str, tuple[tuple[_OperandSpec, ...], tuple[str, ...], tuple[str, ...], bool, tuple[str, ...]]
 ]:
-    """Of each contract its operands (name, role, kinds, optional), ints, floats and by_segment, as compiled in."""
+    """Of each contract its operands (name, role, kinds, optional), ints, floats, by_segment and fixed floats."""
 
 def allocations() -> int:
     """How often this module has allocated memory; a run adds nothing."""

@@ -6,6 +6,7 @@ One table feeds the emitter, the plan checker, the native executor's binding and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -106,6 +107,7 @@ class OperandSpec:
 class Contract:
     """What one command of the program means, without saying which kernel runs it.
 
+    `fixed`: floats that follow where the cache's scheme is INT8_STATIC.
     A run may take rows of several sequences. `by_segment`: what a row gives depends on its position or on the
     other rows of its sequence, so the command is done for each sequence by itself; else for all rows at once.
     """
@@ -116,6 +118,12 @@ class Contract:
     ints: tuple[str, ...] = ()
     floats: tuple[str, ...] = ()
     by_segment: bool = False
+    fixed: tuple[str, ...] = ()
+
+    def float_names(self, ints: Sequence[int]) -> tuple[str, ...]:
+        """The float attributes of a command with these integers."""
+        scheme = dict(zip(self.ints, ints, strict=False)).get("scheme")
+        return (*self.floats, *self.fixed) if scheme == KVScheme.INT8_STATIC else self.floats
 
 
 def _in(name: str, *kinds: Kind, optional: bool = False) -> OperandSpec:
@@ -136,6 +144,7 @@ def _state(name: str, role: Role, kind: Kind, optional: bool = False) -> Operand
 
 _TABLES = (_weight("cos", Kind.TABLE, True), _weight("sin", Kind.TABLE, True))
 _AFFINE = (_weight("gain", Kind.VECTOR, True), _weight("bias", Kind.VECTOR, True))
+_CODES = ("scale", "zero")  # of static codes: a float32 and a whole number in -127..127
 _READ, _WRITE = Role.STATE_READ, Role.STATE_WRITE
 
 CONTRACTS: tuple[Contract, ...] = (
@@ -203,6 +212,7 @@ CONTRACTS: tuple[Contract, ...] = (
         ),
         ("heads", "head_dim", "rotary_dim", "context", "scheme", "kind"),
         by_segment=True,
+        fixed=_CODES,
     ),
     # y[T, H * D] = attention of q[T, H * D] (rotated where tables are given) over the cache; causal 0: every row
     # sees all positions up to the last row's
@@ -221,6 +231,7 @@ CONTRACTS: tuple[Contract, ...] = (
         ("heads", "kv_heads", "head_dim", "rotary_dim", "context", "scheme", "window", "causal"),
         ("scale",),
         by_segment=True,
+        fixed=("k_scale", "k_zero", "v_scale", "v_zero"),
     ),
     # y[R, N] = the last R of the T rows of x
     Contract(13, "last_rows", (_in("x"), _out("y")), ("N",), by_segment=True),
@@ -252,6 +263,22 @@ CONTRACTS: tuple[Contract, ...] = (
     Contract(17, "pool", (_in("x"), _out("y")), ("N", "kind"), by_segment=True),
     # y[M, N] = x / max(|x|_2, eps), row by row
     Contract(18, "l2_normalize", (_in("x"), _out("y")), ("N",), ("eps",)),
+    # as 4, 3 and 15 with codes of a fixed scale and zero point
+    Contract(19, "quantize_static", (_in("x"), _out("y", Kind.Q8)), ("K",), _CODES),
+    Contract(
+        20,
+        "rms_norm_quantize_static",
+        (_in("x"), _weight("gain", Kind.VECTOR, True), _out("y", Kind.Q8)),
+        ("K",),
+        ("eps", *_CODES),
+    ),
+    Contract(
+        21,
+        "layer_norm_quantize_static",
+        (_in("x"), *_AFFINE, _out("y", Kind.Q8)),
+        ("K",),
+        ("eps", *_CODES),
+    ),
     # y[M, K] = x H / sqrt(q r s) in blocks of q r s columns; H = Q x R x Sylvester(s), the signs those of Q and R
     # where their order is not 1
     Contract(

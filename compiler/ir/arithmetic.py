@@ -285,9 +285,9 @@ def quantize_static(x: F32, static: Static) -> I8:
 
 
 def static_scales(x: F32, static: Static) -> F32:
-    """The scale of each row (the last axis) of fixed codes: the same, but NaN where the row has a NaN."""
-    broken = np.isnan(x).any(axis=-1)
-    return np.where(broken, np.float32(np.nan), np.float32(static.scale))
+    """The scale of each row (the last axis) of fixed codes: the same, but a NaN where a value is not finite."""
+    whole = np.isfinite(x).all(axis=-1)
+    return np.where(whole, np.float32(static.scale), np.float32(np.nan))
 
 
 def dequantise_static(codes: I8, static: Static) -> F32:

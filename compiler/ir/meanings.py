@@ -17,7 +17,7 @@ from hearth.compiler.ir import arithmetic, ops
 from hearth.compiler.ir.constants import Block, Constants
 from hearth.compiler.ir.evaluate_attention import attend
 from hearth.compiler.ir.state import State, Stored
-from hearth.compiler.ir.types import CacheType, Dim
+from hearth.compiler.ir.types import CacheType, Dim, Static
 from hearth.schemas.commands import Activation
 
 F32 = NDArray[np.float32]
@@ -154,8 +154,15 @@ def _rms_norm(op: ops.RMSNorm | ops.RMSNormQuantize, run: Run) -> F32:
     return arithmetic.rms_norm(run.matrix(op.x), run.vector(op.gain), op.eps)
 
 
+def _codes(x: F32, static: Static | None) -> Codes:
+    if static is None:
+        return Codes(*arithmetic.quantize(x))
+    scales = arithmetic.static_scales(x, static)
+    return Codes(arithmetic.quantize_static(x, static), scales, static.zero)
+
+
 def _rms_norm_quantize(op: ops.RMSNormQuantize, run: Run) -> Value:
-    return Codes(*arithmetic.quantize(_rms_norm(op, run)))
+    return _codes(_rms_norm(op, run), op.static)
 
 
 def _layer_norm(op: ops.LayerNorm | ops.LayerNormQuantize, run: Run) -> F32:
@@ -164,11 +171,11 @@ def _layer_norm(op: ops.LayerNorm | ops.LayerNormQuantize, run: Run) -> F32:
 
 
 def _layer_norm_quantize(op: ops.LayerNormQuantize, run: Run) -> Value:
-    return Codes(*arithmetic.quantize(_layer_norm(op, run)))
+    return _codes(_layer_norm(op, run), op.static)
 
 
 def _quantize(op: ops.Quantize, run: Run) -> Value:
-    return Codes(*arithmetic.quantize(run.matrix(op.x)))
+    return _codes(run.matrix(op.x), op.static)
 
 
 def _product(x: F32 | Codes, block: Block) -> F32:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Self
 
 from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource, Source
-from hearth.compiler.ir.types import CacheType, Dim, TensorType, Type
+from hearth.compiler.ir.types import CacheType, Dim, Static, TensorType, Type
 from hearth.schemas.commands import Activation, Pooling
 from hearth.schemas.dtypes import DType
 
@@ -199,6 +199,7 @@ class RMSNormQuantize(Op):
     x: Op
     gain: Op | None
     eps: float
+    static: Static | None = None
 
     def infer(self) -> Type:
         return TensorType(DType.Q8, _matrix(self, self.x))
@@ -228,6 +229,7 @@ class LayerNormQuantize(Op):
     gain: Op | None
     bias: Op | None
     eps: float
+    static: Static | None = None
 
     def infer(self) -> Type:
         return TensorType(DType.Q8, _matrix(self, self.x))
@@ -235,9 +237,13 @@ class LayerNormQuantize(Op):
 
 @dataclass(frozen=True, eq=False)
 class Quantize(Op):
-    """Dynamic int8 codes per row with one scale per row: q8[M, K]."""
+    """Int8 codes per row: q8[M, K]; dynamic, with one scale per row, or static, with one for all.
+
+    A linear sums static codes as they are: its bias makes up for their zero point.
+    """
 
     x: Op
+    static: Static | None = None
 
     def infer(self) -> Type:
         return TensorType(DType.Q8, _matrix(self, self.x))

@@ -21,6 +21,7 @@ from hearth.compiler.ir.ops import (
     Op,
     Position,
     PositionEmbedding,
+    Quantize,
     RMSNorm,
     RMSNormQuantize,
     RoPE,
@@ -28,7 +29,7 @@ from hearth.compiler.ir.ops import (
 )
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.types import CacheType, Dim, TensorType
-from hearth.schemas.commands import KVKind
+from hearth.schemas.commands import KVKind, KVScheme
 from hearth.schemas.dtypes import DType
 
 CacheKey = tuple[int, KVKind]
@@ -179,11 +180,22 @@ def _check_tables(sequence: tuple[Op, ...]) -> None:
                 _require(enough, op, f"tables end at {positions}, before the context {contexts}")
 
 
+def _check_zero_points(sequence: tuple[Op, ...]) -> None:
+    """Codes whose zero is not 0 are summed by linears with a bias that makes up for it."""
+    for op in sequence:
+        match op:
+            case Linear(
+                x=(Quantize() | RMSNormQuantize() | LayerNormQuantize()) as x, bias=None
+            ) if x.static is not None:
+                _require(x.static.zero == 0, op, "no bias for the zero point of its input")
+
+
 _CHECKS: tuple[Callable[[tuple[Op, ...]], None], ...] = (
     _check_types,
     _check_sources,
     _check_rows,
     _check_tables,
+    _check_zero_points,
 )
 
 
@@ -217,5 +229,8 @@ def _check_attention(op: Attention) -> None:
     if not isinstance(k, CacheType) or not isinstance(v, CacheType):
         raise IRError(f"{describe(op)}: reads {k} and {v}, expected caches")
     _require((k.kind, v.kind) == (KVKind.K, KVKind.V), op, f"k is {k} and v is {v}")
+    for kind in (k, v):
+        fixed = kind.scheme is KVScheme.INT8_STATIC
+        _require(fixed == (kind.static is not None), op, f"{kind} and static codes")
     for field in ("layer", "heads", "context", "scheme"):
         _require(getattr(k, field) == getattr(v, field), op, f"{field} differs: {k} and {v}")

@@ -30,7 +30,7 @@ from hearth.compiler.ir.ops import (
     SwiGLU,
     tensor,
 )
-from hearth.compiler.ir.types import CacheType
+from hearth.compiler.ir.types import CacheType, Static
 from hearth.compiler.lower.weights import group_of
 from hearth.schemas.commands import Activation, Layout
 from hearth.schemas.dtypes import DType
@@ -144,9 +144,22 @@ def _rms_norm(op: RMSNorm, layouts: Layouts) -> Selection:
     return Selection("rms_norm", parts, (_columns(op.x),), (op.eps,))
 
 
+def _codes(static: Static | None) -> tuple[float, ...]:
+    """The float attributes of static codes."""
+    return () if static is None else (static.scale, float(static.zero))
+
+
+def _coded(
+    name: str, parts: tuple[Part, ...], k: int, floats: tuple[float, ...], static: Static | None
+) -> Selection:
+    """The contract that writes dynamic codes, or the one that writes static codes."""
+    contract = name if static is None else f"{name}_static"
+    return Selection(contract, parts, (k,), (*floats, *_codes(static)))
+
+
 def _rms_norm_quantize(op: RMSNormQuantize, layouts: Layouts) -> Selection:
     parts = (Read(op.x), _plain(op.gain), RESULT)
-    return Selection("rms_norm_quantize", parts, (_columns(op.x),), (op.eps,))
+    return _coded("rms_norm_quantize", parts, _columns(op.x), (op.eps,), op.static)
 
 
 def _layer_norm(op: LayerNorm, layouts: Layouts) -> Selection:
@@ -156,11 +169,11 @@ def _layer_norm(op: LayerNorm, layouts: Layouts) -> Selection:
 
 def _layer_norm_quantize(op: LayerNormQuantize, layouts: Layouts) -> Selection:
     parts = (Read(op.x), _plain(op.gain), _plain(op.bias), RESULT)
-    return Selection("layer_norm_quantize", parts, (_columns(op.x),), (op.eps,))
+    return _coded("layer_norm_quantize", parts, _columns(op.x), (op.eps,), op.static)
 
 
 def _quantize(op: Quantize, layouts: Layouts) -> Selection:
-    return Selection("quantize", (Read(op.x), RESULT), (_columns(op.x),))
+    return _coded("quantize", (Read(op.x), RESULT), _columns(op.x), (), op.static)
 
 
 def _linear(op: Linear, layouts: Layouts) -> Selection:
@@ -197,7 +210,8 @@ def _kv_write(op: KVWrite, layouts: Layouts) -> Selection:
     cache = _cache(op)
     parts = (Read(op.x), _plain(op.cos), _plain(op.sin), Codes(op), Scales(op))
     ints = (cache.heads, cache.head_dim, _rotary(op.cos), cache.context)
-    return Selection("kv_write", parts, (*ints, int(cache.scheme), int(cache.kind)))
+    form = (int(cache.scheme), int(cache.kind))
+    return Selection("kv_write", parts, (*ints, *form), _codes(cache.static))
 
 
 def _attention(op: Attention, layouts: Layouts) -> Selection:
@@ -206,7 +220,8 @@ def _attention(op: Attention, layouts: Layouts) -> Selection:
     parts = (Read(op.q), _plain(op.cos), _plain(op.sin), *state, RESULT)
     sizes = (op.heads, cache.heads, cache.head_dim, _rotary(op.cos), cache.context)
     ints = (*sizes, int(cache.scheme), op.window, int(op.causal))
-    return Selection("attention", parts, ints, (op.scale,))
+    floats = (op.scale, *_codes(cache.static), *_codes(_cache(op.v).static))
+    return Selection("attention", parts, ints, floats)
 
 
 def _last_rows(op: LastRows, layouts: Layouts) -> Selection:

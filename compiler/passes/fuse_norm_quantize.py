@@ -18,10 +18,10 @@ from hearth.compiler.ir.rewrite import rewrite_counted
 
 def _rule(op: Op, count: Callable[[Op], int]) -> Op | None:
     match op:
-        case Quantize(x=RMSNorm(x=x, gain=gain, eps=eps) as norm) if count(norm) == 1:
-            return RMSNormQuantize(x, gain, eps)
-        case Quantize(x=LayerNorm(x=x, gain=gain, bias=bias, eps=eps) as norm) if count(norm) == 1:
-            return LayerNormQuantize(x, gain, bias, eps)
+        case Quantize(x=RMSNorm() as norm, static=static) if count(norm) == 1:
+            return RMSNormQuantize(norm.x, norm.gain, norm.eps, static)
+        case Quantize(x=LayerNorm() as norm, static=static) if count(norm) == 1:
+            return LayerNormQuantize(norm.x, norm.gain, norm.bias, norm.eps, static)
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 
@@ -18,7 +18,6 @@ from hearth.compiler.ir.ops import (
 )
 from hearth.compiler.ir.rewrite import rewrite
 from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource
-from hearth.compiler.ir.types import Static
 from hearth.compiler.quantize.coding import RoundedSource
 from hearth.compiler.quantize.exact import Exact, exact_linears
 from hearth.compiler.quantize.roles import weight_schemes
@@ -26,24 +25,10 @@ from hearth.compiler.quantize.rtn import rtn
 from hearth.compiler.quantize.schemes import F16, INT8, Form, Scheme, WeightScheme
 from hearth.compiler.quantize.smooth import smooth
 from hearth.compiler.quantize.sources import HalfSource, Method, MethodSource
-from hearth.schemas.commands import KVKind
+from hearth.compiler.quantize.static import Statics, static_codes
 from hearth.schemas.dtypes import DType
 
 NOTHING = Exact()
-
-
-@dataclass(frozen=True)
-class Statics:
-    """What calibration measured: the codes of linears' inputs, by their weights' names, and of the caches.
-
-    `dynamic`: weights' names of the linears that keep dynamic codes all the same.
-    """
-
-    inputs: Mapping[str, Static] = field(default_factory=dict)
-    caches: Mapping[tuple[int, KVKind], Static] = field(default_factory=dict)
-    dynamic: frozenset[str] = frozenset()
-
-
 NO_STATICS = Statics()
 
 
@@ -61,9 +46,10 @@ def quantize(
     coder = partial(rtn, threads=threads)
     graph = _given(graph, coded)
     if scheme.activations != "dynamic":
-        return _code(graph, scheme, coder)
+        return static_codes(_code(graph, scheme, coder), scheme, statics)
     graph = smooth(graph, _code(graph, scheme, coder))
-    return _code(graph, scheme, coder, exact_linears(_code(graph, scheme, coder)))
+    graph = _code(graph, scheme, coder, exact_linears(_code(graph, scheme, coder)))
+    return static_codes(graph, scheme, statics)
 
 
 def _given(graph: Graph, coded: Mapping[str, QuantisedSource]) -> Graph:

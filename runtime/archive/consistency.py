@@ -136,7 +136,7 @@ def _shape_problem(command: Command) -> str:
     if contract is None:
         return f"is none of the commands this runtime has: {', '.join(BY_NAME)}"
     found = len(command.operands), len(command.ints), len(command.floats)
-    expected = len(contract.operands), len(contract.ints), len(contract.floats)
+    expected = len(contract.operands), len(contract.ints), len(contract.float_names(command.ints))
     if found != expected:
         return f"has (operands, ints, floats) {found} where its contract has {expected}"
     for operand, spec in zip(command.operands, contract.operands, strict=True):

@@ -168,7 +168,7 @@ def operand_changes(path: str, a: Bound, b: Bound) -> Iterator[Change]:
 def _attributes(command: Command) -> dict[str, object]:
     contract = BY_NAME.get(command.op)
     ints = contract.ints if contract else ()
-    floats = contract.floats if contract else ()
+    floats = contract.float_names(command.ints) if contract else ()
     found: dict[str, object] = {"op": command.op, "rows": str(command.rows)}
     for place, value in enumerate(command.ints):
         name = ints[place] if place < len(ints) else f"int {place}"

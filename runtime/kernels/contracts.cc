@@ -54,6 +54,8 @@ constexpr Names kRopeInts[] = {"heads", "head_dim", "rotary_dim"};
 constexpr Names kKvWriteInts[] = {"heads", "head_dim", "rotary_dim", "context", "scheme", "kind"};
 constexpr Names kAttentionInts[] = {"heads",   "kv_heads", "head_dim", "rotary_dim",
                                     "context", "scheme",   "window",   "causal"};
+constexpr Names kCodes[] = {"scale", "zero"}, kNormCodes[] = {"eps", "scale", "zero"};
+constexpr Names kHalvesCodes[] = {"k_scale", "k_zero", "v_scale", "v_zero"};
 constexpr Names kActivateInts[] = {"N", "activation"}, kPoolInts[] = {"N", "kind"};
 constexpr Names kHadamardInts[] = {"K", "q", "r", "s"};
 
@@ -68,14 +70,17 @@ constexpr Contract kContracts[] = {
     {kActivate, "activate", kUnaryOps, kActivateInts, {}},
     {kSwiGLU, "swiglu", kSwiGLUOps, kN, {}},
     {kRope, "rope", kRopeOps, kRopeInts, {}, true},
-    {kKvWrite, "kv_write", kKvWriteOps, kKvWriteInts, {}, true},
-    {kAttention, "attention", kAttentionOps, kAttentionInts, kScale, true},
+    {kKvWrite, "kv_write", kKvWriteOps, kKvWriteInts, {}, true, kCodes},
+    {kAttention, "attention", kAttentionOps, kAttentionInts, kScale, true, kHalvesCodes},
     {kLastRows, "last_rows", kGatherOps, kN, {}, true},
     {kLayerNorm, "layer_norm", kLayerNormOps, kK, kEps},
     {kLayerNormQuantize, "layer_norm_quantize", kLayerNormQ8Ops, kK, kEps},
     {kEmbedPositions, "embed_positions", kEmbedPositionsOps, kTableInts, {}, true},
     {kPool, "pool", kGatherOps, kPoolInts, {}, true},
     {kL2Normalize, "l2_normalize", kUnaryOps, kN, kEps},
+    {kQuantizeStatic, "quantize_static", kQuantizeOps, kK, kCodes},
+    {kRmsNormQuantizeStatic, "rms_norm_quantize_static", kNormQ8Ops, kK, kNormCodes},
+    {kLayerNormQuantizeStatic, "layer_norm_quantize_static", kLayerNormQ8Ops, kK, kNormCodes},
     {kHadamard, "hadamard", kHadamardOps, kHadamardInts, {}},
 };
 
@@ -194,6 +199,12 @@ const Contract* find_contract(int opcode) {
   return nullptr;
 }
 
+size_t float_count(const Contract& contract, std::span<const int64_t> ints) {
+  const size_t scheme = contract.opcode == kKvWrite ? 4 : 5;
+  const bool fixed = !contract.fixed.empty() && ints.size() > scheme && ints[scheme] == kKvInt8Static;
+  return contract.floats.size() + (fixed ? contract.fixed.size() : 0);
+}
+
 int variant_of(const Command& c) {
   switch (c.opcode) {
     case kEmbed:
@@ -236,11 +247,12 @@ void check_attributes(const Contract& contract, const Command& c) {
     case kKvWrite: {
       const bool write = c.opcode == kKvWrite;
       require(contract, s.context > 0, "no context");
-      require(contract, scheme_of(c) <= kKvInt8, "unknown cache scheme");
+      require(contract, scheme_of(c) <= kKvInt8Static, "unknown cache scheme");
       check_heads(contract, i[0], s.head_dim, write ? i[2] : i[3]);
       require(contract, !c.operand[1] == !c.operand[2], "cos without sin");
-      const bool scales = c.operand[4] && (write || c.operand[6]);
+      const bool scales = c.operand[4] && (write || c.operand[6]), some = c.operand[4] || (!write && c.operand[6]);
       require(contract, scales || scheme_of(c) != kKvInt8, "an int8 cache needs scales");
+      require(contract, !some || scheme_of(c) != kKvInt8Static, "a static cache has no scales");
       break;
     }
     default: break;

@@ -27,6 +27,7 @@ struct Contract {
   std::span<const OperandSpec> operands;
   std::span<const std::string_view> ints, floats;
   bool by_segment = false;  // what a row gives depends on its position or on its neighbours
+  std::span<const std::string_view> fixed{};  // floats that follow those where the scheme of the cache is kKvInt8Static
 };
 
 std::string_view role_name(Role role);
@@ -34,6 +35,9 @@ std::string_view kind_name(Kind kind);
 
 std::span<const Contract> contracts();
 const Contract* find_contract(int opcode);
+
+// How many floats a command of these integers has.
+size_t float_count(const Contract& contract, std::span<const int64_t> ints);
 
 // What, beside the opcode, chooses a kernel: the layout of a packed operand, the scheme of the cache, else 0.
 int variant_of(const Command& command);

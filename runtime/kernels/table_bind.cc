@@ -54,7 +54,7 @@ CallArguments resolve(const Kernel& kernel, nb::sequence operands, const std::ve
   command.opcode = kernel.opcode;
   const size_t count = contract.operands.size();
   if (nb::len(operands) != count || strides.size() != count || ints.size() != contract.ints.size() ||
-      floats.size() != contract.floats.size())
+      floats.size() != float_count(contract, ints))
     throw std::invalid_argument(std::string(contract.name) + ": wrong number of operands, strides or attributes");
   std::copy(strides.begin(), strides.end(), command.stride);
   std::copy(ints.begin(), ints.end(), command.ints);
@@ -114,11 +114,12 @@ nb::dict contract_specs() {
       if (spec.or_vector) kinds.append(kind_name(kVector));
       operands.append(nb::make_tuple(spec.name, role_name(spec.role), nb::tuple(kinds), spec.optional));
     }
-    nb::list ints, floats;
+    nb::list ints, floats, fixed;
     for (auto name : contract.ints) ints.append(name);
     for (auto name : contract.floats) floats.append(name);
-    out[nb::cast(contract.name)] = 
-        nb::make_tuple(nb::tuple(operands), nb::tuple(ints), nb::tuple(floats), contract.by_segment);
+    for (auto name : contract.fixed) fixed.append(name);
+    out[nb::cast(contract.name)] = nb::make_tuple(nb::tuple(operands), nb::tuple(ints), nb::tuple(floats),
+                                                  contract.by_segment, nb::tuple(fixed));
   }
   return out;
 }

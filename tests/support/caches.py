@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hearth.compiler.ir import arithmetic
 from hearth.compiler.ir.evaluate_attention import attend
 from hearth.compiler.ir.state import Stored
+from hearth.compiler.ir.types import Static
 from hearth.runtime import native
 from hearth.schemas.commands import KVKind, KVScheme
 from support.guard import guarded
@@ -18,7 +19,14 @@ from support.kernels import Matrix, call, rows_of
 
 F32 = NDArray[np.float32]
 STALE = 0x7E  # of what was never written: NaN as f16, huge as f32, 126 as a code
-_DTYPES = {KVScheme.F32: np.float32, KVScheme.F16: np.float16, KVScheme.INT8: np.int8}
+_DTYPES = {
+    KVScheme.F32: np.float32,
+    KVScheme.F16: np.float16,
+    KVScheme.INT8: np.int8,
+    KVScheme.INT8_STATIC: np.int8,
+}
+INT8 = (KVScheme.INT8, KVScheme.INT8_STATIC)
+K_CODES, V_CODES = Static(float(np.float32(0.04)), 37), Static(float(np.float32(0.03)), -58)
 
 
 def tables(positions: int, rotary: int) -> tuple[F32, F32]:
@@ -39,6 +47,15 @@ class Layer:
     window: int = 0
     rotary: int = 0  # 0: no tables
     causal: bool = True
+    codes: tuple[Static, Static] = (K_CODES, V_CODES)  # of INT8_STATIC: those of K, of V
+
+    def static(self, kind: KVKind) -> Static | None:
+        return self.codes[kind] if self.scheme is KVScheme.INT8_STATIC else None
+
+    def floats(self, *kinds: KVKind) -> list[float]:
+        """The scale and zero point of each half, where they are static."""
+        found = [self.static(kind) for kind in kinds]
+        return [number for each in found if each for number in (each.scale, each.zero)]
 
     @property
     def positions(self) -> int:
@@ -47,7 +64,7 @@ class Layer:
 
     def nbytes(self, kind: KVKind) -> int:
         values = self.kv_heads * self.context * self.dim * np.dtype(_DTYPES[self.scheme]).itemsize
-        if self.scheme is KVScheme.INT8 and kind is KVKind.K:
+        if self.scheme in INT8 and kind is KVKind.K:
             return self.kv_heads * self.positions * (-(-self.dim // 4) * 4)
         return values
 
@@ -103,6 +120,7 @@ class Cache:
                 self.scales[kind],
             ],
             [layer.kv_heads, layer.dim, rotary, layer.context, int(layer.scheme), int(kind)],
+            layer.floats(kind),
             rows=len(x),
             position=position,
             threads=threads,
@@ -113,7 +131,7 @@ class Cache:
         layer, dtype = self.layer, _DTYPES[self.layer.scheme]
         values = self.codes[kind].view(dtype)
         scales = self.scales[kind]
-        if scales is None:
+        if layer.scheme not in INT8:
             by_head = values.reshape(layer.kv_heads, layer.context, layer.dim)
             return Stored(by_head[:, :length].swapaxes(0, 1).astype(np.float32))
         if kind is KVKind.K:
@@ -121,9 +139,11 @@ class Cache:
             by_head = blocks.transpose(0, 1, 3, 2, 4).reshape(layer.kv_heads, layer.positions, -1)
         else:
             by_head = values.reshape(layer.kv_heads, layer.context, layer.dim)
+        codes = np.ascontiguousarray(by_head[:, :length, : layer.dim].swapaxes(0, 1))
+        if scales is None:
+            return Stored(codes, static=layer.static(kind))
         steps = scales.view(np.float32).reshape(layer.kv_heads, layer.positions)
-        codes = by_head[:, :length, : layer.dim].swapaxes(0, 1)
-        return Stored(np.ascontiguousarray(codes), np.ascontiguousarray(steps[:, :length].T))
+        return Stored(codes, np.ascontiguousarray(steps[:, :length].T))
 
     def attention(self, q: F32, position: int, scale: float, threads: int = 1) -> F32:
         """y[T, H, D] of the kernel."""
@@ -144,7 +164,7 @@ class Cache:
                 *(layer.heads, layer.kv_heads, layer.dim, layer.rotary),
                 *(layer.context, int(layer.scheme), layer.window, int(layer.causal)),
             ],
-            [scale],
+            [scale, *layer.floats(*KVKind)],
             rows=len(q),
             position=position,
             threads=threads,

@@ -73,7 +73,7 @@ def _rms_norm(op: ops.RMSNorm, b: Builder) -> Value:
 
 
 def _rms_norm_quantize(op: ops.RMSNormQuantize, b: Builder) -> Value:
-    return rules_state.quantised(_normalised(op, b), b)
+    return rules_state.coded(_normalised(op, b), op.static, b)
 
 
 def _layer_normalised(op: ops.LayerNorm | ops.LayerNormQuantize, b: Builder) -> str:
@@ -88,11 +88,11 @@ def _layer_norm(op: ops.LayerNorm, b: Builder) -> Value:
 
 
 def _layer_norm_quantize(op: ops.LayerNormQuantize, b: Builder) -> Value:
-    return rules_state.quantised(_layer_normalised(op, b), b)
+    return rules_state.coded(_layer_normalised(op, b), op.static, b)
 
 
 def _quantize(op: ops.Quantize, b: Builder) -> Value:
-    return rules_state.quantised(b.plain(op.x), b)
+    return rules_state.coded(b.plain(op.x), op.static, b)
 
 
 def _integers(weight: ops.Constant, b: Builder) -> str:

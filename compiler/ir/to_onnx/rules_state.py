@@ -15,8 +15,14 @@ from hearth.schemas.commands import KVScheme
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
-def quantised(x: str, b: Builder) -> Coded:
+def coded(x: str, static: Static | None, b: Builder) -> Coded:
     """Codes and scale of the last axis, by the very operations of the definition."""
+    if static is None:
+        return _dynamic(x, b)
+    return Coded(_static_codes(x, static, b), b.f32(static.scale))
+
+
+def _dynamic(x: str, b: Builder) -> Coded:
     a = b.node("ReduceMax", b.node("Abs", x), b.i64(-1), keepdims=1)
     dead = b.node("Less", a, b.array(np.array(TINY, np.float32)))
     zero = b.f32(0.0)
@@ -26,16 +32,10 @@ def quantised(x: str, b: Builder) -> Coded:
     return Coded(codes, scale)
 
 
-def static_codes(x: str, static: Static, b: Builder) -> str:
-    """Fixed codes, by the very operations of the definition."""
+def _static_codes(x: str, static: Static, b: Builder) -> str:
     low, high = (b.f32(edge - static.zero) for edge in (-MOST_CODE, MOST_CODE))
     steps = b.node("Clip", b.node("Mul", x, b.f32(float(static.inverse))), low, high)
     return b.node("Add", b.node("Round", steps), b.f32(static.zero))
-
-
-def statically_quantised(x: str, static: Static, b: Builder) -> Coded:
-    """Codes and their one scale."""
-    return Coded(static_codes(x, static, b), b.f32(static.scale))
 
 
 def cache(op: ops.Cache, b: Builder) -> Value:
@@ -109,9 +109,9 @@ def rope(op: ops.RoPE, b: Builder) -> Value:
 
 def _per_head(x: str, heads: int, head_dim: int, b: Builder) -> tuple[str, Coded]:
     """x[1, T, H * D] as int8 codes times scale, per token and head; the product and its parts."""
-    coded = quantised(b.node("Reshape", x, b.i64(1, -1, heads, head_dim)), b)
-    back = b.node("Mul", coded.codes, coded.scale)
-    return b.node("Reshape", back, b.i64(1, -1, heads * head_dim)), coded
+    parts = _dynamic(b.node("Reshape", x, b.i64(1, -1, heads, head_dim)), b)
+    back = b.node("Mul", parts.codes, parts.scale)
+    return b.node("Reshape", back, b.i64(1, -1, heads * head_dim)), parts
 
 
 def kv_write(op: ops.KVWrite, b: Builder) -> Value:
@@ -126,10 +126,9 @@ def kv_write(op: ops.KVWrite, b: Builder) -> Value:
         case KVScheme.INT8:
             return Cached(past, *_per_head(rows, kind.heads, kind.head_dim, b))
         case KVScheme.INT8_STATIC:
-            codes = static_codes(rows, kind.fixed, b)
-            steps = b.node("Sub", codes, b.f32(kind.fixed.zero))
-            back = b.node("Mul", steps, b.f32(kind.fixed.scale))
-            return Cached(past, back, Coded(codes, b.f32(kind.fixed.scale)))
+            parts = coded(rows, kind.fixed, b)
+            steps = b.node("Sub", parts.codes, b.f32(kind.fixed.zero))
+            return Cached(past, b.node("Mul", steps, parts.scale), parts)
 
 
 def _cache_type(op: ops.Op) -> CacheType:

@@ -119,7 +119,7 @@ void gather(const Tile& tile, const Block& block, WeightedSum sum) {
 
 template <class Values>
 struct AsFloat : F32Values {
-  static constexpr bool kFinite = Values::kFinite, kFetched = false;
+  static constexpr bool kFinite = Values::kFinite, kFetched = false, kShifted = false;
 };
 
 // Several groups of rows share the conversion of V to f32.
@@ -127,7 +127,7 @@ template <class Values>
 void convert(const Shape& s, const void* v, int64_t first, const Block& block, float* to) {
   for (int64_t t = block.begin; t < block.end; ++t)
     for (int64_t d = 0; d < s.padded(); d += 16, to += 16)
-      store16(to, Values::read(v, first + t * s.head_dim + d, s.head_dim - d));
+      store16(to, less_zero<Values>(Values::read(v, first + t * s.head_dim + d, s.head_dim - d), s.v_zero));
 }
 
 template <class Values, class Scores>
@@ -146,15 +146,19 @@ void attend(const Shape& s, const Command& command, const Call& call, const Tile
     weigh(tile, block, largest, v_scales, sums);
     const float* w = block.scores - block.begin;
     if (tile.rows <= 2 * kGroup || Values::kFloat)
-      return gather<Values>(tile, block, {command.operand[5], first, s.head_dim, s.head_dim, w, kBlock, at.o, s.padded()});
+      return gather<Values>(tile, block, {command.operand[5], first, s.head_dim, s.head_dim, w, kBlock, at.o, s.padded(), s.v_zero});
     convert<Values>(s, command.operand[5], first, block, at.v);
-    gather<AsFloat<Values>>(tile, block, {at.v, -block.begin * s.padded(), s.padded(), s.padded(), w, kBlock, at.o, s.padded()});
+    gather<AsFloat<Values>>(tile, block, {at.v, -block.begin * s.padded(), s.padded(), s.padded(), w, kBlock, at.o, s.padded(), 0});
   });
   for (int r = 0; r < tile.rows; ++r) {
     const float inverse = 1.0f / reduce_add(sums[r]);
     float* y = row<float>(command, 7, tile.token(s, r)) + tile.column(s, r);
     const float* o = at.o + r * s.padded();
-    for (int64_t i = 0; i < s.head_dim; i += 16) store_upto(y + i, load16(o + i) * inverse, s.head_dim - i);
+    for (int64_t i = 0; i < s.head_dim; i += 16) {
+      F32x16 mean = load16(o + i) * inverse;
+      if constexpr (Values::kShifted) mean = mean * s.v_scale;
+      store_upto(y + i, mean, s.head_dim - i);
+    }
   }
 }
 
@@ -193,7 +197,10 @@ void attention_f32(const Command& command, const Call& call) {
 void attention_f16(const Command& command, const Call& call) {
   attention<F16Values, FloatScores<F16Values>>(command, call);
 }
-void attention_int8(const Command& command, const Call& call) { attention<Int8Values, Int8Scores>(command, call); }
+void attention_int8(const Command& command, const Call& call) { attention<Int8Values, Int8Scores<false>>(command, call); }
+void attention_int8_static(const Command& command, const Call& call) {
+  attention<StaticValues, Int8Scores<true>>(command, call);
+}
 
 size_t attention_scratch(const Command& command, int64_t) { return Scratch::nbytes(Shape(command)); }
 

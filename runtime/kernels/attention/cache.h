@@ -19,6 +19,7 @@ struct CacheShape {
 };
 
 // read(base, index, n): n of up to 16 values from `index`, +0 beyond. kFinite: whatever the memory holds is finite. kFloat: it is f32.
+// kShifted: it has a zero point still.
 // Asks for n values from `index`, a block of positions before they are used. Nothing happens where there is no memory.
 template <class Values>
 [[gnu::always_inline]] static inline void fetch(const void* base, int64_t index, int64_t n) {
@@ -27,7 +28,7 @@ template <class Values>
 }
 
 struct F32Values {
-  static constexpr bool kFinite = false, kFloat = true, kFetched = false;
+  static constexpr bool kFinite = false, kFloat = true, kFetched = false, kShifted = false;
   static constexpr int kBytes = 4;
   static inline F32x16 read(const void* base, int64_t index) {
     return load16(static_cast<const float*>(base) + index);
@@ -38,7 +39,7 @@ struct F32Values {
 };
 
 struct F16Values {
-  static constexpr bool kFinite = false, kFloat = false, kFetched = false;
+  static constexpr bool kFinite = false, kFloat = false, kFetched = false, kShifted = false;
   static constexpr int kBytes = 2;
   static inline F32x16 read(const void* base, int64_t index) {
     return load_half16(static_cast<const uint16_t*>(base) + index);
@@ -49,7 +50,7 @@ struct F16Values {
 };
 
 struct Int8Values {
-  static constexpr bool kFinite = true, kFloat = false, kFetched = true;
+  static constexpr bool kFinite = true, kFloat = false, kFetched = true, kShifted = false;
   static constexpr int kBytes = 1;
   static inline F32x16 read(const void* base, int64_t index) {
     I8x16 codes;
@@ -62,6 +63,11 @@ struct Int8Values {
     __builtin_memcpy(codes, static_cast<const int8_t*>(base) + index, n);
     return read(codes, 0);
   }
+};
+
+// Codes with a zero point, which is taken from what read() gives.
+struct StaticValues : Int8Values {
+  static constexpr bool kShifted = true;
 };
 
 }  // namespace hearth::HEARTH_ISA

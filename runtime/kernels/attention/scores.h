@@ -7,6 +7,8 @@
 
 namespace hearth::HEARTH_ISA {
 
+// kStatic: K has one scale and one zero point in the command, else a scale for each position and head.
+template <bool kStatic>
 struct Int8Scores {
   const Shape& s;
   const Tile& tile;
@@ -18,7 +20,7 @@ struct Int8Scores {
 
   Int8Scores(const Shape& s, const Command& command, const Tile& tile, const Scratch& at)
       : s(s), tile(tile), at(at), k(row<const int8_t>(command, 3, 0) + s.cache.block(tile.kv_head, 0)),
-        k_scales(row<const float>(command, 4, 0) + s.cache.scale(tile.kv_head, 0)) {
+        k_scales(kStatic ? nullptr : row<const float>(command, 4, 0) + s.cache.scale(tile.kv_head, 0)) {
     for (int r = 0; r < tile.rows; ++r) {
       const float* q = at.q + r * s.padded();
       const float most = max_abs(s.padded(), [&](int64_t i) { return load16(q + i); });
@@ -31,6 +33,7 @@ struct Int8Scores {
       }
       sums[r] = reduce_add_int(sum);
       factor[r] = scale_of(most) * s.scale;
+      if (kStatic) factor[r] = factor[r] * s.k_scale;
     }
   }
 
@@ -41,7 +44,9 @@ struct Int8Scores {
     for (int r = 0; r < tile.rows; ++r)
       for (int64_t i = 0; i < n * 16; i += 16) {
         float* score = block.scores + r * kBlock + i;
-        store16(score, to_float(load16_int(score)) * (load16(k_scales + block.begin + i) * factor[r]));
+        const I32x16 sum = load16_int(score);
+        if constexpr (kStatic) store16(score, to_float(sum - s.k_zero * sums[r]) * factor[r]);
+        else store16(score, to_float(sum) * (load16(k_scales + block.begin + i) * factor[r]));
       }
   }
 };

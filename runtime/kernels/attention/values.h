@@ -37,7 +37,14 @@ struct WeightedSum {
   int64_t w_stride;
   float* o;
   int64_t o_stride;
+  float zero;  // taken from every value where they are shifted
 };
+
+template <class Values>
+[[gnu::always_inline]] static inline F32x16 less_zero(F32x16 v, float zero) {
+  if constexpr (Values::kShifted) return v - zero;
+  return v;
+}
 
 // Columns [d, d + 16 * width) of `rows` rows, positions [begin, end).
 template <class Values, int rows, int width>
@@ -52,7 +59,7 @@ static inline void add_columns(const WeightedSum& s, int64_t d, int64_t begin, i
     if constexpr (Values::kFetched) fetch<Values>(s.v, at + kBlock * s.v_stride, 16 * width);
     F32x16 v[width];
 #pragma GCC unroll 8
-    for (int c = 0; c < width; ++c) v[c] = Values::read(s.v, at + 16 * c);
+    for (int c = 0; c < width; ++c) v[c] = less_zero<Values>(Values::read(s.v, at + 16 * c), s.zero);
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
       const float* w = s.w + r * s.w_stride + t;
@@ -69,7 +76,7 @@ static inline void add_columns(const WeightedSum& s, int64_t d, int64_t begin, i
 template <class Values, int rows>
 static inline void add_last_columns(const WeightedSum& s, int64_t d, int64_t begin, int64_t end) {
   for (int64_t t = begin; t < end; ++t) {
-    const F32x16 v = Values::read(s.v, s.first + t * s.v_stride + d, s.head_dim - d);
+    const F32x16 v = less_zero<Values>(Values::read(s.v, s.first + t * s.v_stride + d, s.head_dim - d), s.zero);
     for (int r = 0; r < rows; ++r) {
       float* o = s.o + r * s.o_stride + d;
       store16(o, load16(o) + v * s.w[r * s.w_stride + t]);

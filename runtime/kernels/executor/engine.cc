@@ -165,7 +165,7 @@ void Engine::add_command(int number, int opcode, int64_t rows,
   const Contract* contract = find_contract(opcode);
   if (!contract) refuse("unknown opcode " + std::to_string(opcode));
   if (operands.size() != contract->operands.size() || ints.size() != contract->ints.size() ||
-      floats.size() != contract->floats.size())
+      floats.size() != float_count(*contract, ints))
     refuse(std::string(contract->name) + ": wrong number of operands or attributes");
   require(rows >= kRowsR && rows <= entry.shape.max_tokens, "rows is out of range");
   Bound bound;

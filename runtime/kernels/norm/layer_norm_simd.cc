@@ -60,6 +60,13 @@ void layer_norm_quantize(const Command& command, const Call& call) {
     write_record(row<char>(command, 3, m), command.ints[0], Normalised(command, m));
 }
 
+void layer_norm_quantize_static(const Command& command, const Call& call) {
+  const Fixed fixed(command.floats + 1);
+  const Share share(call.rows, call);
+  for (int64_t m = share.begin; m < share.end; ++m)
+    write_record(row<char>(command, 3, m), command.ints[0], Normalised(command, m), fixed);
+}
+
 void l2_normalize(const Command& command, const Call& call) {
   const int64_t n = command.ints[0];
   const float least = command.floats[0];

@@ -53,11 +53,30 @@ void rms_norm_quantize(const Command& command, const Call& call) {
   }
 }
 
+void rms_norm_quantize_static(const Command& command, const Call& call) {
+  const int64_t n = command.ints[0];
+  const Fixed fixed(command.floats + 1);
+  const Share share(call.rows, call);
+  for (int64_t m = share.begin; m < share.end; ++m) {
+    const float* x = row<const float>(command, 0, m);
+    const Normalised value{x, row<const float>(command, 1, 0), n, reciprocal_rms(x, n, command.floats[0])};
+    write_record(row<char>(command, 2, m), n, value, fixed);
+  }
+}
+
 void quantize(const Command& command, const Call& call) {
   const int64_t n = command.ints[0];
   const Share share(call.rows, call);
   for (int64_t m = share.begin; m < share.end; ++m)
     write_record(row<char>(command, 1, m), n, Plain{row<const float>(command, 0, m), n});
+}
+
+void quantize_static(const Command& command, const Call& call) {
+  const int64_t n = command.ints[0];
+  const Fixed fixed(command.floats);
+  const Share share(call.rows, call);
+  for (int64_t m = share.begin; m < share.end; ++m)
+    write_record(row<char>(command, 1, m), n, Plain{row<const float>(command, 0, m), n}, fixed);
 }
 
 }  // namespace hearth::HEARTH_ISA

@@ -39,6 +39,7 @@ ENUMS_OF: Mapping[tuple[str, str], type[IntEnum]] = {("pool", "kind"): Pooling}
 MAY_BE_ZERO = frozenset({"group", "rotary_dim", "window"})
 GROUPS = (32, 64, 128)
 LARGEST_K = 131_072  # int32 sums of int8 products
+ZEROS = frozenset({"zero", "k_zero", "v_zero"})  # codes of 0.0
 LARGEST_FACTOR = 1024
 NO_FUNCTION = (Activation.NONE, Activation.SWIGLU)
 
@@ -52,7 +53,7 @@ def _counts(contract: Contract, command: Command) -> Fault | None:
     if len(command.operands) != len(contract.operands):
         return "op.arity", f"{len(command.operands)} operands, not {len(contract.operands)}"
     found = len(command.ints), len(command.floats)
-    wanted = len(contract.ints), len(contract.floats)
+    wanted = len(contract.ints), len(contract.float_names(command.ints))
     return None if found == wanted else ("op.ints", f"{found} attributes, not {wanted}")
 
 
@@ -65,12 +66,18 @@ def _values(contract: Contract, command: Command) -> Iterator[Fault]:
         if not legal or (name == "K" and value > LARGEST_K):
             yield "op.value", f"{name} = {value}"
     yield from (("op.value", what) for wrong, what in _pairs(ints) if wrong)
-    if not all(0 < value < inf for value in command.floats):
-        yield "op.value", f"{command.floats}"
+    for name, number in zip(contract.float_names(command.ints), command.floats, strict=True):
+        legal = _is_code(number) if name in ZEROS else 0 < number < inf
+        if not legal:
+            yield "op.value", f"{name} = {number}"
     if contract.name == "activate" and ints["activation"] in NO_FUNCTION:
         yield "op.value", f"activation = {ints['activation']}"
     if contract.name == "pool" and command.rows != 1:
         yield "rows.bound", f"{command.rows} rows"
+
+
+def _is_code(value: float) -> bool:
+    return -127 <= value <= 127 and value == int(value)
 
 
 def _pairs(ints: Mapping[str, int]) -> Iterator[tuple[bool, str]]:

@@ -255,9 +255,20 @@ class _Check:
             raise self.fail("state.unwritten", f"{spec.name} reads value {operand.value}")
         kind = KVKind.K if spec.name.startswith("k") else KVKind.V
         form = ints["kv_heads"], ints["head_dim"], ints["context"], ints["scheme"], int(kind)
-        self.need(made.kind in spec.kinds and made.facts == form, "state.mismatch", spec.name)
+        facts = (*form, *self.codes(f"{kind.name.lower()}_"))
+        self.need(made.kind in spec.kinds and made.facts == facts, "state.mismatch", spec.name)
         self.need(self.memory.intact(operand), "clobbered", f"{spec.name}, value {operand.value}")
         self.need(made.place == operand, "state.mismatch", f"{spec.name} lies elsewhere")
+
+    def codes(self, half: str = "") -> tuple[float, ...]:
+        """Scale and zero point of a static cache, in which its writer and its readers agree."""
+        if self.command is None:
+            return ()
+        names = BY_NAME[self.command.op].float_names(self.command.ints)
+        floats = dict(zip(names, self.command.floats, strict=True))
+        return tuple(
+            floats[f"{half}{name}"] for name in ("scale", "zero") if f"{half}{name}" in floats
+        )
 
     def no_alias(self, bound: list[tuple[OperandSpec, Operand]]) -> None:
         written = [each for each in bound if each[0].role in (Role.OUT, Role.STATE_WRITE)]
@@ -290,7 +301,7 @@ class _Check:
         else:
             self.whole(spec, operand)
             facts = tuple(ints[name] for name in ("heads", "head_dim", "context", "scheme", "kind"))
-            made = Definition(operand, kind, 0, 0, self.index, facts)
+            made = Definition(operand, kind, 0, 0, self.index, (*facts, *self.codes()))
         self.memory.write(operand, made)
 
     def whole(self, spec: OperandSpec, operand: Operand) -> None:

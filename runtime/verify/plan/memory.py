@@ -19,7 +19,9 @@ class Definition:
     rows: int | Rows
     columns: int
     origin: int
-    facts: tuple[int, ...] = ()  # of a cache: heads, head_dim, context, scheme, kind
+    facts: tuple[
+        float, ...
+    ] = ()  # of a cache: heads, head_dim, context, scheme, kind, static codes
 
 
 @dataclass

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from support.caches import Cache, Layer, kernel_for
 from support.kernels import need
 
+from hearth.compiler.ir.types import Static
 from hearth.schemas.commands import KVKind, KVScheme
 
 THREADS = (1, 2, 3, 4, 5)
@@ -166,7 +167,8 @@ def test_later_positions_are_not_seen(isa: str, scheme: KVScheme) -> None:
 def test_extreme_codes(isa: str, scheme: KVScheme) -> None:
     """Every code at its largest magnitude, signs alike and mixed: integer dots must not saturate."""
     need(kernel_for("attention", scheme, isa))
-    layer = Layer(scheme, 4, 1, 128, 48, 0, 0)
+    ends = Static(float(np.float32(1 / 127)), 127), Static(float(np.float32(1 / 127)), -127)
+    layer = Layer(scheme, 4, 1, 128, 48, 0, 0, codes=ends)
     rng = np.random.default_rng(5)
     sign = np.where(rng.random((40, 1, 128)) < 0.5, 1, -1).astype(np.float32)
     sign[:10] = 1

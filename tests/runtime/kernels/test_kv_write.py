@@ -8,6 +8,7 @@ from support.caches import STALE, Cache, Layer, kernel_for
 from support.kernels import THREADS, need
 
 from hearth.compiler.ir.state import Stored
+from hearth.compiler.ir.types import Static
 from hearth.schemas.commands import KVKind, KVScheme
 
 ISAS = ("portable", "avx2", "avx512vnni")
@@ -31,7 +32,7 @@ def test_write(isa: str, scheme: KVScheme, kind: KVKind, shape: str) -> None:
     x = np.random.default_rng(dim).standard_normal((context - 3, kv_heads, dim)) * 3
     x = x.astype(np.float32)
     rows = layer.rotated(x, 2) if kind is KVKind.K else x
-    expected = Stored.of(rows, scheme)
+    expected = Stored.of(rows, scheme, layer.static(kind))
     for threads in THREADS:
         cache = Cache(layer, isa)
         cache.write(kind, x[:5], 2, threads)
@@ -40,7 +41,10 @@ def test_write(isa: str, scheme: KVScheme, kind: KVKind, shape: str) -> None:
         np.testing.assert_array_equal(found.values[2:-1], expected.values)
         stale = np.full((), STALE, np.uint8)
         outside = np.ascontiguousarray(np.delete(found.values, slice(2, -1), axis=0))
-        if scheme is KVScheme.INT8:
+        if scheme is KVScheme.INT8_STATIC:
+            assert found.scales is None
+            assert (outside.view(np.uint8) == stale).all()
+        elif scheme is KVScheme.INT8:
             assert expected.scales is not None
             assert found.scales is not None
             np.testing.assert_array_equal(found.scales[2:-1], expected.scales)
@@ -49,6 +53,35 @@ def test_write(isa: str, scheme: KVScheme, kind: KVKind, shape: str) -> None:
         else:
             untouched = Cache(layer, isa).stored(kind, 3).values
             np.testing.assert_array_equal(outside, untouched)
+
+
+@pytest.mark.parametrize("kind", KVKind, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("zero", [-127, -1, 0, 127])
+@pytest.mark.parametrize("isa", ISAS)
+def test_static_codes_of_special_values(isa: str, zero: int, kind: KVKind) -> None:
+    """Ties, both ends and beyond, infinities, NaNs, subnormals."""
+    need(kernel_for("kv_write", KVScheme.INT8_STATIC, isa))
+    steps = np.arange(-300, 300, 0.5, np.float32)
+    broken = np.array([np.inf, -np.inf, np.nan, 3e38, -3e38, 1e-44, -0.0, 0.0], np.float32)
+    x = np.concatenate([steps, steps * np.float32(1.0000001), broken])
+    x = np.pad(x, (0, -len(x) % 20)).reshape(-1, 1, 20)
+    for scale in (1.0, float(np.float32(1 / 3)), 2.0**-100, 2.0**125):
+        static = Static(scale, zero)
+        layer = Layer(KVScheme.INT8_STATIC, 1, 1, 20, len(x), codes=(static, static))
+        cache = Cache(layer, isa)
+        cache.write(kind, x, 0)
+        expected = Stored.of(x, KVScheme.INT8_STATIC, static)
+        np.testing.assert_array_equal(cache.stored(kind, len(x)).values, expected.values)
+    assert expected.values.min() >= -127
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_static_codes_take_no_scales(isa: str) -> None:
+    need(kernel_for("kv_write", KVScheme.INT8_STATIC, isa))
+    cache = Cache(Layer(KVScheme.INT8_STATIC, 1, 1, 8, 16), isa)
+    cache.scales[KVKind.K] = np.zeros(64, np.uint8)
+    with pytest.raises(ValueError, match="a static cache has no scales"):
+        cache.write(KVKind.K, np.zeros((1, 1, 8), np.float32), 0)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -9,6 +9,7 @@ from support.kernels import THREADS, Matrix, call, kernel_id, need, rows_of
 from support.linears import records
 
 from hearth.compiler.ir import arithmetic
+from hearth.compiler.ir.types import Static
 from hearth.runtime import native
 
 F32 = NDArray[np.float32]
@@ -79,6 +80,31 @@ def test_layer_norm_quantize(kernel: native.Kernel, gained: bool, biased: bool, 
         y = Matrix.blank(rows, expected.shape[1], 64, align=64)
         operands = [Matrix.of(x), _memory(gain), _memory(bias), y]
         call(kernel, operands, [k], [EPS], rows=rows, threads=threads)
+        np.testing.assert_array_equal(y.values(np.uint8), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("gained", "biased"), AFFINE)
+@pytest.mark.parametrize("kernel", rows_of("layer_norm_quantize_static"), ids=kernel_id)
+def test_layer_norm_quantize_static(
+    kernel: native.Kernel, gained: bool, biased: bool, shape: str
+) -> None:
+    need(kernel)
+    rows, k = SHAPES[shape]
+    rng = np.random.default_rng(k)
+    x = _rows(rng, rows, k)
+    gain, bias = _affine(rng, k, gained, biased)
+    static = Static(float(np.float32(0.021)), 11)
+    normed = arithmetic.layer_norm(x, gain, bias, EPS)
+    codes = arithmetic.quantize_static(normed, static)
+    expected = records(codes, arithmetic.static_scales(normed, static))
+    columns = -(-k // 128) * 128
+    expected[:, columns + columns // 8 + 4 :] = 0
+    for threads in THREADS:
+        y = Matrix.blank(rows, expected.shape[1], 64, align=64)
+        operands = [Matrix.of(x), _memory(gain), _memory(bias), y]
+        floats = [EPS, static.scale, static.zero]
+        call(kernel, operands, [k], floats, rows=rows, threads=threads)
         np.testing.assert_array_equal(y.values(np.uint8), expected)
 
 

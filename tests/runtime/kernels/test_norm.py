@@ -9,9 +9,11 @@ from support.kernels import THREADS, Matrix, call, kernel_id, need, rows_of
 from support.linears import records
 
 from hearth.compiler.ir import arithmetic
+from hearth.compiler.ir.types import Static
 from hearth.runtime import native
 
 EPS = 1e-5
+STATICS = (Static(float(np.float32(0.013)), -41), Static(0.25, 127), Static(1.0))
 SHAPES = {
     "one_value": (1, 1),
     "less_than_a_vector": (3, 7),
@@ -33,6 +35,11 @@ def _zero_pad(expected: NDArray[np.uint8], k: int) -> NDArray[np.uint8]:
     columns = -(-k // 128) * 128
     expected[:, columns + columns // 8 + 4 :] = 0
     return expected
+
+
+def _static_records(y: NDArray[np.float32], static: Static) -> NDArray[np.uint8]:
+    codes, scales = arithmetic.quantize_static(y, static), arithmetic.static_scales(y, static)
+    return _zero_pad(records(codes, scales), y.shape[1])
 
 
 def _expected_records(y: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -82,6 +89,58 @@ def test_quantize(kernel: native.Kernel, shape: str) -> None:
     for threads in THREADS:
         y = Matrix.blank(rows, expected.shape[1], 0, align=64)
         call(kernel, [Matrix.of(x, 4), y], [k], rows=rows, threads=threads)
+        np.testing.assert_array_equal(y.values(np.uint8), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("gained", [False, True], ids=["plain", "gain"])
+@pytest.mark.parametrize("kernel", rows_of("rms_norm_quantize_static"), ids=kernel_id)
+def test_rms_norm_quantize_static(kernel: native.Kernel, gained: bool, shape: str) -> None:
+    need(kernel)
+    rows, k = SHAPES[shape]
+    rng = np.random.default_rng(k)
+    x = _rows(rng, rows, k)
+    gain = rng.uniform(0.5, 2, k).astype(np.float32) if gained else None
+    operand = None if gain is None else Matrix.of(gain[None]).memory
+    for static in STATICS:
+        expected = _static_records(arithmetic.rms_norm(x, gain, EPS), static)
+        floats = [EPS, static.scale, static.zero]
+        for threads in THREADS:
+            y = Matrix.blank(rows, expected.shape[1], 64, align=64)
+            call(kernel, [Matrix.of(x), operand, y], [k], floats, rows=rows, threads=threads)
+            np.testing.assert_array_equal(y.values(np.uint8), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kernel", rows_of("quantize_static"), ids=kernel_id)
+def test_quantize_static(kernel: native.Kernel, shape: str) -> None:
+    need(kernel)
+    rows, k = SHAPES[shape]
+    x = _rows(np.random.default_rng(k), rows, k)
+    for static in STATICS:
+        expected = _static_records(x, static)
+        for threads in THREADS:
+            y = Matrix.blank(rows, expected.shape[1], 0, align=64)
+            floats = [static.scale, static.zero]
+            call(kernel, [Matrix.of(x, 4), y], [k], floats, rows=rows, threads=threads)
+            np.testing.assert_array_equal(y.values(np.uint8), expected)
+
+
+@pytest.mark.parametrize("zero", [-127, -3, 0, 127])
+@pytest.mark.parametrize("kernel", rows_of("quantize_static"), ids=kernel_id)
+def test_quantize_static_of_special_rows(kernel: native.Kernel, zero: int) -> None:
+    """Ties, both ends and beyond, subnormals; what is not finite makes its row's scale a NaN, of one form."""
+    need(kernel)
+    x = np.zeros((18, 40), np.float32)
+    x[:15] = np.arange(-300, 300, 1, np.float32).reshape(15, 40) - np.float32(0.5)
+    x[14, :2] = 1e-44, -0.0
+    x[15, 3], x[16, 39], x[17, 0] = np.nan, np.inf, -np.inf
+    x[17, 1] = -np.float32(np.nan)
+    for scale in (1.0, float(np.float32(1 / 3)), 2.0**-100, 2.0**125):
+        static = Static(scale, zero)
+        expected = _static_records(x, static)
+        y = Matrix.blank(18, expected.shape[1], 0, align=64)
+        call(kernel, [Matrix.of(x), y], [40], [scale, zero], rows=18)
         np.testing.assert_array_equal(y.values(np.uint8), expected)
 
 

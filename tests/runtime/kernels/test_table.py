@@ -24,8 +24,9 @@ def test_contracts_mirror_the_schemas() -> None:
     assert native.contracts() == {contract.name: contract.opcode for contract in CONTRACTS}
     found = native.contract_specs()
     for contract in CONTRACTS:
-        operands, ints, floats, by_segment = found[contract.name]
-        assert (ints, floats, by_segment) == (contract.ints, contract.floats, contract.by_segment)
+        operands, *others = found[contract.name]
+        expected_others = [contract.ints, contract.floats, contract.by_segment, contract.fixed]
+        assert others == expected_others, contract.name
         expected = tuple((o.name, o.role, o.kinds, o.optional) for o in contract.operands)
         assert operands == expected, contract.name
 
