@@ -98,7 +98,8 @@ class Agreement:
         off = np.abs(codes - want.codes)
         assert np.all(off <= bound.flips), f"{describe(op)}: a code differs where it cannot"
         self.flips += int(np.count_nonzero(off))
-        self._within(op, np.broadcast_to(scale, want.scale.shape), want.scale, bound.scale)
+        scale = np.broadcast_to(scale, want.scale.shape)
+        self._within(op, scale, want.scale, bound.scale)
         return replace(want, codes=codes.astype(np.int8), scale=scale)
 
     def _compare_stored(

@@ -86,6 +86,10 @@ def fixed(x: F64, error: F64, static: Static) -> CodedBound:
     return CodedBound(distance <= t_error, np.zeros(x.shape[:-1]))
 
 
+def _coded(x: F64, error: F64, static: Static | None) -> CodedBound:
+    return coded(x, error) if static is None else fixed(x, error, static)
+
+
 def _norm_error(op: ops.RMSNorm | ops.RMSNormQuantize, y: F64) -> F64:
     """The square root halves the relative error of the E products and sums."""
     return 2 * gamma(ops.tensor(op.x).shape[1] / 2 + 8) * np.abs(y)
@@ -98,7 +102,7 @@ def _rms_norm(op: ops.RMSNorm, run: Run, y: Any) -> Bound:
 def _rms_norm_quantize(op: ops.RMSNormQuantize, run: Run, y: Codes) -> Bound:
     gain = None if op.gain is None else run.matrix(op.gain)
     normed = arithmetic.rms_norm(run.matrix(op.x), gain, op.eps).astype(np.float64)
-    return coded(normed, _norm_error(op, normed))
+    return _coded(normed, _norm_error(op, normed), op.static)
 
 
 def _layer_norm_error(op: ops.LayerNorm | ops.LayerNormQuantize, run: Run) -> F64:
@@ -128,7 +132,7 @@ def _layer_norm(op: ops.LayerNorm, run: Run, y: Any) -> Bound:
 def _layer_norm_quantize(op: ops.LayerNormQuantize, run: Run, y: Codes) -> Bound:
     gain, bias = run.vector(op.gain), run.vector(op.bias)
     normed = arithmetic.layer_norm(run.matrix(op.x), gain, bias, op.eps).astype(np.float64)
-    return coded(normed, _layer_norm_error(op, run))
+    return _coded(normed, _layer_norm_error(op, run), op.static)
 
 
 def _pool(op: ops.Pool, run: Run, y: Any) -> Bound:

@@ -19,7 +19,8 @@ def coded(x: str, static: Static | None, b: Builder) -> Coded:
     """Codes and scale of the last axis, by the very operations of the definition."""
     if static is None:
         return _dynamic(x, b)
-    return Coded(_static_codes(x, static, b), b.f32(static.scale))
+    scale = b.array(np.full((1, 1), static.scale, np.float32))
+    return Coded(_static_codes(x, static, b), scale)
 
 
 def _dynamic(x: str, b: Builder) -> Coded:

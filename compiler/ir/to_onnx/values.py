@@ -9,7 +9,7 @@ from hearth.compiler.ir.ops import Constant
 
 @dataclass(frozen=True)
 class Coded:
-    """Quantised rows: integral codes f32[..., K] and scale f32[..., 1]."""
+    """Quantised rows: integral codes f32[..., K] and scale f32[..., 1], or [1, 1] for all."""
 
     codes: str
     scale: str

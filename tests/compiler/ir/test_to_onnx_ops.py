@@ -130,6 +130,26 @@ def test_norms(gain: bool, columns: int) -> None:
     agree(ops.Linear(coded, weight("int8", 4, columns)))
 
 
+@pytest.mark.parametrize("zero", [-127, -20, 0, 127])
+def test_static_codes(zero: int) -> None:
+    """The same codes wherever x is, and the same bits behind the linear."""
+    codes = ops.Quantize(given(64), Static(float(np.float32(0.04)), zero))
+    checked = agree(ops.Linear(codes, weight("int4", 16, 64), Draw(6).constant("b", 16)))
+    assert (checked.flips, checked.worst["Linear"]) == (0, 0)
+
+
+@pytest.mark.parametrize("gain", [False, True])
+def test_norms_with_static_codes(gain: bool) -> None:
+    g, b = (Draw(3).constant(name, 40) if gain else None for name in ("gain", "bias"))
+    static = Static(float(np.float32(0.02)), 11)
+    bias = Draw(6).constant("b", 4)
+    for coded in (
+        ops.RMSNormQuantize(given(40), g, 1e-5, static),
+        ops.LayerNormQuantize(given(40), g, b, 1e-5, static),
+    ):
+        agree(ops.Linear(coded, weight("int8", 4, 40), bias))
+
+
 @pytest.mark.parametrize("affine", [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("columns", [8, 192])
 def test_layer_norms(affine: tuple[bool, bool], columns: int) -> None:

@@ -25,12 +25,13 @@ from hearth.compiler.ir.ops import (
     Op,
     Position,
     PositionEmbedding,
+    Quantize,
     RMSNorm,
     RoPE,
     Tokens,
 )
 from hearth.compiler.ir.rewrite import rewrite
-from hearth.compiler.ir.types import CacheType, Dim, TensorType
+from hearth.compiler.ir.types import CacheType, Dim, Static, TensorType
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes
 from hearth.compiler.quantize import make_scheme, quantize
@@ -189,6 +190,19 @@ REFUSED: tuple[tuple[str, Callable[[], Graph], str], ...] = (
     ("entries differ", differing_entries, "entry 'decode': KVWrite.*elsewhere it is"),
     ("k for v", lambda: attended(change_v=lambda _: cache(KVKind.K, layer=1)), "k is .* and v is"),
     ("schemes", lambda: attended(lambda _: cache(scheme=KVScheme.F16)), "scheme differs"),
+    (
+        "a static cache without codes",
+        lambda: attended(
+            lambda _: cache(scheme=KVScheme.INT8_STATIC),
+            lambda _: cache(KVKind.V, scheme=KVScheme.INT8_STATIC),
+        ),
+        "and static codes",
+    ),
+    (
+        "a zero point without a bias",
+        lambda: one(Linear(Quantize(x(), Static(0.5, 3)), DRAW.coded("w", 4, 8, 8))),
+        "Linear.*no bias for the zero point",
+    ),
     ("layers", lambda: attended(lambda _: cache(layer=3)), "layer differs"),
     ("contexts", lambda: attended(lambda _: cache(context=99)), "context differs"),
 )

@@ -7,9 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.graphs import Tiny
-from support.programs import FLOAT, lowered
+from support.graphs import Tiny, decoder
+from support.programs import FLOAT, TARGET, lowered
+from support.statics import coded_graph, measured
 
+from hearth.compiler.lower import lower
+from hearth.compiler.passes import FLOAT_PASSES, run_passes
+from hearth.compiler.quantize import Scheme
+from hearth.compiler.quantize.schemes import INT4_G32, INT8
 from hearth.compiler.transform import rotate_down
 from hearth.runtime.verify.plan import PlanError, check
 from hearth.schemas.commands import BY_NAME, CONTRACTS, KVScheme
@@ -22,6 +27,9 @@ UNFUSED = lowered(
 FLOATS = lowered(Tiny(bias=True), scheme=FLOAT).program
 TURNED = lowered(Tiny(ffn=96), transform=rotate_down).program  # q 12, s 8
 ENTRY = "prefill"
+_GRAPH = run_passes(FLOAT_PASSES, decoder(Tiny(bias=True, tied=False, kv=KVScheme.F32)))
+_SCHEME = Scheme(INT4_G32, INT8, "static", KVScheme.INT8_STATIC)
+STATIC = lower(coded_graph(_GRAPH, _SCHEME, measured(_GRAPH, ENTRY, range(9))), TARGET, 8).program
 
 Edit = Callable[[Command], Command]
 
@@ -75,6 +83,11 @@ def integer(name: str, value: int) -> Edit:
     return edit
 
 
+def number(at: int, value: float) -> Edit:
+    """Another float attribute."""
+    return lambda c: replace(c, floats=(*c.floats[:at], value, *c.floats[at + 1 :]))
+
+
 def more(by: int) -> Callable[[int], int]:
     return lambda value: value + by
 
@@ -114,6 +127,18 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
     "scale_not_finite": (
         WHOLE, "attention", lambda c: replace(c, floats=(float("nan"),)), "op.value",
     ),
+    "static_without_codes": (
+        STATIC, "quantize_static", lambda c: replace(c, floats=()), "op.ints",
+    ),
+    "static_scale_of_0": (STATIC, "quantize_static", number(0, 0.0), "op.value"),
+    "zero_that_is_no_code": (STATIC, "quantize_static", number(1, 128.0), "op.value"),
+    "zero_between_codes": (STATIC, "rms_norm_quantize_static", number(2, 0.5), "op.value"),
+    "zero_that_is_a_nan": (STATIC, "kv_write", number(1, float("nan")), "op.value"),
+    "codes_of_a_dynamic_cache": (
+        WHOLE, "kv_write", lambda c: replace(c, floats=(1.0, 0.0)), "op.ints",
+    ),
+    "another_k_scale": (STATIC, "attention", number(1, 0.75), "state.mismatch"),
+    "another_v_zero": (STATIC, "attention", number(4, 99.0), "state.mismatch"),
     "too_many_rows": (WHOLE, "quantize", lambda c: replace(c, rows=9), "rows.bound"),
     "fixed_rows": (WHOLE, "quantize", lambda c: replace(c, rows=8), "rows.mismatch"),
     "other_rows": (WHOLE, "quantize", lambda c: replace(c, rows=Rows.R), "rows.mismatch"),
@@ -203,7 +228,9 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
 
 
 @pytest.mark.parametrize(
-    "program", [WHOLE, UNFUSED, FLOATS, TURNED], ids=["whole", "unfused", "floats", "turned"]
+    "program",
+    [WHOLE, UNFUSED, FLOATS, TURNED, STATIC],
+    ids=["whole", "unfused", "floats", "turned", "static"],
 )
 def test_whole_programs_pass(program: Program) -> None:
     check(program)
