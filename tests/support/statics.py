@@ -48,9 +48,11 @@ def measured(graph: Graph, entry: str, ids: Sequence[int], ranges: RangeName = "
     return Statics(inputs, caches)
 
 
-def float_model(source: Path, context: int) -> tuple[SourceModel, Graph]:
-    """A checkpoint and its graph before quantisation, with float caches."""
-    model = frontend.load(source, context=context, kv=KVScheme.F32)
+def float_model(
+    source: Path, context: int, kv: KVScheme = KVScheme.F32
+) -> tuple[SourceModel, Graph]:
+    """A checkpoint and its graph before quantisation."""
+    model = frontend.load(source, context=context, kv=kv)
     assert isinstance(model, SourceModel)
     return model, run_passes(FLOAT_PASSES, model.graph)
 
