@@ -117,7 +117,7 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
     "float_lost": (WHOLE, "attention", lambda c: replace(c, floats=()), "op.ints"),
     "zero_columns": (WHOLE, "quantize", integer("K", 0), "op.value"),
     "k_beyond_int32_sums": (WHOLE, "quantize", integer("K", 131_073), "op.value"),
-    "unknown_layout": (WHOLE, "linear", integer("layout", 9), "op.value"),
+    "unknown_layout": (WHOLE, "linear", integer("layout", 11), "op.value"),
     "unknown_activation": (WHOLE, "linear", integer("activation", 8), "op.value"),
     "group_without_int4": (WHOLE, "embed", integer("group", 32), "op.value"),
     "odd_group": (WHOLE, "linear", integer("group", 48), "op.value"),
