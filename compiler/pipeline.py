@@ -28,6 +28,8 @@ from hearth.compiler.quantize.schemes import Scheme
 from hearth.runtime.progress import Progress, Silent
 from hearth.runtime.verify.plan import check
 
+GAINS = frozenset(("fold-norm-gain",))
+
 
 def compile_model(
     source: Path,
@@ -47,7 +49,7 @@ def compile_model(
     source before it gets its name, and `compared` hears of it; one that misses the gate is not kept. The bytes depend
     neither on that nor on `threads` (0: all cores).
     """
-    skip = check_skip(options.skip)
+    skip = _skipped(options)
     dumped, progress = Dump(dump or DumpOptions()), progress or Silent()
     require_output(source, output)
     compare = comparison(source, options, checked, compared, progress, threads)
@@ -98,6 +100,13 @@ def compile_model(
     if coded is not None:
         coded.work.remove()
     return _report(output, package, lowered, prediction, published, exact_notes(graph))
+
+
+def _skipped(options: Options) -> frozenset[str]:
+    """The passes left out. A norm's gains spread the columns that share a scale, so calibrated weights stay without."""
+    methods = options.scheme.methods
+    kept_apart = methods.second_order and not methods.quarot
+    return check_skip(options.skip) | (GAINS if kept_apart else frozenset())
 
 
 def _quantised(

@@ -32,6 +32,7 @@ F32 = NDArray[np.float32]
 Ids = NDArray[np.int32]
 ENTRY = "prefill"
 BATCH_NBYTES = 64 << 20  # of f32 rows coded at once
+PROBED = 8  # windows that say what a head reads that is a table too
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,8 @@ class _Coding:
 
     def run(self, progress: Progress) -> Calibrated:
         done = self.state.stages
+        if not done:
+            self._tied_tables()
         with step(progress, "calibrate and code", len(self.stages)) as advance:
             advance(done)
             for number in range(done, len(self.stages)):
@@ -126,6 +129,30 @@ class _Coding:
         for name, values in self.streams.items():
             replace = self._coded if name == "coded" else _same
             values |= self.runner.run(stage, stage.gives, values, replace)
+            for op in stage.dead:
+                values.pop(op, None)
+
+    def _tied_tables(self) -> None:
+        """Tables that are a head too, before all else: so every later statistic knows what their rows have lost.
+
+        What the head reads is taken from the float model, over the first windows alone, and their target stays
+        the float rows: a shift that helps the logits would harm the lookups.
+        """
+        heads = {
+            stage.x: [each for each in stage.linears if self._is_table(_name(each))]
+            for stage in self.stages
+            if stage.x is not None
+        }
+        if not any(heads.values()):
+            return
+        runner, values = Runner(self.job.ids[:PROBED], self.job.threads), dict[Op, F32]()
+        for stage in self.stages:
+            if stage.x is not None and heads[stage.x]:
+                second = self.job.scheme.methods.second_order
+                products = hessian(values[stage.x]) if second else None
+                for name in map(_name, heads[stage.x]):
+                    self._write(name, self._weighed(name, products), None)
+            values |= runner.run(stage, stage.gives, values, _same)
             for op in stage.dead:
                 values.pop(op, None)
 
