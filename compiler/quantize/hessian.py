@@ -101,7 +101,8 @@ def _factor(values: F32, order: I32, damping: float, threads: int) -> F32:
     k, stride = values.shape
     for step in range(STEPS):
         matrix = np.zeros((k, stride))
-        matrix[:, :k] = values[np.ix_(backwards, backwards)]
+        for row, column in enumerate(backwards):
+            matrix[row, :k] = values[column, backwards]
         extra = 0.0 if step == 0 else damping * 10.0**step
         matrix[np.arange(k), np.arange(k)] += extra
         if native.cholesky(matrix, threads):
