@@ -12,13 +12,15 @@ constexpr int64_t kWide = HEARTH_WIDTH / 2;
 Doubles load(const double* p) { return *reinterpret_cast<const DoublesInMemory*>(p); }
 void store(double* p, Doubles v) { *reinterpret_cast<DoublesInMemory*>(p) = v; }
 
-// c[R][V] -= a[R][depth] * b[depth][V], the sum from zero in order.
+constexpr int64_t kStripe = 32;  // columns
+
+// c[R][V] -= a[R][depth] * b[depth][V], the sum from zero in order; rows of b are kStripe apart.
 template <int R, int V>
 void take_product(const double* a, int64_t stride, int64_t depth, const double* b, double* c) {
   Doubles sum[R][V] = {};
   for (int64_t d = 0; d < depth; ++d)
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + load(b + d * stride + v * kWide) * a[r * stride + d];
+      for (int v = 0; v < V; ++v) sum[r][v] = sum[r][v] + load(b + d * kStripe + v * kWide) * a[r * stride + d];
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) store(c + r * stride + v * kWide, load(c + r * stride + v * kWide) - sum[r][v]);
 }
@@ -57,13 +59,16 @@ void cholesky_row(double* a, int64_t stride, int64_t first, int64_t count, int64
 void cholesky_rest(double* a, int64_t stride, int64_t first, int64_t count, int64_t k, int64_t stripe,
                    const double* column) {
   constexpr int R = 4, V = HEARTH_WIDTH == 16 ? 4 : 2;
-  const int64_t columns = stripe + 32 < k ? 32 : align_up(k - stripe, 8);
+  const int64_t columns = stripe + kStripe < k ? kStripe : align_up(k - stripe, 8);
+  double packed[kBlock * kStripe];  // its rows in the matrix are far apart, and meet in the cache
+  for (int64_t d = 0; d < count; ++d)
+    for (int64_t j = 0; j < columns; j += kWide) store(packed + d * kStripe + j, load(column + d * stride + stripe + j));
   int64_t i = stripe;
   for (; i < k; i += R)
     for (int64_t j = 0; j < columns;) {
       const bool whole = j + V * kWide <= columns;
       double* c = a + i * stride + stripe + j;
-      const double *l = a + i * stride + first, *b = column + stripe + j;
+      const double *l = a + i * stride + first, *b = packed + j;
       if (i + R <= k) {
         if (whole) take_product<R, V>(l, stride, count, b, c);
         else take_product<R, 1>(l, stride, count, b, c);
