@@ -27,20 +27,25 @@ static inline Pair<V> add_signed(Pair<V> sum, Pair<V> x, float sign) {
 
 constexpr int kRows = 4;  // every dense order is a multiple of 4
 
-// y[j, i] = sum over k in order of signs[j, k] * x[k, i], for 4 rows j and up to 16 * vectors columns i of n.
-template <int vectors>
+// y[j, i] = sum over k in order of signs[j, k] * x[k, i], for 4 rows j and 16 * vectors columns i, or n fewer ones.
+template <int vectors, bool whole>
 void dense_tile(const float* x, const float* signs, float* y, int64_t order, int64_t inner, int64_t n) {
   F32x16 sums[kRows][vectors];
-  for (int64_t k = 0; k < order; ++k)
+  const auto value = [&](int64_t k, int v) {
+    return whole ? load16(x + k * inner + 16 * v) : load_some(x + k * inner, n);
+  };
+  for (int v = 0; v < vectors; ++v)
+    for (int j = 0; j < kRows; ++j) sums[j][v] = value(0, v) * signs[j * order];
+  for (int64_t k = 1; k < order; ++k)
     for (int v = 0; v < vectors; ++v) {
-      const F32x16 value = load_upto(x + k * inner + 16 * v, n - 16 * v);
-      for (int j = 0; j < kRows; ++j) {
-        const float sign = signs[j * order + k];
-        sums[j][v] = k ? add_signed(sums[j][v], value, sign) : value * sign;
-      }
+      const F32x16 add = value(k, v);
+      for (int j = 0; j < kRows; ++j) sums[j][v] = add_signed(sums[j][v], add, signs[j * order + k]);
     }
   for (int j = 0; j < kRows; ++j)
-    for (int v = 0; v < vectors; ++v) store_upto(y + j * inner + 16 * v, sums[j][v], n - 16 * v);
+    for (int v = 0; v < vectors; ++v) {
+      if (whole) store16(y + j * inner + 16 * v, sums[j][v]);
+      else store_some(y + j * inner, sums[j][v], n);
+    }
 }
 
 // One dense factor on n values: [n / (order inner)][order][inner].
@@ -51,8 +56,9 @@ void dense(const float* x, const float* signs, float* y, int64_t n, int64_t orde
       const float* row = signs + j * order;
       float* out = y + at + j * inner;
       int64_t i = 0;
-      for (; i + kWide <= inner; i += kWide) dense_tile<kVectors>(x + at + i, row, out + i, order, inner, kWide);
-      for (; i < inner; i += 16) dense_tile<1>(x + at + i, row, out + i, order, inner, inner - i);
+      for (; i + kWide <= inner; i += kWide) dense_tile<kVectors, true>(x + at + i, row, out + i, order, inner, kWide);
+      for (; i + 16 <= inner; i += 16) dense_tile<1, true>(x + at + i, row, out + i, order, inner, 16);
+      if (i < inner) dense_tile<1, false>(x + at + i, row, out + i, order, inner, inner - i);
     }
 }
 
