@@ -34,13 +34,19 @@ Indices = NDArray[np.int64]
 
 
 def smooth_decoder(
-    graph: Graph, maxima: Mapping[str, F32], *, norms: bool = True, levels: float = LEVELS
+    graph: Graph,
+    maxima: Mapping[str, F32],
+    *,
+    norms: bool = True,
+    levels: float = LEVELS,
+    inputs: float = LEVELS,
 ) -> Graph:
     """The same ops with scaled constants; the same object where nothing is to gain.
 
     `maxima`: max |x[k]| of each linear's input f32[K], by the name of its weight; sites without are left alone.
     `norms` False leaves the inputs of q/k/v and gate/up to a rotation that follows. `levels`: the largest code of
-    the weights (127; 7 for int4), which decides how much noise a factor brings there.
+    the weights (127; 7 for int4), which decides how much noise a factor brings there; `inputs` that of the inputs,
+    infinite where they stay floats (then only the weights' noise counts, as in AWQ, arXiv:2306.00978).
     Factors are powers of two, so no value is rounded: the function stays the same, bit by bit where sums are.
     """
     chosen: dict[frozenset[Op], F32 | None] = {}  # by weights: prefill and decode share them
@@ -49,7 +55,7 @@ def smooth_decoder(
         for site in _sites(Graph({entry: graph.entries[entry]}), norms):
             key = frozenset(linear.weight for linear in site.readers)
             if key not in chosen:
-                chosen[key] = _factors(site, maxima, levels)
+                chosen[key] = _factors(site, maxima, levels, inputs)
             factors = chosen[key]
             if factors is not None:
                 plan.add(site, factors)
@@ -134,7 +140,7 @@ def _values(op: Op) -> Source:
     return op.value
 
 
-def _factors(site: Site, maxima: Mapping[str, F32], levels: float) -> F32 | None:
+def _factors(site: Site, maxima: Mapping[str, F32], levels: float, inputs: float) -> F32 | None:
     """s by row of the maker: the alpha of the least noise; None where 1 is as good."""
     names = [linear.weight.name for linear in site.readers if isinstance(linear.weight, Constant)]
     known = [maxima[name] for name in names if name in maxima]
@@ -147,7 +153,7 @@ def _factors(site: Site, maxima: Mapping[str, F32], levels: float) -> F32 | None
     loud, wide = (_by_row(each, site.source, rows) for each in (loudness, widest))
     candidates = [np.ones(rows), *(_powers_of_two(loud, wide, alpha) for alpha in ALPHAS)]
     spread = np.stack([each[site.source] for each in candidates])
-    noise = np.sum([each.noise(spread, levels) for each in weights], axis=0)
+    noise = np.sum([each.noise(spread, levels, inputs) for each in weights], axis=0)
     best = int(np.argmin(noise))
     return None if best == 0 else candidates[best].astype(np.float32)
 
@@ -184,10 +190,10 @@ class Columns:
             found = np.maximum(found, block.max(axis=0))
         return found
 
-    def noise(self, factors: F64, levels: float) -> F64:
+    def noise(self, factors: F64, levels: float, inputs: float) -> F64:
         """For each row of factors f64[C, K] the mean of noise over signal, uniform rounding on both sides.
 
-        Inputs x / s have a step of max(|x| / s) / 127, weights w * s one of max(|w| * s) / levels in each row.
+        Inputs x / s have a step of max(|x| / s) / inputs, weights w * s one of max(|w| * s) / levels in each row.
         """
         quiet = self.loudness / factors
         squares, widest = np.zeros(len(self.loudness)), np.zeros(len(factors))
@@ -195,9 +201,9 @@ class Columns:
             squares += np.square(block).sum(axis=0, dtype=np.float64)
             for at, each in enumerate(factors.astype(np.float32)):
                 widest[at] += np.square((block * each).max(axis=1), dtype=np.float64).sum()
-        inputs = np.square(quiet.max(axis=1) / LEVELS) / 12 * (np.square(factors) @ squares)
+        rounded = np.square(quiet.max(axis=1) / inputs) / 12 * (np.square(factors) @ squares)
         weights = np.square(quiet).sum(axis=1) / CREST * widest / levels**2 / 12
-        return np.asarray((inputs + weights) / self.weight.shape[0], np.float64)
+        return np.asarray((rounded + weights) / self.weight.shape[0], np.float64)
 
     def _blocks(self) -> Iterator[F32]:
         """|w[n, k]| relative, in bounded memory."""

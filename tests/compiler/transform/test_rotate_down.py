@@ -75,6 +75,26 @@ def test_without_a_pass(skip: str) -> None:
     assert_same_function(graph, after)
 
 
+@pytest.mark.parametrize(
+    ("tiny", "factors"),
+    [
+        (Tiny(1, 896, 14, 2, 64, 4864, 40, 16), (76, 1, 64)),
+        (Tiny(1, 1536, 12, 2, 128, 8960, 40, 16, bias=True), (20, 28, 16)),
+    ],
+    ids=["0.5B", "1.5B"],
+)
+def test_a_layer_of_a_published_shape(tiny: Tiny, factors: tuple[int, int, int]) -> None:
+    """With both rotations; the ids are few, the weights as large as in the model."""
+    graph = fused(decoder(tiny))
+    after = rotate_down(rotate(graph))
+    assert [(op.q, op.r, op.s) for op in turned(after)] == [factors]
+    verify(after)
+    expected, found = (
+        run_entry(each, "prefill", {"tokens": IDS[:3] % 40})[0]["logits"] for each in (graph, after)
+    )
+    assert np.abs(found - expected).max() <= CLOSE * np.abs(expected).max()
+
+
 def test_an_odd_width_stays_as_it_is() -> None:
     graph = fused(decoder(Tiny(ffn=37)))
     assert rotate_down(graph) is graph

@@ -20,6 +20,7 @@ from hearth.compiler.ir.verify import verify
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
 from hearth.compiler.transform import rotate, smooth_decoder
 from hearth.compiler.transform.mixed import ScaledRows
+from hearth.compiler.transform.smooth_decoder import Columns
 from hearth.schemas.commands import Activation, KVScheme
 
 IDS = np.random.default_rng(3).integers(0, 53, 20)
@@ -102,6 +103,17 @@ def test_norms_take_factors_as_a_gain_of_both_entries() -> None:
     assert gain.argmin() == 3 and gain[3] <= 1 / 8
     bare = smooth_decoder(graph, loudest, norms=False)
     assert f"{QKV}/gain" not in weights(bare)
+
+
+def test_inputs_that_stay_floats_bring_no_noise() -> None:
+    rng = np.random.default_rng(0)
+    columns = Columns(ArraySource(rng.standard_normal((6, 8)).astype(np.float32)), np.ones(8))
+    factors = np.ones((1, 8))
+    both, inputs, weights = (
+        columns.noise(factors, *levels) for levels in ((7, 127), (np.inf, 127), (7, np.inf))
+    )
+    np.testing.assert_allclose(both, inputs + weights)
+    assert 0 < inputs[0] < weights[0]
 
 
 def test_without_maxima_nothing_happens() -> None:
