@@ -32,7 +32,7 @@ from hearth.compiler.quantize.search import (
 )
 from hearth.compiler.quantize.tables import SAMPLE_ELEMENTS, learned, nf4
 
-SWEEPS = 2
+SWEEPS = 3
 BATCH_ELEMENTS = 1 << 23
 
 
