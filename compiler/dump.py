@@ -19,6 +19,7 @@ from hearth.schemas.program import Command, Operand, Region
 GRAPH_STEPS = (
     "frontend",
     *(each.name for each in FLOAT_PASSES),
+    "transform",
     "quantize",
     *(each.name for each in QUANTISED_PASSES),
 )

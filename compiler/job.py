@@ -103,23 +103,12 @@ def _calibration(recipe: Recipe, scheme: Scheme) -> Calibration | None:
 
 
 # What recipes can say and the compiler cannot do yet, by key; each entry goes with the step that does it.
-UNFINISHED: dict[str, tuple[str, ...]] = {
-    "activations": ("static", "auto"),
-    "kv": ("int8-static",),
-    "method": ("smoothquant", "quarot", "rotate-down"),
-}
+UNFINISHED = (("activations", "static"), ("activations", "auto"), ("kv", "int8-static"))
 UNFINISHED_GATES = ("max_ppl_increase", "max_bits")
 
 
 def _refuse_unfinished(recipe: Recipe) -> None:
-    methods = parse_methods(recipe.method).names
-    asked = {"activations": (recipe.activations,), "kv": (recipe.kv,), "method": methods}
-    found = [
-        f"{key} {value}"
-        for key, values in asked.items()
-        for value in values
-        if value in UNFINISHED[key]
-    ]
+    found = [f"{key} {value}" for key, value in UNFINISHED if getattr(recipe, key) == value]
     found += [name for name in UNFINISHED_GATES if getattr(recipe.gate, name) is not None]
     if found:
         raise UsageError(

@@ -48,13 +48,15 @@ CGROUPS = Path("/sys/fs/cgroup")
 class Prediction:
     """Bytes: resident now; what packing adds; what running the archive adds once packing is done.
 
-    `mapped` are pages of the archive's own file on top of that, which the system may take back at any time.
+    `mapped` are pages of the archive's own file on top of that, which the system may take back at any time. `seconds`
+    is the time that a long part takes, where it is known.
     """
 
     now: int
     packing: int
     running: int = 0
     mapped: int = 0
+    seconds: float | None = None
 
     @property
     def peak(self) -> int:

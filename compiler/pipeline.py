@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from hearth.compiler import frontend
-from hearth.compiler.calibrate.steps import Coded, code, read_text
+from hearth.compiler.calibrate.steps import Coded, code, read_text, require_decoder, transformed
 from hearth.compiler.check.accuracy import Accuracy
 from hearth.compiler.check.compare import comparison
 from hearth.compiler.check.inputs import CheckOptions
@@ -23,10 +24,14 @@ from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, r
 from hearth.compiler.provenance import native_record
 from hearth.compiler.publish import Publication, Published, publish
 from hearth.compiler.quantize import quantize
+from hearth.compiler.quantize.apply import NO_STATICS
 from hearth.compiler.quantize.exact import exact_notes
 from hearth.compiler.quantize.schemes import Scheme
+from hearth.compiler.transform import rotation_notes
 from hearth.runtime.progress import Progress, Silent
 from hearth.runtime.verify.plan import check
+from hearth.schemas.commands import KVScheme
+from hearth.schemas.manifest import ModelKind
 
 GAINS = frozenset(("fold-norm-gain",))
 
@@ -54,13 +59,18 @@ def compile_model(
     require_output(source, output)
     compare = comparison(source, options, checked, compared, progress, threads)
 
+    kv = options.scheme.kv
     model = frontend.load(
-        source, context=options.context, kv=options.scheme.kv, pooling=options.pooling
+        source,
+        context=options.context,
+        kv=KVScheme.F32 if kv is KVScheme.INT8_STATIC else kv,  # until its codes are measured
+        pooling=options.pooling,
     )
     if not isinstance(model, SourceModel):
         from hearth.compiler.segments.compile import compile_graph
 
         name = _name(source)
+        require_decoder(ModelKind.GRAPH, options.scheme)
         return compile_graph(
             source, name, model, output, options,
             progress=progress, compare=compare, threads=threads,
@@ -69,8 +79,16 @@ def compile_model(
     verify(model.graph)
 
     graph = run_passes(FLOAT_PASSES, model.graph, skip, dumped.graph)
-    text = read_text(model, options)
-    coded = None if text is None else code(source, model, graph, options, text, progress, threads)
+    text, exact = read_text(model, options), graph
+    graph = transformed(graph, options.scheme, text, progress, threads)
+    if graph is not exact:
+        verify(graph)
+        dumped.graph("transform", graph)
+    notes = rotation_notes(exact, graph)
+    coded = None
+    if text is not None:
+        tell = partial(announce, model) if announce is not None else None
+        coded = code(source, model, graph, options, text, progress, threads, tell)
     graph = _quantised(graph, options.scheme, coded, threads, dumped)
     graph = run_passes(QUANTISED_PASSES, graph, skip, dumped.graph)
 
@@ -99,7 +117,8 @@ def compile_model(
     published = publish(publication, progress, threads)
     if coded is not None:
         coded.work.remove()
-    return _report(output, package, lowered, prediction, published, exact_notes(graph))
+        prediction = max(prediction, coded.prediction, key=lambda each: each.peak)
+    return _report(output, package, lowered, prediction, published, (*notes, *exact_notes(graph)))
 
 
 def _skipped(options: Options) -> frozenset[str]:
@@ -113,7 +132,8 @@ def _quantised(
     graph: Graph, scheme: Scheme, coded: Coded | None, threads: int, dumped: Dump
 ) -> Graph:
     given = {} if coded is None else coded.calibrated.coded
-    graph = quantize(graph, scheme, given, threads=threads)
+    statics = NO_STATICS if coded is None else coded.calibrated.statics
+    graph = quantize(graph, scheme, given, statics, threads)
     verify(graph)
     dumped.graph("quantize", graph)
     return graph

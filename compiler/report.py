@@ -28,6 +28,9 @@ COLUMNS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
 
 def prediction_text(model: SourceModel, prediction: Prediction) -> str:
     """What is printed before the long part starts."""
+    if prediction.seconds is not None:
+        peak, took = size(prediction.peak), duration(prediction.seconds)
+        return f"calibrating and coding will take about {took}, peak memory about {peak}\n"
     notes = "".join(f"note: {note}\n" for note in model.notes)
     mapped = f", at most {size(prediction.mapped)} of it the archive mapped"
     return f"{notes}peak memory will be about {size(prediction.peak)}{mapped}\n"
@@ -36,7 +39,7 @@ def prediction_text(model: SourceModel, prediction: Prediction) -> str:
 def prediction_json(prediction: Prediction) -> dict[str, Any]:
     """The same for a program."""
     sizes = {"peak_nbytes": prediction.peak, "mapped_nbytes": prediction.mapped}
-    return {"event": "predicted", **sizes}
+    return {"event": "predicted", **sizes, "seconds": prediction.seconds}
 
 
 def accuracy_text(accuracy: Accuracy) -> str:

@@ -15,18 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.calibrate.coded import Dequantised, write_coded
+from hearth.compiler.calibrate.measure import note_cache, note_input, statics_of
 from hearth.compiler.calibrate.run import Runner
 from hearth.compiler.calibrate.shift import Shifted, shift_factor
-from hearth.compiler.calibrate.stages import Stage, every_row, stages
+from hearth.compiler.calibrate.stages import Stage, Stored, every_row, stages
 from hearth.compiler.calibrate.statistics import hessian, largest
 from hearth.compiler.calibrate.work import State, Work
 from hearth.compiler.ir.ops import Constant, Embedding, Graph, Linear, Op
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import QuantisedSource, Source
+from hearth.compiler.quantize import Statics
 from hearth.compiler.quantize.coding import coder, sample_rows
 from hearth.compiler.quantize.roles import weight_schemes
 from hearth.compiler.quantize.schemes import Scheme, WeightScheme
 from hearth.runtime.progress import Progress, step
+from hearth.schemas.commands import KVScheme
+from hearth.schemas.recipe import RangeName
 
 F32 = NDArray[np.float32]
 Ids = NDArray[np.int32]
@@ -42,6 +46,7 @@ class Job:
     graph: Graph
     scheme: Scheme
     ids: Ids
+    ranges: RangeName = "minmax"
     threads: int = 0
 
     def weights(self) -> dict[str, tuple[Constant, WeightScheme]]:
@@ -56,9 +61,10 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """The coded weights by name, read from the work folder."""
+    """The coded weights by name, read from the work folder, and static codes where the scheme has them."""
 
     coded: Mapping[str, QuantisedSource]
+    statics: Statics
 
 
 def calibrate(job: Job, work: Work, progress: Progress) -> Calibrated:
@@ -119,7 +125,7 @@ class _Coding:
                 if self.work.due() or number + 1 == len(self.stages):
                     self._save()
                 advance(1)
-        return Calibrated(self.state.coded)
+        return Calibrated(self.state.coded, statics_of(self.state.found))
 
     def _stage(self, stage: Stage) -> None:
         if stage.x is None:
@@ -128,7 +134,12 @@ class _Coding:
             self._code(stage)
         for name, values in self.streams.items():
             replace = self._coded if name == "coded" else _same
-            values |= self.runner.run(stage, stage.gives, values, replace)
+            stored = self._stored(stage) if name == "coded" else {}
+            made = self.runner.run(stage, (*stage.gives, *stored), values, replace)
+            for op, half in stored.items():
+                rows = made[op] if op in stage.gives else made.pop(op)
+                note_cache(self.state.found, half.layer, half.kind, rows, self.job.ranges)
+            values |= made
             for op in stage.dead:
                 values.pop(op, None)
 
@@ -156,6 +167,11 @@ class _Coding:
             for op in stage.dead:
                 values.pop(op, None)
 
+    def _stored(self, stage: Stage) -> dict[Op, Stored]:
+        """The cache halves to measure."""
+        static = self.job.scheme.kv is KVScheme.INT8_STATIC
+        return {half.rows: half for half in stage.stored} if static else {}
+
     def _lone_tables(self) -> None:
         """Tables that are no linear's weight: nothing is known of what their errors do."""
         ops = order(self.results)
@@ -167,7 +183,10 @@ class _Coding:
     def _code(self, stage: Stage) -> None:
         assert stage.x is not None
         x = self.streams["coded"][stage.x]
-        methods = self.job.scheme.methods
+        methods, activations = self.job.scheme.methods, self.job.scheme.activations
+        if activations in ("static", "auto"):
+            names = [_name(linear) for linear in stage.linears]
+            note_input(self.state.found, names, x, self.job.ranges, activations == "auto")
         products = hessian(x) if methods.second_order else None
         factor = None
         if methods.gptaq and products is not None:

@@ -52,7 +52,7 @@ class Runner:
         engine = self._engine(takes, gives, replace)
         windows, length = self.ids.shape
         for op in computed:
-            found[op] = np.empty((windows * length, _columns(op)), np.float32)
+            found[op] = np.empty((windows * length, columns_of(op)), np.float32)
         known = {**values, **looked}
         for window in range(windows):
             part = slice(window * length, (window + 1) * length)
@@ -108,11 +108,12 @@ class Runner:
         return np.ascontiguousarray(rows[places.reshape(-1)])
 
 
-def _columns(op: Op) -> int:
+def columns_of(op: Op) -> int:
+    """The columns of a matrix."""
     columns = tensor(op).shape[1]
     assert isinstance(columns, int)
     return columns
 
 
 def _input(op: Op, name: str) -> Input:
-    return Input(name, _columns(op), Dim.T)
+    return Input(name, columns_of(op), Dim.T)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hearth.compiler.calibrate.driver import Calibrated, Job, calibrate
+from hearth.compiler.calibrate.driver import Calibrated, Job, calibrate, maxima
+from hearth.compiler.calibrate.predict import forecast
 from hearth.compiler.calibrate.tokens import Text, read_windows
 from hearth.compiler.calibrate.work import Work, key_of
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.ops import Graph
 from hearth.compiler.job import Options
+from hearth.compiler.memory import Prediction, require, status_nbytes
 from hearth.compiler.provenance import SourceHashes, versions
+from hearth.compiler.quantize.schemes import Methods, Scheme
+from hearth.compiler.transform import rotate, rotate_down, smooth_decoder
+from hearth.runtime.archive.files import disk_full, free_nbytes
 from hearth.runtime.progress import Progress
 from hearth.schemas import __version__
 from hearth.schemas.codec import encode
@@ -27,20 +33,38 @@ class Coded:
     calibrated: Calibrated
     text: Text
     work: Work
+    prediction: Prediction
+
+
+def require_decoder(kind: ModelKind, scheme: Scheme) -> None:
+    """Refuses for all else what only decoders have: UsageError calibration.kind."""
+    if kind is not ModelKind.DECODER and (scheme.calibrated or scheme.methods != Methods()):
+        raise UsageError(
+            "calibration.kind",
+            f"{scheme.methods.text} and {scheme.activations} activations for a model of kind {kind}",
+            expected="a decoder",
+            remedy="use --method rtn, --activations dynamic or none, and another --kv",
+        )
 
 
 def read_text(model: SourceModel, options: Options) -> Text | None:
-    """The windows to calibrate on; None where nothing needs them. UsageError calibration.kind: no decoder."""
-    if options.calibration is None:
-        return None
-    if model.kind is not ModelKind.DECODER:
-        raise UsageError(
-            "calibration.kind",
-            f"{options.scheme.methods.text} and {options.scheme.activations} activations for an {model.kind}",
-            expected="a decoder",
-            remedy="use --method rtn and --activations dynamic or none",
-        )
-    return read_windows(options.calibration, model)
+    """The windows to calibrate on; None where nothing needs them."""
+    require_decoder(model.kind, options.scheme)
+    return None if options.calibration is None else read_windows(options.calibration, model)
+
+
+def transformed(
+    graph: Graph, scheme: Scheme, text: Text | None, progress: Progress, threads: int
+) -> Graph:
+    """The same function from constants that codes hold better: smoothed first, by maxima of the text, then rotated."""
+    methods = scheme.methods
+    if methods.smoothquant and text is not None:
+        found = maxima(Job(graph, scheme, text.ids, threads=threads), progress)
+        levels = float(2 ** (scheme.weights.bits - 1) - 1)
+        graph = smooth_decoder(graph, found, norms=not methods.quarot, levels=levels)
+    if methods.quarot:
+        graph = rotate(graph)
+    return rotate_down(graph) if methods.rotate_down else graph
 
 
 def code(
@@ -51,13 +75,33 @@ def code(
     text: Text,
     progress: Progress,
     threads: int,
+    announce: Callable[[Prediction], None] | None = None,
 ) -> Coded:
-    """Statistics and codes of a float graph; a compile that was killed is gone on with."""
+    """Statistics and codes of a float graph; a compile that was killed is gone on with.
+
+    `announce` hears how long it takes and how much memory, before it starts. ResourceError where that is not there.
+    """
     with SourceHashes(source, model.files) as hashes:
         files = hashes.result()
     work = Work(_folder(options), _key(model, options, text, files))
-    job = Job(graph, options.scheme, text.ids, threads)
-    return Coded(calibrate(job, work, progress), text, work)
+    ranges = options.calibration.ranges if options.calibration else "minmax"
+    job = Job(graph, options.scheme, text.ids, ranges, threads)
+    expected = forecast(job)
+    prediction = Prediction(status_nbytes("VmRSS"), expected.nbytes, seconds=expected.seconds)
+    if announce is not None:
+        announce(prediction)
+    require(prediction)
+    _require_disk(work.folder, expected.disk_nbytes)
+    return Coded(calibrate(job, work, progress), text, work, prediction)
+
+
+def _require_disk(folder: Path, needed: int) -> None:
+    """What lies there of an earlier run counts as room."""
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = free_nbytes(above)
+    held = sum(path.stat().st_size for path in folder.iterdir()) if folder.is_dir() else 0
+    if free is not None and needed > free + held:
+        raise disk_full(folder, needed, "the work folder does not fit")
 
 
 def _folder(options: Options) -> Path:

@@ -54,6 +54,30 @@ def test_an_archive_runs_and_says_what_it_was_calibrated_on(
     assert load(tmp_path / "m.har").session().prefill([1, 2, 3]).shape == (SHAPE.vocab,)
 
 
+COMBINED = {
+    "all": {"method": "gptq,lwc,importance,smoothquant,quarot,rotate-down", "weights": "int8"},
+    "tables": {"method": "smoothquant,gptq", "weights": "lut3", "activations": "none", "kv": "f32"},
+    "mixed": {"method": "gptq", "tensors": {"*down*": "int6_g64", "*o_proj*": "f16"}},
+}
+
+
+@pytest.mark.parametrize("case", COMBINED)
+def test_methods_go_together(case: str, desk: Desk, tmp_path: Path) -> None:
+    """Prefill and decode of the archive, against the float model: near enough to tell that nothing is swapped."""
+    exact = wanted(desk, tmp_path / "f.har", method="rtn", weights="f32", kv="f32")
+    compile_model(desk.source, tmp_path / "f.har", exact)
+    compile_model(
+        desk.source, tmp_path / "m.har", wanted(desk, tmp_path / "m.har", **COMBINED[case])
+    )
+    rows = []
+    for name in ("f.har", "m.har"):
+        session = load(tmp_path / name).session()
+        rows.append((session.prefill([5, 9, 2, 30]), session.decode(7)))
+    bound = 0.8 if case == "tables" else 0.35
+    for one, other in zip(*rows, strict=True):
+        assert np.abs(one - other).max() <= bound * np.abs(one).max()
+
+
 class Killed(BaseException):
     """The process is gone."""
 

@@ -1,0 +1,131 @@
+"""How long calibration and coding take, and how much memory and disk: by formula, from a short measured rate."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from hearth.compiler.calibrate.coded import Shape
+from hearth.compiler.calibrate.driver import BATCH_NBYTES, ENTRY, Job
+from hearth.compiler.calibrate.run import columns_of
+from hearth.compiler.calibrate.stages import Stage, every_row, stages
+from hearth.compiler.ir.ops import Attention, Constant, Linear, Op
+from hearth.compiler.ir.rewrite import order
+from hearth.compiler.quantize.cost import Cost, coding_cost
+
+SIDE = 1536  # of the matrices whose product is timed
+TRIES = 3
+# Products a second that one core made where the seconds of coding_cost were measured (AMD EPYC Zen 4).
+RATE_OF_COSTS = 75e9
+STEP_SECONDS = 0.15  # to build and open the model of a stage
+ENGINE_NBYTES = 64 << 20
+WEIGHT_COPIES = 3  # rows, model, engine
+BATCH_COPIES = 3
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds; bytes of memory on top of what is held; bytes of the work folder."""
+
+    seconds: float
+    nbytes: int
+    disk_nbytes: int
+
+
+def measured_rate() -> float:
+    """Floating-point operations a second of a product of matrices on all cores, the best of a few."""
+    a = np.ones((SIDE, SIDE), np.float32)
+    best = float("inf")
+    for _ in range(TRIES):
+        began = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - began)
+    return 2.0 * SIDE**3 / best
+
+
+def forecast(job: Job, rate: float | None = None) -> Forecast:
+    """Of `calibrate` for a job, and of `maxima` where it smooths; `rate` None: measured now."""
+    rate = rate or measured_rate()
+    chosen = job.weights()
+    results = every_row(job.graph, ENTRY)
+    cut = stages(results, chosen)
+    sequence = order(results)
+    forwards = (2 if job.scheme.methods.gptaq else 1) + (1 if job.scheme.methods.smoothquant else 0)
+    seconds = forwards * _forward_flops(sequence, job) / rate + STEP_SECONDS * forwards * len(cut)
+    nbytes = disk = 0
+    for stage in cut:
+        for linear in stage.linears:
+            assert isinstance(linear.weight, Constant)
+            scheme = chosen[linear.weight.name][1]
+            n, k = linear.weight.value.shape[:2]
+            disk += Shape(n, k, scheme.bits, scheme.group, 64).nbytes
+        spent, held = _coding(stage, job, rate)
+        seconds += spent
+        nbytes = max(nbytes, held, _running(stage, job))
+    disk += max((_streams(job) * _matrices(stage.gives, job) for stage in cut), default=0)
+    return Forecast(seconds, nbytes + ENGINE_NBYTES, disk)
+
+
+def _streams(job: Job) -> int:
+    return 2 if job.scheme.methods.gptaq else 1
+
+
+def _matrices(ops: Sequence[Op], job: Job) -> int:
+    return sum(4 * job.ids.size * columns_of(op) for op in dict.fromkeys(ops))
+
+
+def _elements(linear: Linear) -> int:
+    assert isinstance(linear.weight, Constant)
+    return prod(linear.weight.value.shape)
+
+
+def _forward_flops(sequence: Sequence[Op], job: Job) -> float:
+    """Of all linears but the last, whose result nobody reads, and of attention."""
+    linears = [op for op in sequence if isinstance(op, Linear)]
+    flops = 2.0 * sum(_elements(op) for op in linears[:-1])
+    window = job.ids.shape[1]
+    columns = sum(columns_of(op) for op in sequence if isinstance(op, Attention))
+    return float((flops + 4.0 * window * columns) * job.ids.size)
+
+
+def _coding(stage: Stage, job: Job, rate: float) -> tuple[float, int]:
+    """Seconds and bytes of one group: statistics of its input, then its weights one after the other."""
+    if stage.x is None:
+        return 0.0, 0
+    methods, k = job.scheme.methods, columns_of(stage.x)
+    held = _streams(job) * _matrices((*stage.takes, stage.x), job)
+    square = 4 * k * k
+    statistics = 2 * square if methods.second_order else 0
+    seconds = job.ids.size * float(k) ** 2 / rate if methods.second_order else 0.0
+    if methods.gptaq:
+        statistics += 4 * square
+        seconds += (2.0 * job.ids.size * k**2 + 3.0 * float(k) ** 3) / rate
+    cores = job.threads or len(os.sched_getaffinity(0))
+    most = statistics
+    for linear in stage.linears:
+        cost = _coding_cost(linear, job, cores)
+        seconds += cost.seconds * RATE_OF_COSTS * cores / rate
+        rows = BATCH_COPIES * min(BATCH_NBYTES, 4 * _elements(linear))
+        known = (2 if methods.gptaq else 1) * square if methods.second_order else 0
+        most = max(most, known + cost.nbytes + rows)
+    return seconds, held + most
+
+
+def _coding_cost(linear: Linear, job: Job, cores: int) -> Cost:
+    assert isinstance(linear.weight, Constant)
+    weight, scheme = job.weights()[linear.weight.name]
+    n, k = weight.value.shape[:2]
+    return coding_cost(scheme, job.scheme.methods, (n, k), cores, job.scheme.methods.second_order)
+
+
+def _running(stage: Stage, job: Job) -> int:
+    """Bytes while the next matrices are computed."""
+    held = _streams(job) * _matrices((*stage.takes, *((stage.x,) if stage.x else ())), job)
+    constants = sum(4 * _elements(linear) for linear in stage.linears)
+    computed = constants if stage.gives else 0
+    return held + _streams(job) * _matrices(stage.gives, job) + WEIGHT_COPIES * computed

@@ -1,0 +1,57 @@
+"""The prediction grows with the work, and counts what the work folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from support.checkpoint import Shape, write_checkpoint
+
+from hearth.compiler import frontend
+from hearth.compiler.calibrate.driver import Job, calibrate
+from hearth.compiler.calibrate.predict import forecast
+from hearth.compiler.calibrate.work import Work
+from hearth.compiler.ir.ops import Graph
+from hearth.compiler.passes import FLOAT_PASSES, run_passes
+from hearth.compiler.quantize.schemes import INT4_G32, make_scheme, parse_methods
+from hearth.runtime.progress import Silent
+from hearth.schemas.commands import KVScheme
+
+RATE = 1e11
+
+
+def graph(folder: Path, shape: Shape) -> Graph:
+    model = frontend.load(write_checkpoint(folder, shape), context=None, kv=KVScheme.F32)
+    return run_passes(FLOAT_PASSES, model.graph)
+
+
+def job(graph: Graph, methods: str, windows: int = 4) -> Job:
+    ids = np.random.default_rng(0).integers(0, 97, (windows, 32)).astype(np.int32)
+    return Job(graph, make_scheme(INT4_G32, methods=parse_methods(methods)), ids, threads=2)
+
+
+def test_more_work_takes_longer_and_more(tmp_path: Path) -> None:
+    small, large = (graph(tmp_path / str(ffn), Shape(ffn=ffn)) for ffn in (76, 760))
+    plain, gptq, gptaq = (forecast(job(small, name), RATE) for name in ("rtn", "gptq", "gptaq"))
+    assert plain.seconds < gptq.seconds < gptaq.seconds
+    assert plain.nbytes < gptq.nbytes < gptaq.nbytes
+    assert gptq.disk_nbytes < gptaq.disk_nbytes
+    assert forecast(job(large, "gptq"), RATE).nbytes > gptq.nbytes
+    assert forecast(job(small, "gptq", 8), RATE).seconds > gptq.seconds
+    assert forecast(job(small, "gptq"), RATE / 2).seconds > gptq.seconds
+
+
+def test_the_folder_holds_no_more_than_predicted(tmp_path: Path) -> None:
+    given = job(graph(tmp_path / "source", Shape(tied=False)), "gptaq")
+    work = Work(tmp_path / "work", "key", interval=0.0)
+    most = [0]
+    saves = work.save
+
+    def save(state: object) -> None:
+        saves(state)  # type: ignore[arg-type]
+        most[0] = max(most[0], sum(path.stat().st_size for path in work.folder.iterdir()))
+
+    work.save = save  # type: ignore[method-assign, assignment]
+    calibrate(given, work, Silent())
+    headers = 64 << 10  # of arrays and the state
+    assert most[0] <= forecast(given, RATE).disk_nbytes + headers
