@@ -103,13 +103,11 @@ def _calibration(recipe: Recipe, scheme: Scheme) -> Calibration | None:
 
 
 # What recipes can say and the compiler cannot do yet, by key; each entry goes with the step that does it.
-UNFINISHED = (("activations", "static"), ("activations", "auto"), ("kv", "int8-static"))
 UNFINISHED_GATES = ("max_ppl_increase", "max_bits")
 
 
 def _refuse_unfinished(recipe: Recipe) -> None:
-    found = [f"{key} {value}" for key, value in UNFINISHED if getattr(recipe, key) == value]
-    found += [name for name in UNFINISHED_GATES if getattr(recipe.gate, name) is not None]
+    found = [name for name in UNFINISHED_GATES if getattr(recipe.gate, name) is not None]
     if found:
         raise UsageError(
             "usage.unfinished", f"{found[0]} is not implemented", remedy="leave it out"

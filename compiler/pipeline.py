@@ -23,8 +23,7 @@ from hearth.compiler.package import Native, Package, native_package, require_dis
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, run_passes
 from hearth.compiler.provenance import native_record
 from hearth.compiler.publish import Publication, Published, publish
-from hearth.compiler.quantize import quantize
-from hearth.compiler.quantize.apply import NO_STATICS
+from hearth.compiler.quantize import Statics, quantize
 from hearth.compiler.quantize.exact import exact_notes
 from hearth.compiler.quantize.schemes import Scheme
 from hearth.compiler.transform import rotation_notes
@@ -132,7 +131,7 @@ def _quantised(
     graph: Graph, scheme: Scheme, coded: Coded | None, threads: int, dumped: Dump
 ) -> Graph:
     given = {} if coded is None else coded.calibrated.coded
-    statics = NO_STATICS if coded is None else coded.calibrated.statics
+    statics = Statics() if coded is None else coded.calibrated.statics
     graph = quantize(graph, scheme, given, statics, threads)
     verify(graph)
     dumped.graph("quantize", graph)

@@ -8,7 +8,7 @@ al. 2022, arXiv:2210.17323, with the inputs of every linear, not of every layer,
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +35,7 @@ from hearth.schemas.recipe import RangeName
 F32 = NDArray[np.float32]
 Ids = NDArray[np.int32]
 ENTRY = "prefill"
+UNITS = 1000  # of progress in a second
 BATCH_NBYTES = 64 << 20  # of f32 rows coded at once
 PROBED = 8  # windows that say what a head reads that is a table too
 
@@ -67,9 +68,12 @@ class Calibrated:
     statics: Statics
 
 
-def calibrate(job: Job, work: Work, progress: Progress) -> Calibrated:
-    """Code every weight of the job; goes on from where `work` stands."""
-    return _Coding(job, work, work.open()).run(progress)
+def calibrate(job: Job, work: Work, progress: Progress, shares: Sequence[float] = ()) -> Calibrated:
+    """Code every weight of the job; goes on from where `work` stands.
+
+    `shares` are the seconds that the stages are expected to take, for the time left; none: all the same.
+    """
+    return _Coding(job, work, work.open()).run(progress, shares)
 
 
 def maxima(job: Job, progress: Progress) -> dict[str, F32]:
@@ -113,18 +117,18 @@ class _Coding:
             self.streams[stream][by_number[number]] = values
         self.state.held = {}
 
-    def run(self, progress: Progress) -> Calibrated:
+    def run(self, progress: Progress, shares: Sequence[float]) -> Calibrated:
         done = self.state.stages
         if not done:
             self._tied_tables()
-        with step(progress, "calibrate and code", len(self.stages)) as advance:
-            advance(done)
+        units = [max(1, round(UNITS * share)) for share in shares] or [1] * len(self.stages)
+        with step(progress, "calibrate and code", sum(units[done:])) as advance:
             for number in range(done, len(self.stages)):
                 self._stage(self.stages[number])
                 self.state.stages = number + 1
                 if self.work.due() or number + 1 == len(self.stages):
                     self._save()
-                advance(1)
+                advance(units[number])
         return Calibrated(self.state.coded, statics_of(self.state.found))
 
     def _stage(self, stage: Stage) -> None:

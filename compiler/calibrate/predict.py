@@ -30,11 +30,12 @@ BATCH_COPIES = 3
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds; bytes of memory on top of what is held; bytes of the work folder."""
+    """Seconds, of all and of each stage; bytes of memory on top of what is held; bytes of the work folder."""
 
     seconds: float
     nbytes: int
     disk_nbytes: int
+    stages: tuple[float, ...]
 
 
 def measured_rate() -> float:
@@ -58,6 +59,8 @@ def forecast(job: Job, rate: float | None = None) -> Forecast:
     forwards = (2 if job.scheme.methods.gptaq else 1) + (1 if job.scheme.methods.smoothquant else 0)
     seconds = forwards * _forward_flops(sequence, job) / rate + STEP_SECONDS * forwards * len(cut)
     nbytes = disk = 0
+    each = seconds / len(cut)
+    stage_seconds = []
     for stage in cut:
         for linear in stage.linears:
             assert isinstance(linear.weight, Constant)
@@ -66,9 +69,10 @@ def forecast(job: Job, rate: float | None = None) -> Forecast:
             disk += Shape(n, k, scheme.bits, scheme.group, 64).nbytes
         spent, held = _coding(stage, job, rate)
         seconds += spent
+        stage_seconds.append(each + spent)
         nbytes = max(nbytes, held, _running(stage, job))
     disk += max((_streams(job) * _matrices(stage.gives, job) for stage in cut), default=0)
-    return Forecast(seconds, nbytes + ENGINE_NBYTES, disk)
+    return Forecast(seconds, nbytes + ENGINE_NBYTES, disk, tuple(stage_seconds))
 
 
 def _streams(job: Job) -> int:

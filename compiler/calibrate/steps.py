@@ -92,7 +92,7 @@ def code(
         announce(prediction)
     require(prediction)
     _require_disk(work.folder, expected.disk_nbytes)
-    return Coded(calibrate(job, work, progress), text, work, prediction)
+    return Coded(calibrate(job, work, progress, expected.stages), text, work, prediction)
 
 
 def _require_disk(folder: Path, needed: int) -> None:

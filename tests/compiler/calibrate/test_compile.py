@@ -54,8 +54,17 @@ def test_an_archive_runs_and_says_what_it_was_calibrated_on(
     assert load(tmp_path / "m.har").session().prefill([1, 2, 3]).shape == (SHAPE.vocab,)
 
 
+STATIC = {"weights": "int8", "activations": "static", "kv": "int8-static"}
 COMBINED = {
-    "all": {"method": "gptq,lwc,importance,smoothquant,quarot,rotate-down", "weights": "int8"},
+    "static": {"method": "rtn", **STATIC},
+    "auto": {
+        "method": "gptq",
+        **STATIC,
+        "activations": "auto",
+        "calibration_range": "least-squares",
+    },
+    "percentile": {"method": "quarot,gptaq", **STATIC, "calibration_range": "percentile"},
+    "all": {"method": "gptq,lwc,importance,smoothquant,quarot,rotate-down", **STATIC},
     "tables": {"method": "smoothquant,gptq", "weights": "lut3", "activations": "none", "kv": "f32"},
     "mixed": {"method": "gptq", "tensors": {"*down*": "int6_g64", "*o_proj*": "f16"}},
 }
