@@ -29,7 +29,7 @@ sys.exit(run(sys.argv[1:], {"compile": entry}))
 """
 
 
-@pytest.mark.parametrize("weights", ["int4", "f16", "f32"])
+@pytest.mark.parametrize("weights", ["int4", "int3", "f16", "f32"])
 def test_the_prediction_is_within_15_percent(tmp_path: Path, weights: str) -> None:
     """In a process of its own, as a user runs it: one that has freed memory before needs less."""
     source = write_checkpoint(tmp_path / "source", WIDE)

@@ -34,6 +34,7 @@ from support.engines import (
 )
 
 from hearth.runtime import native
+from hearth.schemas.commands import Layout
 
 BY_OP = {line.op: line for line in PROGRAM}
 
@@ -82,7 +83,7 @@ BAD_COMMANDS = {
     "columns_zero": (_ints("add", 0, 0), "no columns"),
     "columns_negative": (_ints("add", 0, -1), "out of range"),
     "columns_huge": (_ints("add", 0, 1 << 40), "out of range"),
-    "layout_unknown": (_ints("linear", 2, 9), "unknown layout"),
+    "layout_unknown": (_ints("linear", 2, max(Layout) + 1), "unknown layout"),
     "group_zero": (_ints("linear", 3, 0), "group is not"),
     "group_odd": (_ints("linear", 3, 48), "group is not"),
     "activation_unknown": (_ints("linear", 4, 8), "unknown activation"),

@@ -33,6 +33,9 @@ SCHEMES = {
     "int4": {"weights": "int4"},
     "int8": {"weights": "int8"},
     "int4_g64_f16_cache": {"weights": "int4", "group_size": 64, "kv": "f16"},
+    "int3": {"weights": "int3", "embeddings": "int6"},
+    "int5_g128": {"weights": "int5", "group_size": 128},
+    "nf4_g64": {"weights": "nf4", "group_size": 64},
 }
 CHUNKS = (1, 7, 32, 128, LENGTH)
 NAMES = ("hearthside", "stories260K", "stories3M")
@@ -166,6 +169,8 @@ def test_other_tokens_in_between_leave_no_trace(archives: Archives, scheme: str)
         {"weights": "f16", "kv": "f16"},
         {"weights": "int4", "activations": "none"},
         {"weights": "int8", "activations": "none", "kv": "f32"},
+        {"weights": "lut3", "activations": "none", "embeddings": "int5"},
+        {"weights": "int2", "activations": "none", "group_size": 128},
     ],
     ids=str,
 )
