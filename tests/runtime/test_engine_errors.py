@@ -34,7 +34,7 @@ from support.engines import (
 )
 
 from hearth.runtime import native
-from hearth.schemas.commands import Layout
+from hearth.schemas.commands import KVScheme, Layout
 
 BY_OP = {line.op: line for line in PROGRAM}
 
@@ -87,7 +87,7 @@ BAD_COMMANDS = {
     "group_zero": (_ints("linear", 3, 0), "group is not"),
     "group_odd": (_ints("linear", 3, 48), "group is not"),
     "activation_unknown": (_ints("linear", 4, 8), "unknown activation"),
-    "scheme_unknown": (_ints("attention", 5, 3), "unknown cache scheme"),
+    "scheme_unknown": (_ints("attention", 5, max(KVScheme) + 1), "unknown cache scheme"),
     "heads_not_grouped": (_ints("attention", 1, 3), "multiple of kv_heads"),
     "no_kv_heads": (_ints("attention", 1, 0), "multiple of kv_heads"),
     "rotary_odd": (_ints("attention", 3, 3), "rotary_dim"),
