@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from hearth.compiler.check.accuracy import Accuracy
     from hearth.compiler.check.inputs import CheckOptions
     from hearth.compiler.frontend import SourceModel
+    from hearth.compiler.job import CompileReport
     from hearth.compiler.memory import Prediction
-    from hearth.schemas.recipe import Recipe
+    from hearth.schemas.recipe import Gate, Recipe
 
 MAX_THREADS = 256
 LIMITS = {"min_top1": (0, 1, "0 to 1"), "max_bits": (1, 32, "1 to 32")}
@@ -212,10 +214,36 @@ def checks(recipe: Recipe, job: Job) -> CheckOptions | None:
     """What to compare the archive with its source on; None where nothing asks for it."""
     from hearth.compiler.check.inputs import TOKENS, CheckOptions
 
-    if not (job.check or recipe.gate.asks):
+    if not (job.check or checked_gate(recipe.gate).asks):
         return None
     tokens = TOKENS if job.check_tokens is None else job.check_tokens
-    return CheckOptions(job.check_text, tokens, recipe.gate)
+    return CheckOptions(job.check_text, tokens, checked_gate(recipe.gate))
+
+
+def checked_gate(gate: Gate) -> Gate:
+    """What the check on inputs refuses by; limits that bits are allocated for are judged on the calibration's text."""
+    return (
+        replace(gate, max_kld=None, min_top1=None, max_ppl_increase=None, max_bits=None)
+        if gate.allocates
+        else gate
+    )
+
+
+def compiler(recipe: Recipe, job: Job) -> Callable[..., CompileReport]:
+    """What compiles: the pipeline once, or as often as a gate wants."""
+    from hearth.compiler.pipeline import compile_model
+
+    if not recipe.gate.allocates:
+        return compile_model
+    from hearth.compiler.job import calibration, options
+    from hearth.compiler.judge.compile import Judged, compile_gated
+    from hearth.compiler.judge.report import judged_json, judged_text
+
+    def decided(found: Judged) -> None:
+        emit_json(judged_json(found)) if job.as_json else emit(judged_text(found))
+
+    text = calibration(recipe, options(recipe, job.skip).scheme)
+    return partial(compile_gated, gate=recipe.gate, text=text, decided=decided)
 
 
 def run(recipe: Recipe, job: Job) -> None:
@@ -223,7 +251,6 @@ def run(recipe: Recipe, job: Job) -> None:
     from hearth.compiler import report
     from hearth.compiler.dump import DumpOptions
     from hearth.compiler.job import options
-    from hearth.compiler.pipeline import compile_model
     from hearth.runtime.progress import choose
 
     began = time.monotonic()
@@ -240,7 +267,7 @@ def run(recipe: Recipe, job: Job) -> None:
         else:
             emit(report.accuracy_text(accuracy))
 
-    made = compile_model(
+    made = compiler(recipe, job)(
         Path(recipe.source),
         Path(recipe.output),
         options(recipe, job.skip),

@@ -67,7 +67,6 @@ def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
     embeddings = None if recipe.embeddings is None else weight_scheme(recipe.embeddings)
     default: Activations = "dynamic" if weights.quantised else "none"
     overrides = tuple((name, parse_scheme(written)) for name, written in recipe.tensors.items())
-    _refuse_unfinished(recipe)
     kv = KVScheme[recipe.kv.upper().replace("-", "_")]
     scheme = make_scheme(
         weights,
@@ -78,15 +77,18 @@ def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
         overrides,
     )
     target = find_target(recipe.target, native_target(tuple(native.isas())))
-    calibration = _calibration(recipe, scheme)
+    text = _calibration(recipe, scheme)
     work = Path(recipe.work or f"{recipe.output}.work")
-    return Options(scheme, target, recipe.context, skip, recipe.pooling, calibration, work)
+    return Options(scheme, target, recipe.context, skip, recipe.pooling, text, work)
 
 
 def _calibration(recipe: Recipe, scheme: Scheme) -> Calibration | None:
     """None where nothing needs a text."""
-    if not scheme.calibrated:
-        return None
+    return calibration(recipe, scheme) if scheme.calibrated else None
+
+
+def calibration(recipe: Recipe, scheme: Scheme) -> Calibration:
+    """The recipe's text; UsageError usage.calibration where it names none."""
     if recipe.calibration is None:
         raise UsageError(
             "usage.calibration",
@@ -100,15 +102,3 @@ def _calibration(recipe: Recipe, scheme: Scheme) -> Calibration | None:
         recipe.calibration_context,
         recipe.calibration_range,
     )
-
-
-# What recipes can say and the compiler cannot do yet, by key; each entry goes with the step that does it.
-UNFINISHED_GATES = ("max_ppl_increase", "max_bits")
-
-
-def _refuse_unfinished(recipe: Recipe) -> None:
-    found = [name for name in UNFINISHED_GATES if getattr(recipe.gate, name) is not None]
-    if found:
-        raise UsageError(
-            "usage.unfinished", f"{found[0]} is not implemented", remedy="leave it out"
-        )

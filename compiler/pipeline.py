@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +27,12 @@ from hearth.compiler.quantize import Statics, quantize
 from hearth.compiler.quantize.exact import exact_notes
 from hearth.compiler.quantize.schemes import Scheme
 from hearth.compiler.transform import rotation_notes
+from hearth.runtime.archive import Archive
 from hearth.runtime.progress import Progress, Silent
 from hearth.runtime.verify.plan import check
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.manifest import ModelKind
+from hearth.schemas.provenance import Setting
 
 GAINS = frozenset(("fold-norm-gain",))
 
@@ -45,13 +47,15 @@ def compile_model(
     dump: DumpOptions | None = None,
     checked: CheckOptions | None = None,
     compared: Callable[[Accuracy], None] | None = None,
+    judge: Callable[[Archive, float], Mapping[str, Setting]] | None = None,
     threads: int = 0,
 ) -> CompileReport:
     """Compile a checkpoint directory or an ONNX model into one archive: all of it, or nothing is left.
 
     `announce` hears the predicted memory before the long part starts. With `checked` the archive is compared with its
-    source before it gets its name, and `compared` hears of it; one that misses the gate is not kept. The bytes depend
-    neither on that nor on `threads` (0: all cores).
+    source before it gets its name, and `compared` hears of it; one that misses the gate is not kept. `judge` gets the
+    archive and its bits per weight, and gives what its record says of them. The bytes depend neither on that, but for
+    the record, nor on `threads` (0: all cores).
     """
     skip = _skipped(options)
     dumped, progress = Dump(dump or DumpOptions()), progress or Silent()
@@ -103,15 +107,17 @@ def compile_model(
     require(prediction)
     require_disk(output, package)
 
+    judged: dict[str, Setting] = {}
     publication = Publication(
         source,
         output,
         package,
         model.files,
         lambda files, written: native_record(
-            native, files, written, sorted(skip), None if text is None else text.facts
+            native, files, written, sorted(skip), None if text is None else text.facts, judged
         ),
         compare,
+        None if judge is None else lambda made: judged.update(judge(made, package.bits_per_weight)),
     )
     published = publish(publication, progress, threads)
     if coded is not None:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from hearth.compiler.frontend import SourceModel
@@ -90,6 +90,7 @@ def native_record(
     written: Mapping[str, str],
     skipped: Sequence[str],
     calibration: CalibrationFacts | None = None,
+    judged: Mapping[str, Setting] = MappingProxyType({}),
 ) -> Provenance:
     """What made an archive that runs natively: equal inputs give equal records."""
     model = native.model
@@ -100,7 +101,8 @@ def native_record(
         source=native.source,
         fingerprint=model.fingerprint,
         files=files,
-        recipe=recorded_recipe(native.scheme, native.target, model),
+        recipe=recorded_recipe(native.scheme, native.target, model)
+        | {f"{JUDGED}{name}": value for name, value in judged.items()},
         skipped_passes=tuple(skipped),
         calibration=calibration,
         arena=arena_facts(native.lowered.plans),
@@ -118,7 +120,7 @@ def versions(names: Iterable[str]) -> dict[str, str]:
     return {name: metadata.version(name) for name in names}
 
 
-def recorded_recipe(scheme: Scheme, target: Target, model: SourceModel) -> Mapping[str, Setting]:
+def recorded_recipe(scheme: Scheme, target: Target, model: SourceModel) -> dict[str, Setting]:
     """The recipe that makes the same archive of the same source anywhere; all but the paths."""
     return {
         "weights": scheme.weights.name,
@@ -135,11 +137,13 @@ def recorded_recipe(scheme: Scheme, target: Target, model: SourceModel) -> Mappi
 
 
 TENSORS = "tensors."
+JUDGED = "judged."  # of a gate: its limits and what was measured, which decide no byte any more
 
 
 def as_recipe(recorded: Mapping[str, Setting]) -> dict[str, Any]:
     """A recorded recipe as the data of one: what is not set left out, the weights' own schemes in a map."""
-    plain = {name: value for name, value in recorded.items() if value is not None}
+    kept = {name: value for name, value in recorded.items() if not name.startswith(JUDGED)}
+    plain = {name: value for name, value in kept.items() if value is not None}
     own = {name: value for name, value in plain.items() if name.startswith(TENSORS)}
     left = {name: value for name, value in plain.items() if name not in own}
     tensors = {name.removeprefix(TENSORS): value for name, value in own.items()}

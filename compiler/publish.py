@@ -24,7 +24,8 @@ class Publication:
 
     `source` is the path that was compiled, `files` what was read of it; `record` gives the provenance once those and
     the sections (SHA-256 in hex, by name) are hashed. `compare`, where it is to be compared with its source, runs the
-    archive that is not finished yet and raises LimitError where a gate is missed. `named`: its file needs a name before
+    archive that is not finished yet and raises LimitError where a gate is missed; `judge`
+    runs it after that. `named`: its file needs a name before
     it is whole, for another library opens it.
     """
 
@@ -34,6 +35,7 @@ class Publication:
     files: tuple[Path, ...]
     record: Callable[[tuple[SourceFile, ...], Mapping[str, str]], Provenance]
     compare: Callable[[Archive], Accuracy] | None = None
+    judge: Callable[[Archive], None] | None = None
     named: bool = False
 
 
@@ -58,6 +60,8 @@ def publish(made: Publication, progress: Progress, threads: int) -> Published:
             writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(vectors.golden))
             advance(1)
         accuracy = None if made.compare is None else made.compare(writer.so_far())
+        if made.judge is not None:
+            made.judge(writer.so_far())
         record = write_provenance(made.record(hashes.result(), writer.hashes))
         writer.add(sections.PROVENANCE, Kind.PROVENANCE, record)
     return Published(vectors.notes, accuracy)

@@ -53,6 +53,11 @@ class Gate:
         """Whether anything is bounded."""
         return self != Gate()
 
+    @property
+    def allocates(self) -> bool:
+        """Whether the compiler chooses the bits of each weight, so that all limits but `max_error` are kept."""
+        return self.max_ppl_increase is not None or self.max_bits is not None
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -10,7 +10,7 @@ import typer
 
 from hearth.runtime.commands.terminal import emit, emit_json, table
 from hearth.runtime.options import read_options
-from hearth.schemas.errors import InputError, ResourceError, UsageError
+from hearth.schemas.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
     from hearth.compiler.check.blocks import Ids
@@ -53,7 +53,7 @@ def noise_command(
 
 
 def _calls(archive: Archive, text: Path, windows: int, context: int) -> list[Ids]:
-    from hearth.runtime.evaluation import windows as cut
+    from hearth.compiler.judge.text import text_windows
     from hearth.runtime.loader import model_of
 
     model = model_of(archive)
@@ -61,18 +61,7 @@ def _calls(archive: Archive, text: Path, windows: int, context: int) -> list[Ids
         raise UsageError(
             "arguments.noise", f"--context {context}", expected=f"at most {model.context}"
         )
-    try:
-        words = text.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        found = f"the text is not UTF-8 at byte {error.start}"
-        raise InputError("input.text", found, expected="UTF-8", where=str(text)) from None
-    except OSError as error:
-        raise ResourceError(
-            "resource.unreadable", f"cannot be read: {error.strerror}", where=str(text),
-            remedy="look at its name and its permissions",
-        ) from None  # fmt: skip
-    ids = model.tokenizer.encode(words, add_special_tokens=False)
-    return [{"tokens": window.ids} for window in cut(ids, context, windows)]
+    return [{"tokens": window.ids} for window in text_windows(model, text, context, windows)]
 
 
 def measure(

@@ -24,7 +24,7 @@ from hearth.compiler.quantize.schemes import WeightScheme
 from hearth.runtime.evaluation.scoring import log_probabilities
 
 Code = Callable[[F32, WeightScheme], F32]
-SAMPLE_ROWS = 256
+SAMPLE_ROWS = 96
 LOGIT_ROWS = 64  # whose doubles are worked on at once
 WORK = 6e13  # operations of all runs together, about
 MOST_TOKENS, LEAST_TOKENS = 2048, 256

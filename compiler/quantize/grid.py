@@ -41,11 +41,15 @@ class Grid:
     @cached_property
     def nearest(self) -> U8:
         """u8[multipliers, 512]: which code is nearest to any x with (j - 256) / 2 < x < (j - 255) / 2."""
-        middles = (np.arange(CELLS, dtype=np.int16) - 256) * 2 + 1  # times 4
-        found = np.empty((len(self.levels), CELLS), np.uint8)
-        for row, levels in enumerate(self.levels.astype(np.int16) * 4):
-            found[row] = np.abs(middles[:, None] - levels).argmin(axis=1)
-        return found
+        falling = self.levels[:, 0] > self.levels[:, -1]
+        rising = np.where(falling[:, None], self.levels[:, ::-1], self.levels).astype(np.int16)
+        # no cell's middle (an odd quarter) lies as near to one level as to another: it is beyond so many borders
+        borders = (rising[:, :-1] + rising[:, 1:]) + CELLS // 2
+        steps = np.zeros((len(rising), CELLS + 1), np.int16)
+        np.add.at(steps, (np.arange(len(rising))[:, None], borders), 1)
+        place = np.cumsum(steps[:, :CELLS], axis=1)
+        found = np.take_along_axis(_first_of_equals(rising, falling), place, 1)
+        return np.asarray(found, np.uint8)
 
     @cached_property
     def values(self) -> I8:
@@ -55,6 +59,21 @@ class Grid:
     @property
     def grouped(self) -> bool:
         return self.highest > self.lowest
+
+
+def _first_of_equals(rising: NDArray[np.int16], falling: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """For each place of rows of levels [M, C] (those of `falling` turned round) the lowest code of its level."""
+    places = np.broadcast_to(np.arange(rising.shape[1]), rising.shape)
+    differs = rising[:, 1:] != rising[:, :-1]
+    starts, ends = (
+        np.zeros_like(rising, np.intp),
+        np.full_like(rising, rising.shape[1] - 1, np.intp),
+    )
+    starts[:, 1:] = np.where(differs, places[:, 1:], 0)
+    ends[:, :-1] = np.where(differs, places[:, :-1], rising.shape[1] - 1)
+    first = np.maximum.accumulate(starts, axis=1)
+    last = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(np.where(falling[:, None], rising.shape[1] - 1 - last, first), np.intp)
 
 
 def int8_grid() -> Grid:

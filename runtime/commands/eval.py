@@ -117,7 +117,9 @@ def on_text(
         "file": reference.archive.path.name,
         "perplexity": found.reference.value,
         "increase": found.increase,
+        "increase_error": found.increase_error,
         "kld": found.kld,
+        "kld_error": found.kld_error,
         "kld_99": found.kld_99,
         "top1": found.top1,
         "max_difference": found.max_difference,
@@ -199,7 +201,8 @@ def as_text(found: dict[str, Any]) -> str:
         )
     if against := found.get("against"):
         lines.append(
-            f"against {against['file']}: perplexity {against['perplexity']:.4f}, {against['increase']:+.2%}\n"
+            f"against {against['file']}: perplexity {against['perplexity']:.4f}, "
+            f"{against['increase']:+.2%} +- {against['increase_error']:.2%}\n"
             f"KL divergence {against['kld']:.5f} nats, 99 % below {against['kld_99']:.5f}; "
             f"same first choice {against['top1']:.2%}; largest difference of a probability "
             f"{against['max_difference']:.4f}"

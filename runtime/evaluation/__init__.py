@@ -2,7 +2,7 @@
 
 from hearth.runtime.evaluation.choice import Choices, answer, read_items
 from hearth.runtime.evaluation.comparison import Comparison, compare
-from hearth.runtime.evaluation.perplexity import Perplexity, perplexity
+from hearth.runtime.evaluation.perplexity import Perplexity, perplexity, window_nats
 from hearth.runtime.evaluation.windows import Window, windows
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "compare",
     "perplexity",
     "read_items",
+    "window_nats",
     "windows",
 ]

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from hearth.runtime.evaluation.perplexity import Perplexity, summary
+from hearth.runtime.evaluation.perplexity import Perplexity, standard_error, summary
 from hearth.runtime.evaluation.scoring import F64, Ids, each_row, log_probabilities
 from hearth.runtime.evaluation.windows import Window
 from hearth.runtime.session import Executor, Logits
@@ -20,7 +20,11 @@ OtherT = TypeVar("OtherT")
 @dataclass(frozen=True)
 class Comparison:
     """Over all scored tokens: Kullback-Leibler divergence KL(reference || model) in nats, its mean and 99th percentile,
-    the share of tokens whose most likely next token is the same, and the largest difference of two probabilities."""
+    the share of tokens whose most likely next token is the same, and the largest difference of two probabilities.
+
+    Errors are standard errors over the windows; that of the increase is of both models on the same windows, which is
+    far smaller than those of the two perplexities.
+    """
 
     model: Perplexity
     reference: Perplexity
@@ -28,6 +32,9 @@ class Comparison:
     kld_99: float
     top1: float
     max_difference: float
+    increase_error: float
+    kld_error: float
+    top1_error: float
 
     @property
     def increase(self) -> float:
@@ -65,14 +72,24 @@ def compare(
         found.append(rows.last(window.scored))
         advance(len(ids))
     everything = _joined(found)
+    model_total = summary([rows.nats for rows in found])
+    reference_total = summary([rows.reference_nats for rows in found])
+    ratio = model_total.value / reference_total.value
     return Comparison(
-        summary([rows.nats for rows in found]),
-        summary([rows.reference_nats for rows in found]),
+        model_total,
+        reference_total,
         float(everything.kld.mean()),
         float(np.quantile(everything.kld, 0.99)),
         float(everything.same_top.mean()),
         float(everything.difference.max()),
+        ratio * _error([rows.nats - rows.reference_nats for rows in found]),
+        _error([rows.kld for rows in found]),
+        _error([rows.same_top for rows in found]),
     )
+
+
+def _error(parts: Sequence[F64]) -> float:
+    return standard_error(np.array([part.mean() for part in parts]))
 
 
 def _rows(logits: Logits, reference: Logits, following: Ids) -> Rows:

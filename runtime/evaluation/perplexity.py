@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
 from typing import TypeVar
@@ -44,17 +44,27 @@ def perplexity(
     model: Executor[StateT], texts: Sequence[Window], advance: Callable[[int], None]
 ) -> Perplexity:
     """Over windows; `advance` is told of each window's tokens."""
-    nats = []
+    return summary(list(window_nats(model, texts, advance)))
+
+
+def window_nats(
+    model: Executor[StateT], texts: Sequence[Window], advance: Callable[[int], None]
+) -> Iterator[F64]:
+    """-log p of the scored tokens of each window, f64[scored]."""
     for window in texts:
         rows = [surprise(*pair) for pair in each_row(model, window.ids)]
-        nats.append(np.concatenate(rows)[-window.scored :])
+        yield np.concatenate(rows)[-window.scored :]
         advance(len(window.ids))
-    return summary(nats)
 
 
 def summary(nats: Sequence[F64]) -> Perplexity:
     """From -log p of the scored tokens of each window. Tokens of one window depend on each other, so the standard error
     is that of the windows' means."""
     means, counts = np.array([part.mean() for part in nats]), np.array([part.size for part in nats])
-    error = float(means.std(ddof=1)) / sqrt(means.size) if means.size > 1 else None
+    error = standard_error(means) if means.size > 1 else None
     return Perplexity(int(counts.sum()), float(means @ counts / counts.sum()), error)
+
+
+def standard_error(means: F64) -> float:
+    """Of the mean of the windows' means; 0 for one window, of which nothing is known."""
+    return float(means.std(ddof=1)) / sqrt(means.size) if means.size > 1 else 0.0
