@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from hearth.compiler.memory import Prediction, require, status_nbytes
 from hearth.compiler.provenance import SourceHashes, versions
 from hearth.compiler.quantize.schemes import Methods, Scheme
 from hearth.compiler.transform import rotate, rotate_down, smooth_decoder
+from hearth.compiler.transform.smooth_decoder import LEVELS
 from hearth.runtime.archive.files import disk_full, free_nbytes
 from hearth.runtime.progress import Progress
 from hearth.schemas import __version__
@@ -60,8 +62,10 @@ def transformed(
     methods = scheme.methods
     if methods.smoothquant and text is not None:
         found = maxima(Job(graph, scheme, text.ids, threads=threads), progress)
-        levels = float(2 ** (scheme.weights.bits - 1) - 1)
-        graph = smooth_decoder(graph, found, norms=not methods.quarot, levels=levels)
+        levels = min(LEVELS, float(2 ** (scheme.weights.bits - 1) - 1))
+        inputs = math.inf if scheme.activations == "none" else LEVELS
+        norms = not methods.quarot  # else a rotation quiets their results
+        graph = smooth_decoder(graph, found, norms=norms, levels=levels, inputs=inputs)
     if methods.quarot:
         graph = rotate(graph)
     return rotate_down(graph) if methods.rotate_down else graph
