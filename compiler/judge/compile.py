@@ -41,6 +41,7 @@ from hearth.schemas.recipe import Gate
 
 MOST_HELD_OUT, LEAST_HELD_OUT = 64, 4  # windows
 Announce = Callable[[SourceModel, Prediction], None]
+GAINS = frozenset(("fold-norm-gain",))
 FLOAT = Scheme(F32, F32, "none", KVScheme.F32)
 
 
@@ -73,7 +74,7 @@ def compile_gated(
     hears of what was chosen and why, before LimitError gate.missed where nothing suffices. `others` are those of
     compile_model, for every trial.
     """
-    progress = progress or Silent()
+    progress, options = progress or Silent(), _gains_apart(options)
     graph = _graph(source, options)
     with TemporaryDirectory(prefix=f".{output.name}-", dir=output.absolute().parent) as name:
         folder = Path(name)
@@ -94,6 +95,12 @@ def compile_gated(
         report = trials.reports[decision.taken.allocation]
         os.replace(report.output, output)
     return replace(report, output=output)
+
+
+def _gains_apart(options: Options) -> Options:
+    """Norm gains that are folded spread the columns of a row, which has one scale; only rotations need them folded."""
+    apart = frozenset() if options.scheme.methods.quarot else GAINS
+    return replace(options, skip=options.skip | apart)
 
 
 def _once(announce: Announce | None) -> Announce:
