@@ -119,9 +119,9 @@ class _Coding:
 
     def run(self, progress: Progress, shares: Sequence[float]) -> Calibrated:
         done = self.state.stages
-        if not done:
-            self._tied_tables()
         units = [max(1, round(UNITS * share)) for share in shares] or [1] * len(self.stages)
+        if not done:
+            self._tied_tables(progress)
         with step(progress, "calibrate and code", sum(units[done:])) as advance:
             for number in range(done, len(self.stages)):
                 self._stage(self.stages[number])
@@ -147,7 +147,7 @@ class _Coding:
             for op in stage.dead:
                 values.pop(op, None)
 
-    def _tied_tables(self) -> None:
+    def _tied_tables(self, progress: Progress) -> None:
         """Tables that are a head too, before all else: so every later statistic knows what their rows have lost.
 
         What the head reads is taken from the float model, over the first windows alone, and their target stays
@@ -161,15 +161,17 @@ class _Coding:
         if not any(heads.values()):
             return
         runner, values = Runner(self.job.ids[:PROBED], self.job.threads), dict[Op, F32]()
-        for stage in self.stages:
-            if stage.x is not None and heads[stage.x]:
-                second = self.job.scheme.methods.second_order
-                products = hessian(values[stage.x]) if second else None
-                for name in map(_name, heads[stage.x]):
-                    self._write(name, self._weighed(name, products), None)
-            values |= runner.run(stage, stage.gives, values, _same)
-            for op in stage.dead:
-                values.pop(op, None)
+        with step(progress, "code the table", len(self.stages)) as advance:
+            for stage in self.stages:
+                if stage.x is not None and heads[stage.x]:
+                    second = self.job.scheme.methods.second_order
+                    products = hessian(values[stage.x]) if second else None
+                    for name in map(_name, heads[stage.x]):
+                        self._write(name, self._weighed(name, products), None)
+                values |= runner.run(stage, stage.gives, values, _same)
+                for op in stage.dead:
+                    values.pop(op, None)
+                advance(1)
 
     def _stored(self, stage: Stage) -> dict[Op, Stored]:
         """The cache halves to measure."""

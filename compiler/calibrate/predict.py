@@ -11,17 +11,20 @@ from math import prod
 import numpy as np
 
 from hearth.compiler.calibrate.coded import Shape
-from hearth.compiler.calibrate.driver import BATCH_NBYTES, ENTRY, Job
+from hearth.compiler.calibrate.driver import BATCH_NBYTES, ENTRY, PROBED, Job
 from hearth.compiler.calibrate.run import columns_of
 from hearth.compiler.calibrate.stages import Stage, every_row, stages
-from hearth.compiler.ir.ops import Attention, Constant, Linear, Op
+from hearth.compiler.ir.ops import Attention, Constant, Embedding, Linear, Op
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.quantize.cost import Cost, coding_cost
 
 SIDE = 1536  # of the matrices whose product is timed
 TRIES = 3
-# Products a second that one core made where the seconds of coding_cost were measured (AMD EPYC Zen 4).
-RATE_OF_COSTS = 75e9
+# What `measured_rate` finds for a core of the machine where the rest was measured (AMD EPYC Zen 4, two cores free,
+# 2026-11-21): coding_cost's seconds are of it, and of its rate stages make this share in onnxruntime, and products of
+# inputs that one.
+RATE_OF_COSTS = 102e9
+RUNNING, PRODUCTS = 0.55, 0.75
 STEP_SECONDS = 0.15  # to build and open the model of a stage
 ENGINE_NBYTES = 64 << 20
 WEIGHT_COPIES = 3  # rows, model, engine
@@ -56,10 +59,13 @@ def forecast(job: Job, rate: float | None = None) -> Forecast:
     results = every_row(job.graph, ENTRY)
     cut = stages(results, chosen)
     sequence = order(results)
-    forwards = (2 if job.scheme.methods.gptaq else 1) + (1 if job.scheme.methods.smoothquant else 0)
-    seconds = forwards * _forward_flops(sequence, job) / rate + STEP_SECONDS * forwards * len(cut)
+    once = _forward_flops(sequence, job) / (RUNNING * rate)
+    opening = STEP_SECONDS * len(cut)
+    each = _streams(job) * (once + opening) / len(cut)
+    before = opening + once * min(1.0, PROBED / len(job.ids)) if _tied(cut) else 0.0
+    seconds = before + each * len(cut)
+    seconds += opening + once if job.scheme.methods.smoothquant else 0.0
     nbytes = disk = 0
-    each = seconds / len(cut)
     stage_seconds = []
     for stage in cut:
         for linear in stage.linears:
@@ -73,6 +79,12 @@ def forecast(job: Job, rate: float | None = None) -> Forecast:
         nbytes = max(nbytes, held, _running(stage, job))
     disk += max((_streams(job) * _matrices(stage.gives, job) for stage in cut), default=0)
     return Forecast(seconds, nbytes + ENGINE_NBYTES, disk, tuple(stage_seconds))
+
+
+def _tied(cut: Sequence[Stage]) -> bool:
+    """Whether a table is looked up and a head too."""
+    tables = {op.table for stage in cut for op in stage.lookups if isinstance(op, Embedding)}
+    return any(linear.weight in tables for stage in cut for linear in stage.linears)
 
 
 def _streams(job: Job) -> int:
@@ -105,10 +117,10 @@ def _coding(stage: Stage, job: Job, rate: float) -> tuple[float, int]:
     held = _streams(job) * _matrices((*stage.takes, stage.x), job)
     square = 4 * k * k
     statistics = 2 * square if methods.second_order else 0
-    seconds = job.ids.size * float(k) ** 2 / rate if methods.second_order else 0.0
+    seconds = job.ids.size * float(k) ** 2 / (PRODUCTS * rate) if methods.second_order else 0.0
     if methods.gptaq:
         statistics += 4 * square
-        seconds += (2.0 * job.ids.size * k**2 + 3.0 * float(k) ** 3) / rate
+        seconds += (2.0 * job.ids.size * k**2 + 3.0 * float(k) ** 3) / (PRODUCTS * rate)
     cores = job.threads or len(os.sched_getaffinity(0))
     most = statistics
     for linear in stage.linears:
