@@ -29,6 +29,7 @@ from hearth.schemas.recipe import make_recipe
 
 PLAIN, TWIN = "stories3M", "stories3M-outlier"
 LENGTH = 512
+PARAMETERS = 3_148_224
 CALIBRATION_WINDOWS = 77  # all of the text
 BEST = "gptaq,importance"
 WEIGHTS_ONLY = {"activations": "none", "kv": "f32"}
@@ -133,8 +134,9 @@ def measured(case: Case, count: int, folder: Path, f32: float | None) -> dict[st
     source = DATA / "checkpoints" / case.checkpoint
     recipe = make_recipe({"source": str(source), "output": str(output), **known})
     output.unlink(missing_ok=True)
-    packed = compile_model(source, output, options(recipe)).packed
+    compile_model(source, output, options(recipe))
     model = load(output)
+    nbytes = sum(each.nbytes for each in model.archive.weights_index.tensors if each.parameters)
     story = (DATA / "text/tinystories-eval.txt").read_text()
     ids = model.tokenizer.encode(story, add_special_tokens=False)
     found = perplexity(model, windows(ids, LENGTH, count), lambda _: None)
@@ -142,7 +144,7 @@ def measured(case: Case, count: int, folder: Path, f32: float | None) -> dict[st
     return {
         "checkpoint": case.checkpoint,
         "part": case.part,
-        "bits": round(packed.bits_per_weight, 4),
+        "bits": round(8 * nbytes / PARAMETERS, 4),  # an untied head counts against the source's
         "perplexity": round(found.value, 5),
         "increase": round(100 * (found.value / base - 1), 3),
         "windows": count,
