@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from hearth.schemas import __version__
 
 if TYPE_CHECKING:
+    from hearth.runtime.adapters import Adapter, AdapterUse
     from hearth.runtime.batch import Turn, decode_together, step
     from hearth.runtime.encoder import Encoder
     from hearth.runtime.graph_model import GraphModel
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from hearth.runtime.session import Session
 
 __all__ = [
+    "Adapter",
+    "AdapterUse",
     "Encoder",
     "GraphModel",
     "Model",
@@ -30,6 +33,7 @@ __all__ = [
 _PLACES = {
     **dict.fromkeys(("load", "load_any", "load_encoder", "load_graph"), "loader"),
     **dict.fromkeys(("Turn", "decode_together", "step"), "batch"),
+    **dict.fromkeys(("Adapter", "AdapterUse"), "adapters"),
     "Encoder": "encoder",
     "GraphModel": "graph_model",
     "Model": "model",

@@ -111,7 +111,10 @@ def _runs(
                 continue
             wanted = max(0, end - max(silent, start))
             position = turn.session.position + start
-            run.segments.append(Segment(turn.session.state, end - start, position, wanted))
+            session = turn.session
+            run.segments.append(
+                Segment(session.state, end - start, position, wanted, session.adapter)
+            )
             run.tokens.append(ids[start:end])
             start = end
             if start < len(ids):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime import native
+from hearth.runtime.adapters import Adapter, AdapterUse, check_known
 from hearth.runtime.binding import new_state, row_limit, run_entry, run_segments
 from hearth.runtime.defaults import Defaults, Wishes, read_defaults
 from hearth.runtime.detokenizer import spell_ids
@@ -29,9 +30,18 @@ Messages = Sequence[Mapping[str, Any]]
 Prompt = str | Messages | Ids
 
 
+@dataclass
+class Default:
+    """What new sessions of a model use."""
+
+    adapter: AdapterUse | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Model(Loaded):
     """Made by `load`. Sessions may be used from several threads; the engine runs one call at a time."""
+
+    default: Default = field(default_factory=Default)
 
     @property
     def vocab(self) -> int:
@@ -111,9 +121,28 @@ class Model(Loaded):
         check_room(session.position, len(checked_ids(ids, self.vocab)), self.context)
         return Generation(session, ids, request, decode, clock=clock, encode_s=clock() - began)
 
-    def session(self, chunk: int | None = None) -> Session[native.State]:
-        """A fresh session; `chunk` bounds the tokens of one prefill step (and changes no result)."""
-        return Session(self, chunk)
+    @cached_property
+    def adapters(self) -> Mapping[str, Adapter]:
+        """The adapters of the archive by name (`hearth lora add`)."""
+        return {}
+
+    def use_adapter(self, name: str | None, scale: float = 1.0) -> None:
+        """What sessions made from now on use unless told otherwise; None: no adapter.
+
+        UsageError `arguments.adapter` for a name that the archive does not have.
+        """
+        use = None if name is None else AdapterUse(name, scale)
+        check_known(use, self.adapters)
+        self.default.adapter = use
+
+    def session(
+        self, chunk: int | None = None, adapter: AdapterUse | None = None
+    ) -> Session[native.State]:
+        """A fresh session; `chunk` bounds the tokens of one prefill step (and changes no result).
+
+        It uses `adapter`, or what `use_adapter` has said last; `session.use_adapter(None)` for none.
+        """
+        return Session(self, chunk, adapter or self.default.adapter)
 
     def new_state(self) -> native.State:
         """A zeroed KV region. Its pages take memory as positions are written."""
@@ -126,6 +155,7 @@ class Model(Loaded):
         tokens: NDArray[np.int32],
         position: int,
         logits: Logits,
+        adapter: AdapterUse | None = None,
     ) -> None:
         """Run an entry; `Session` keeps the position and checks the ids."""
         number = self.entry_numbers[entry]
@@ -140,7 +170,9 @@ class Model(Loaded):
     ) -> None:
         """Run the prefill entry on rows of several states; batch.py keeps positions and checks the ids."""
         number = self.entry_numbers["prefill"]
-        run_segments(self.archive, self.engine, number, list(segments), [tokens], [logits])
+        run_segments(
+            self.archive, self.engine, number, [each[:4] for each in segments], [tokens], [logits]
+        )
 
 
 def _is_messages(prompt: Messages | Ids) -> TypeGuard[Messages]:

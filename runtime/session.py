@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.runtime.adapters import Adapter, AdapterUse, check_known
 from hearth.schemas.errors import InputError, UsageError
 
 Logits = NDArray[np.float32]
@@ -34,9 +35,17 @@ class Executor(Protocol[StateT]):
     def logit_rows(self) -> int: ...
     @property
     def segments(self) -> int: ...
+    @property
+    def adapters(self) -> Mapping[str, Adapter]: ...
     def new_state(self) -> StateT: ...
     def run(
-        self, state: StateT, entry: str, tokens: NDArray[np.int32], position: int, logits: Logits
+        self,
+        state: StateT,
+        entry: str,
+        tokens: NDArray[np.int32],
+        position: int,
+        logits: Logits,
+        adapter: AdapterUse | None = None,
     ) -> None: ...
     def run_segments(
         self, segments: Sequence[Segment[StateT]], tokens: NDArray[np.int32], logits: Logits
@@ -44,12 +53,16 @@ class Executor(Protocol[StateT]):
 
 
 class Segment(NamedTuple, Generic[StateT]):
-    """The next `tokens` tokens of a run belong to this state, at `position`; its last `rows` get logits."""
+    """The next `tokens` tokens of a run belong to this state, at `position`; its last `rows` get logits.
+
+    They are read with `adapter`, whatever other segments of the run use.
+    """
 
     state: StateT
     tokens: int
     position: int
     rows: int
+    adapter: AdapterUse | None = None
 
 
 class Session(Generic[StateT]):
@@ -59,7 +72,15 @@ class Session(Generic[StateT]):
     were, and the session goes on from there: what the cache holds beyond `position` is not read.
     """
 
-    def __init__(self, executor: Executor[StateT], chunk: int | None = None) -> None:
+    def __init__(
+        self,
+        executor: Executor[StateT],
+        chunk: int | None = None,
+        adapter: AdapterUse | None = None,
+    ) -> None:
+        if adapter is not None:
+            check_known(adapter, executor.adapters)
+        self._adapter = adapter
         self._executor = executor
         self._chunk = _checked_chunk(chunk, executor.chunk)
         self._state = executor.new_state()
@@ -97,7 +118,7 @@ class Session(Generic[StateT]):
             last = start + size >= len(tokens)
             rows = logits.reshape(1, -1)[: int(last)]
             part = tokens[start : start + size]
-            self._executor.run(self._state, "prefill", part, self.position + start, rows)
+            self._run("prefill", part, self.position + start, rows)
         self.keep(tokens)
         return logits
 
@@ -111,7 +132,7 @@ class Session(Generic[StateT]):
         logits = np.empty((len(tokens), self._executor.vocab), np.float32)
         for start in range(0, len(tokens), size):
             part, rows = tokens[start : start + size], logits[start : start + size]
-            self._executor.run(self._state, "prefill", part, self.position + start, rows)
+            self._run("prefill", part, self.position + start, rows)
         self.keep(tokens)
         return logits
 
@@ -119,7 +140,7 @@ class Session(Generic[StateT]):
         """Read one token; the logits f32[V] after it."""
         tokens = self.checked((token,))
         logits = np.empty(self._executor.vocab, np.float32)
-        self._executor.run(self._state, "decode", tokens, self.position, logits.reshape(1, -1))
+        self._run("decode", tokens, self.position, logits.reshape(1, -1))
         self.keep(tokens)
         return logits
 
@@ -132,6 +153,20 @@ class Session(Generic[StateT]):
                 expected=f"0 to {self.position}, the tokens read so far",
             )
         del self._tokens[position:]
+
+    @property
+    def adapter(self) -> AdapterUse | None:
+        """What the next tokens are read with."""
+        return self._adapter
+
+    def use_adapter(self, name: str | None, scale: float = 1.0) -> None:
+        """Read what comes next with this adapter, None: with none. What was read stays as it was read.
+
+        UsageError `arguments.adapter` for a name that the archive does not have; then nothing changes.
+        """
+        use = None if name is None else AdapterUse(name, scale)
+        check_known(use, self._executor.adapters)
+        self._adapter = use
 
     @property
     def executor(self) -> Executor[StateT]:
@@ -148,6 +183,9 @@ class Session(Generic[StateT]):
         tokens = checked_ids(ids, self._executor.vocab, where)
         check_room(self.position, len(tokens), self._executor.context, where)
         return tokens
+
+    def _run(self, entry: str, tokens: NDArray[np.int32], position: int, logits: Logits) -> None:
+        self._executor.run(self._state, entry, tokens, position, logits, self._adapter)
 
     def keep(self, tokens: NDArray[np.int32]) -> None:
         """Count tokens as read that a run has put into the state from `position` on."""

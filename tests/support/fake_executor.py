@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.runtime.adapters import Adapter, AdapterUse
 from hearth.runtime.session import Segment
 
 
@@ -32,6 +34,7 @@ class FakeExecutor:
     segments: int = 4
     calls: list[tuple[str, int, int, int]] = field(default_factory=list)
     fail_at: int | None = None  # position at which a run raises
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
 
     def new_state(self) -> FakeState:
         return FakeState(np.zeros(self.context, np.int64))
@@ -43,6 +46,7 @@ class FakeExecutor:
         tokens: NDArray[np.int32],
         position: int,
         logits: NDArray[np.float32],
+        adapter: AdapterUse | None = None,
     ) -> None:
         self.calls.append((entry, len(tokens), position, len(logits)))
         if self.fail_at is not None and position >= self.fail_at:
@@ -51,7 +55,7 @@ class FakeExecutor:
         state.cache[position:end] = tokens
         for row in range(len(logits)):
             seen = state.cache[: end - len(logits) + 1 + row]
-            logits[row] = self.logits(seen)
+            logits[row] = self.logits(seen, adapter)
 
     def run_segments(
         self,
@@ -63,13 +67,17 @@ class FakeExecutor:
         assert len(logits) == sum(each.rows for each in segments) <= self.logit_rows
         assert len({id(each.state) for each in segments}) == len(segments) <= self.segments
         token = row = 0
-        for state, count, position, rows in segments:
+        for state, count, position, rows, adapter in segments:
             part, out = tokens[token : token + count], logits[row : row + rows]
-            self.run(state, "prefill", part, position, out)
+            self.run(state, "prefill", part, position, out, adapter)
             token, row = token + count, row + rows
 
-    def logits(self, seen: NDArray[np.int64]) -> NDArray[np.float32]:
-        """What a fresh session that has read `seen` answers."""
+    def logits(
+        self, seen: NDArray[np.int64], adapter: AdapterUse | None = None
+    ) -> NDArray[np.float32]:
+        """What a fresh session that has read `seen` answers; every adapter and scale answers otherwise."""
+        if adapter is not None:
+            seen = np.append(zlib.crc32(repr(adapter).encode()) % self.vocab, seen)
         noise = np.random.default_rng(int(np.dot(seen, np.arange(1, len(seen) + 1))))
         scores = noise.standard_normal(self.vocab)
         scores[(int(seen[-1]) + 1) % self.vocab] += 20.0

@@ -31,7 +31,13 @@ class Likes(FakeExecutor):
     token: int = 0
 
     def run(
-        self, state: FakeState, entry: str, tokens: np.ndarray, position: int, logits: np.ndarray
+        self,
+        state: FakeState,
+        entry: str,
+        tokens: np.ndarray,
+        position: int,
+        logits: np.ndarray,
+        adapter: object = None,
     ) -> None:
         logits[:] = 0
         logits[:, self.token] = 3.0

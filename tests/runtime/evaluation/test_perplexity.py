@@ -21,7 +21,13 @@ class Uniform(FakeExecutor):
     more: float = 0.0
 
     def run(
-        self, state: FakeState, entry: str, tokens: np.ndarray, position: int, logits: np.ndarray
+        self,
+        state: FakeState,
+        entry: str,
+        tokens: np.ndarray,
+        position: int,
+        logits: np.ndarray,
+        adapter: object = None,
     ) -> None:
         logits[:] = 0
         logits[:, 7] = self.more
