@@ -5,28 +5,73 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
-from hearth.runtime.generate import Request
 from hearth.runtime.sampling import Sampling
+from hearth.runtime.writing import Full, Request
 from hearth.schemas.errors import ArchiveError
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a caller asks for; None is left to the archive.
+    """What a caller asks for (the fields of `Request` and of `Sampling`); None is left to the archive.
 
-    Without a word on sampling the archive's `do_sample` decides. A temperature above 0, or any of top_k,
-    top_p and seed without a temperature, asks for sampling; temperature 0 is greedy.
+    Without a word on sampling the archive's `do_sample` decides. A temperature above 0, or any of top_k, top_p, min_p,
+    typical_p and seed without a temperature, asks for sampling; temperature 0 is greedy. Penalties, biases and bans
+    change the logits of both.
     """
 
     max_tokens: int | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    penalty_window: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    banned: tuple[int, ...] = ()
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    logprobs: int | None = None
+    full: Full = Full.STOP
+
+
+class Asked(TypedDict, total=False):
+    """Wishes as keyword arguments."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    penalty_window: int | None
+    logit_bias: Mapping[int, float]
+    banned: Sequence[int]
+    seed: int | None
+    stop: str | Sequence[str]
+    ignore_eos: bool
+    logprobs: int | None
+    full: Full
+
+
+def wishes(asked: Asked) -> Wishes:
+    """Keyword arguments as wishes; TypeError for a name that is none."""
+    fields: dict[str, Any] = dict(asked)
+    stop = fields.pop("stop", ())
+    return Wishes(
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        logit_bias=tuple(dict(fields.pop("logit_bias", ())).items()),
+        banned=tuple(fields.pop("banned", ())),
+        **fields,
+    )
 
 
 @dataclass(frozen=True)
@@ -39,6 +84,9 @@ class Defaults:
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
+    repetition_penalty: float | None = None
 
     def request(self, wishes: Wishes, fresh_seed: int) -> Request:
         """The caller's wishes over these defaults; `fresh_seed` where a draw is wanted without a seed."""
@@ -47,10 +95,13 @@ class Defaults:
             stop_ids=frozenset() if wishes.ignore_eos else self.stop_ids,
             stop=wishes.stop,
             sampling=self._sampling(wishes, fresh_seed),
+            logprobs=wishes.logprobs,
+            full=wishes.full,
         )
 
     def _sampling(self, wishes: Wishes, fresh_seed: int) -> Sampling:
-        asked = (wishes.top_k, wishes.top_p, wishes.seed) != (None, None, None)
+        narrowed = (wishes.top_k, wishes.top_p, wishes.min_p, wishes.typical_p, wishes.seed)
+        asked = any(value is not None for value in narrowed)
         default = _or(self.temperature, 1.0) if self.do_sample or asked else 0.0
         return Sampling(
             temperature=_or(wishes.temperature, default),
@@ -70,6 +121,9 @@ def read_defaults(generation_config: bytes | None, eos: Sequence[int]) -> Defaul
         temperature=_real(config, "temperature"),
         top_k=_integer(config, "top_k"),
         top_p=_real(config, "top_p"),
+        min_p=_real(config, "min_p"),
+        typical_p=_real(config, "typical_p"),
+        repetition_penalty=_real(config, "repetition_penalty"),
     )
 
 

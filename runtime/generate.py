@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-from hearth.runtime.detokenizer import Detokenizer
-from hearth.runtime.sampling import GREEDY, Sampling, choose, processors, sampler
+from hearth.runtime.choosing import Choice, Constraint
 from hearth.runtime.session import Logits
-from hearth.runtime.stop_strings import StopStrings
-from hearth.schemas.errors import UsageError
+from hearth.runtime.writing import Decode, FinishReason, Request, Writer
 
 Clock = Callable[[], float]
-FinishReason = Literal["stop", "length", "cancelled"]
 
 
 class Speaker(Protocol):
@@ -34,22 +31,6 @@ class Speaker(Protocol):
 
 class Cancelled(Exception):
     """Leaves a prefill between two chunks."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What decides a generation, but for the prompt. `max_tokens` None: until the context is full."""
-
-    max_tokens: int | None = None
-    stop_ids: frozenset[int] = frozenset()
-    stop: tuple[str, ...] = ()
-    sampling: Sampling = GREEDY
-
-    def __post_init__(self) -> None:
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise UsageError(
-                "arguments.max_tokens", f"max_tokens is {self.max_tokens}", expected="at least 1"
-            )
 
 
 @dataclass(frozen=True)
@@ -82,10 +63,11 @@ class Stats:
 class Generation(Iterator[str]):
     """An iterator of text pieces. What happened so far is in `tokens`, `text`, `finish_reason`, `stats`.
 
-    `tokens` are the ids chosen, the stop token that ended the text among them; `text` is without it
-    and without the stop string. `finish_reason` is None while it runs. A generation may be left or
-    cancelled at any time: the session then holds the prompt (nothing of it where it was not read to
-    its end) and the tokens decoded so far, and goes on from there.
+    `tokens` are the ids chosen, the stop token that ended the text among them, `choices` their
+    probabilities where asked for; `text` is without it and without the stop string. `finish_reason`
+    is None while it runs. A generation may be left or cancelled at any time: the session then holds
+    the prompt (nothing of it where it was not read to its end) and the tokens decoded so far, and
+    goes on from there.
     """
 
     def __init__(
@@ -93,41 +75,51 @@ class Generation(Iterator[str]):
         session: Speaker,
         prompt: Sequence[int],
         request: Request,
-        decode: Callable[[Sequence[int]], str],
+        decode: Decode,
         *,
+        constraint: Constraint | None = None,
         clock: Clock = time.perf_counter,
         encode_s: float = 0.0,
     ) -> None:
         self._session, self.request, self._clock = session, request, clock
         self._prompt = list(prompt)
-        self._detokenizer = Detokenizer(decode, (*session.tokens, *self._prompt))
-        self._stops = StopStrings(request.stop)
-        self._chain, self._sample = processors(request.sampling), sampler(request.sampling)
+        before = (*session.tokens, *self._prompt)
+        self.writer = Writer(request, before, decode, constraint=constraint)
         self._encode_s, self._prefill_s = encode_s, 0.0
         self._first_choice_s, self._decode_s = 0.0, 0.0
-        self._cancelled = self._stopped = False
-        self._texts: list[str] = []
+        self._cancelled = False
         self._pieces = self._run()
-        self.tokens: list[int] = []
-        self.finish_reason: FinishReason | None = None
 
     def __next__(self) -> str:
         try:
-            piece = next(self._pieces)
+            return next(self._pieces)
         except KeyboardInterrupt:
-            self.finish_reason = "cancelled"
+            self.writer.cancel()
             raise
-        self._texts.append(piece)
-        return piece
 
     def cancel(self) -> None:
         """End after the token or the chunk of the prompt being computed; any thread may call it."""
         self._cancelled = True
 
     @property
+    def tokens(self) -> list[int]:
+        """The ids chosen so far."""
+        return self.writer.tokens
+
+    @property
+    def choices(self) -> list[Choice]:
+        """The same with their log probabilities, where the request wants them."""
+        return self.writer.choices
+
+    @property
     def text(self) -> str:
         """The pieces given so far."""
-        return "".join(self._texts)
+        return self.writer.text
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why it ended; None while it runs."""
+        return self.writer.finish_reason
 
     @property
     def stats(self) -> Stats:
@@ -152,7 +144,7 @@ class Generation(Iterator[str]):
             if self._ended():
                 break
             piece = self._next()
-        tail = self._tail()
+        tail = self.writer.tail()
         if tail:
             yield tail
 
@@ -160,47 +152,24 @@ class Generation(Iterator[str]):
         began = self._clock()
         logits = self._session.prefill(self._prompt, between=self._check)
         read = self._clock()
-        piece = self._accept(logits)
+        piece = self._push(logits)
         self._prefill_s, self._first_choice_s = read - began, self._clock() - read
         return piece
 
     def _next(self) -> str:
         began = self._clock()
-        piece = self._accept(self._session.decode(self.tokens[-1]))
+        piece = self._push(self._session.decode(self.tokens[-1]))
         self._decode_s += self._clock() - began
         return piece
 
-    def _accept(self, logits: Logits) -> str:
-        """Choose a token; the text it completes."""
-        token = choose(self.tokens, logits, self._chain, self._sample)
-        self.tokens.append(token)
-        if token in self.request.stop_ids:
-            self.finish_reason = "stop"
-            return ""
-        piece, self._stopped = self._stops.push(self._detokenizer.push(token))
-        if self._stopped:
-            self.finish_reason = "stop"
-        elif self._is_full():
-            self.finish_reason = "length"
-        return piece
-
-    def _is_full(self) -> bool:
-        """The limit is reached, or there is no room to decode the last token."""
-        full = self._session.position >= self._session.context
-        return full or len(self.tokens) == self.request.max_tokens
+    def _push(self, logits: Logits) -> str:
+        return self.writer.push(logits, room=self._session.position < self._session.context)
 
     def _check(self) -> None:
         if self._ended():
             raise Cancelled
 
     def _ended(self) -> bool:
-        if self._cancelled and self.finish_reason is None:
-            self.finish_reason = "cancelled"
+        if self._cancelled:
+            self.writer.cancel()
         return self.finish_reason is not None
-
-    def _tail(self) -> str:
-        """What was held back, for a stop string that did not come or bytes that made no character."""
-        if self._stopped or self.finish_reason == "cancelled":
-            return ""
-        piece, stopped = self._stops.push(self._detokenizer.flush())
-        return piece if stopped else piece + self._stops.flush()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from hearth.runtime import native
 from hearth.runtime.adapters import Adapter, AdapterUse, check_known
 from hearth.runtime.binding import new_state, row_limit, run_entry, run_segments
-from hearth.runtime.defaults import Defaults, Wishes, read_defaults
+from hearth.runtime.choosing import Constraint
+from hearth.runtime.defaults import Asked, Defaults, read_defaults, wishes
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.generate import Clock, Generation
 from hearth.runtime.loaded import Loaded
 from hearth.runtime.session import Ids, Logits, Segment, Session, check_room, checked_ids
+from hearth.runtime.writing import Request
 from hearth.schemas import sections
 from hearth.schemas.program import Rows
 
@@ -88,38 +90,42 @@ class Model(Loaded):
         ids: list[int] = checked_ids(cast(Ids, prompt), self.vocab).tolist()
         return ids
 
+    def request(self, **asked: Unpack[Asked]) -> Request:
+        """What `generate` makes of its wishes: over the archive's defaults, with a seed where none was asked for."""
+        return self.defaults.request(wishes(asked), secrets.randbits(64))
+
     def generate(
         self,
         prompt: Prompt,
         *,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        ignore_eos: bool = False,
         session: Session[native.State] | None = None,
+        constraint: Constraint | None = None,
         pieces: Literal["text", "ids"] = "text",
         clock: Clock = time.perf_counter,
+        **asked: Unpack[Asked],
     ) -> Generation:
         """An iterator of text pieces that continue the prompt; it also holds tokens, stats and the reason it ended.
 
-        What is None follows the archive (defaults.py): greedy unless it or an argument asks for sampling;
-        `max_tokens` ends at a full context. Without a seed every call draws another one. A `session`
-        given is continued: the prompt comes after its tokens.
+        What is not asked for follows the archive (defaults.py): greedy unless it or an argument asks for
+        sampling; without `max_tokens` it ends at a full context. Without a seed every call draws another
+        one. A `session` given is continued: the prompt comes after its tokens. A `constraint` is of this
+        text alone, and says which tokens may come next.
         """
         began = clock()
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        wishes = Wishes(max_tokens, temperature, top_k, top_p, seed, stops, ignore_eos)
-        request = self.defaults.request(wishes, secrets.randbits(64))
-        decode: Callable[[Sequence[int]], str] = spell_ids
-        if pieces == "text":
-            decode = self.tokenizer.decode
+        request = self.request(**asked)
+        decode = self.tokenizer.decode if pieces == "text" else spell_ids
         ids = self.encode(prompt)
         session = session or self.session()
         check_room(session.position, len(checked_ids(ids, self.vocab)), self.context)
-        return Generation(session, ids, request, decode, clock=clock, encode_s=clock() - began)
+        return Generation(
+            session,
+            ids,
+            request,
+            decode,
+            constraint=constraint,
+            clock=clock,
+            encode_s=clock() - began,
+        )
 
     @cached_property
     def adapters(self) -> Mapping[str, Adapter]:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from support.fake_executor import FakeExecutor, FakeState
 
-from hearth.runtime.generate import Generation, Request
+from hearth.runtime.generate import Generation
 from hearth.runtime.sampling import Sampling
 from hearth.runtime.session import Session
+from hearth.runtime.writing import Request
 from hearth.schemas.errors import UsageError
 
 # The fake prefers the token after the last one; token t reads as the t-th letter.
