@@ -23,6 +23,7 @@ from hearth.runtime.loaded import Loaded
 from hearth.runtime.session import Ids, Logits, Segment, Session, check_room, checked_ids
 from hearth.runtime.writing import Request
 from hearth.schemas import sections
+from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.program import Rows
 
 if TYPE_CHECKING:
@@ -150,9 +151,23 @@ class Model(Loaded):
         """
         return Session(self, chunk, adapter or self.default.adapter)
 
+    @property
+    def fingerprint(self) -> str:
+        """Of all that decides the results: snapshots and saved contexts are of archives with this one."""
+        return self.archive.fingerprint
+
+    @property
+    def kv_layout(self) -> KVLayout:
+        """Where keys and values lie in a state."""
+        return self.archive.kv_layout
+
     def new_state(self) -> native.State:
         """A zeroed KV region. Its pages take memory as positions are written."""
         return new_state(self.archive)
+
+    def region(self, state: native.State) -> NDArray[np.uint8]:
+        """The memory of a state, u8[kv_nbytes]; not to be touched while a run reads or writes it."""
+        return state.array()
 
     def run(
         self,

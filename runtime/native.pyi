@@ -86,6 +86,8 @@ class State:
     """The KV region of one session, zeroed; pages are touched on first use."""
 
     def __init__(self, kv_nbytes: int) -> None: ...
+    def array(self) -> NDArray[np.uint8]:
+        """u8[kv_nbytes] over the region itself, which it keeps; not while a run of the session writes it."""
 
 class Engine:
     """All entries bound to kernels over one mapped weights region; its pool, arena and scratch.

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime.adapters import Adapter, AdapterUse, check_known
+from hearth.runtime.snapshot import Snapshot, take
 from hearth.schemas.errors import InputError, UsageError
+from hearth.schemas.kv_layout import KVLayout
 
 Logits = NDArray[np.float32]
 Ids = Sequence[int] | NDArray[np.integer]
@@ -23,6 +25,7 @@ class Executor(Protocol[StateT]):
     `run` reads tokens[T] at `position` into the state and fills logits[R, V] for the last R of them.
     `run_segments` does so for several states at once, whose rows of tokens and logits follow each other.
     One run takes at most `chunk` tokens, `logit_rows` rows of logits and `segments` states.
+    `region` is the memory of a state, laid out as `kv_layout`; `fingerprint` names what decides its bits.
     """
 
     @property
@@ -37,7 +40,12 @@ class Executor(Protocol[StateT]):
     def segments(self) -> int: ...
     @property
     def adapters(self) -> Mapping[str, Adapter]: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def kv_layout(self) -> KVLayout: ...
     def new_state(self) -> StateT: ...
+    def region(self, state: StateT) -> NDArray[np.uint8]: ...
     def run(
         self,
         state: StateT,
@@ -85,6 +93,7 @@ class Session(Generic[StateT]):
         self._chunk = _checked_chunk(chunk, executor.chunk)
         self._state = executor.new_state()
         self._tokens: list[int] = []
+        self._readers: list[AdapterUse | None] = []  # of each token
 
     @property
     def position(self) -> int:
@@ -100,6 +109,11 @@ class Session(Generic[StateT]):
     def tokens(self) -> tuple[int, ...]:
         """The ids in the cache."""
         return tuple(self._tokens)
+
+    @property
+    def readers(self) -> tuple[AdapterUse | None, ...]:
+        """What each of them was read with."""
+        return tuple(self._readers)
 
     def prefill(
         self, ids: Ids, *, chunk: int | None = None, between: Callable[[], None] | None = None
@@ -152,7 +166,31 @@ class Session(Generic[StateT]):
                 f"cannot rewind to position {position}",
                 expected=f"0 to {self.position}, the tokens read so far",
             )
-        del self._tokens[position:]
+        del self._tokens[position:], self._readers[position:]
+
+    def snapshot(self, count: int | None = None) -> Snapshot:
+        """A copy of what was read: the first `count` tokens (all) with their keys and values."""
+        number = self.position if count is None else self._checked_count(count)
+        model, region = self._executor, self._executor.region(self._state)
+        tokens, readers = tuple(self._tokens[:number]), tuple(self._readers[:number])
+        return take(model.fingerprint, model.kv_layout, region, tokens, readers)
+
+    def restore(self, snapshot: Snapshot, count: int | None = None) -> None:
+        """Become what the snapshot's first `count` tokens (all) were read into; the bits that reading them gives.
+
+        The adapter for what comes next stays. UsageError `arguments.snapshot` where it is of another archive; then
+        nothing changes.
+        """
+        snapshot.check_is_of(self._executor.fingerprint)
+        found = snapshot if count is None else snapshot.first(count)
+        found.copy_into(self._executor.region(self._state))
+        self._tokens, self._readers = list(found.tokens), list(found.readers)
+
+    def fork(self) -> Session[StateT]:
+        """Another session that has read the same; neither hears of the other again."""
+        other = Session(self._executor, self._chunk, self._adapter)
+        other.restore(self.snapshot())
+        return other
 
     @property
     def adapter(self) -> AdapterUse | None:
@@ -178,6 +216,15 @@ class Session(Generic[StateT]):
         """What runs write keys and values into; of those beyond `position` nothing is read."""
         return self._state
 
+    def _checked_count(self, count: int) -> int:
+        if not 0 <= count <= self.position:
+            raise InputError(
+                "input.position",
+                f"a snapshot of {count} tokens",
+                expected=f"0 to {self.position}, the tokens read so far",
+            )
+        return count
+
     def checked(self, ids: Ids, where: str = "") -> NDArray[np.int32]:
         """ids as i32[T], all of which can be read next."""
         tokens = checked_ids(ids, self._executor.vocab, where)
@@ -190,6 +237,7 @@ class Session(Generic[StateT]):
     def keep(self, tokens: NDArray[np.int32]) -> None:
         """Count tokens as read that a run has put into the state from `position` on."""
         self._tokens.extend(tokens.tolist())
+        self._readers.extend([self._adapter] * len(tokens))
 
 
 def checked_ids(ids: Ids, vocab: int, where: str = "") -> NDArray[np.int32]:

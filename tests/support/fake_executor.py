@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from hearth.runtime.adapters import Adapter, AdapterUse
 from hearth.runtime.session import Segment
+from hearth.schemas.commands import KVScheme
+from hearth.schemas.kv_layout import KVHalf, KVLayer, KVLayout, Span
 
 
 @dataclass
 class FakeState:
-    """The cache: one number per position."""
+    """The cache: one number per position; behind them values that nothing reads."""
 
     cache: NDArray[np.int64]
 
@@ -35,9 +37,20 @@ class FakeExecutor:
     calls: list[tuple[str, int, int, int]] = field(default_factory=list)
     fail_at: int | None = None  # position at which a run raises
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    fingerprint: str = "ab" * 32
+
+    @property
+    def kv_layout(self) -> KVLayout:
+        """One layer whose keys are two f32, which hold the bits of one i64."""
+        nbytes = self.context * 8
+        k, v = KVHalf(Span(0, nbytes)), KVHalf(Span(nbytes, nbytes))
+        return KVLayout((KVLayer(k, v, 1, 2, self.context, KVScheme.F32),), 2 * nbytes)
 
     def new_state(self) -> FakeState:
-        return FakeState(np.zeros(self.context, np.int64))
+        return FakeState(np.zeros(2 * self.context, np.int64))
+
+    def region(self, state: FakeState) -> NDArray[np.uint8]:
+        return state.cache.view(np.uint8)
 
     def run(
         self,

@@ -22,6 +22,7 @@ using AnyInput = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using AnyOutput = nb::ndarray<nb::c_contig, nb::device::cpu>;
 constexpr size_t kMaxSegments = 256;  // of one run
 using StampArray = nb::ndarray<int64_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using StateArray = nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Place = std::tuple<int, int64_t, int64_t>;
 using PortPlace = std::tuple<int64_t, int64_t, int64_t>;  // a port: offset, columns, rows
 
@@ -181,7 +182,12 @@ void bind_engine(nb::module_& m) {
   m.attr("MAX_SEGMENTS") = kMaxSegments;
   nb::class_<Pages>(m, "State")
       .def("__init__", [](Pages* self, int64_t nbytes) { new (self) Pages(make_state(nbytes)); },
-           nb::arg("kv_nbytes"));
+           nb::arg("kv_nbytes"))
+      .def("array", [](nb::handle self) {
+        const auto& state = nb::cast<const Pages&>(self);
+        const size_t shape[] = {state.nbytes()};
+        return StateArray(state.data(), 1, shape, self);
+      });
   nb::class_<BoundEngine>(m, "Engine")
       .def(nb::init<Bytes, int64_t, int64_t, int64_t, int, const std::string&>(), nb::arg("weights").noconvert(),
            nb::arg("arena_nbytes"), nb::arg("io_nbytes"), nb::arg("kv_nbytes"), nb::arg("threads"), nb::arg("isa"))
