@@ -28,6 +28,7 @@ from hearth.schemas.program import Rows
 
 if TYPE_CHECKING:
     from hearth.runtime.chat_template import ChatTemplate
+    from hearth.runtime.grammar import Grammars
 
 Messages = Sequence[Mapping[str, Any]]
 Prompt = str | Messages | Ids
@@ -80,6 +81,13 @@ class Model(Loaded):
     def defaults(self) -> Defaults:
         """The checkpoint's generation_config.json."""
         return read_defaults(self.part(sections.GENERATION_CONFIG), self.manifest.eos)
+
+    @cached_property
+    def grammars(self) -> Grammars:
+        """What constrains answers to a form, each wish prepared once: `model.grammars.constraint(wish)`."""
+        from hearth.runtime.grammar import Grammars
+
+        return Grammars(self.tokenizer, self.vocab, self.defaults.stop_ids)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids of a prompt: a text with its special tokens, messages by the chat template, or ids."""

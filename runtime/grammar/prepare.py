@@ -1,0 +1,150 @@
+"""A wish to llguidance's grammar, or an InputError that says what is wrong with it and where.
+
+Asked of a schema is more than the library's words give: the keyword at fault and its place, found by compiling
+parts of the schema (`places.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hearth.runtime.grammar.places import find_fault, subschemas
+from hearth.runtime.grammar.wishes import (
+    Ebnf,
+    GrammarWish,
+    JsonObject,
+    JsonSchema,
+    Regex,
+    schema_of,
+)
+from hearth.schemas.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+MOST_TEXT = 1 << 20  # characters of a wish: more is no schema that somebody wrote
+# Between the tokens of JSON: nothing, a space, or a new line and its indent. Endless white space would be valid
+# JSON too, and small models love it.
+WHITESPACE = r" |\n[ \t]{0,20}"
+
+
+def matcher_class() -> type[LLMatcher]:
+    """llguidance's matcher; MissingError `missing.llguidance` where it is not installed."""
+    try:
+        from llguidance import LLMatcher
+    except ImportError:
+        raise MissingError(
+            "missing.llguidance",
+            "answers of a given form need llguidance, which is not installed",
+            remedy='pip install "hearth[grammar]"',
+        ) from None
+    return LLMatcher
+
+
+def prepare(wish: GrammarWish) -> str:
+    """The grammar as llguidance reads it, checked."""
+    matcher_class()
+    _check_length(wish)
+    return PREPARE[type(wish)](wish)
+
+
+def _check_length(wish: GrammarWish) -> None:
+    text = "" if isinstance(wish, JsonObject) else wish.text
+    if len(text) > MOST_TEXT:
+        raise InputError(
+            "grammar.too_complex",
+            f"a grammar of {len(text)} characters",
+            expected=f"at most {MOST_TEXT}",
+        )
+
+
+def _json_object(_: JsonObject) -> str:
+    return _of_schema({"type": "object"})
+
+
+def _json_schema(wish: JsonSchema) -> str:
+    schema = schema_of(wish)
+    schema = {} if schema is True else schema
+    problem = schema_problem(schema)
+    if problem:
+        fault = find_fault(schema, schema_problem, problem)
+        raise InputError(
+            "grammar.schema",
+            f"the schema cannot be followed: {problem}",
+            expected="keywords that docs/constrained.md lists",
+            where=fault.pointer,
+            remedy=f"change or remove {fault.keyword!r} there" if fault.keyword else "simplify it",
+        )
+    return _of_schema(schema)
+
+
+def _regex(wish: Regex) -> str:
+    grammar = matcher_class().grammar_from_regex(wish.text)
+    problem = _problem(grammar)
+    if problem:
+        raise InputError(
+            "grammar.regex",
+            f"the regular expression cannot be followed: {problem}",
+            expected="the syntax of Rust's regex, without look-around and back-references",
+        )
+    return grammar
+
+
+def _ebnf(wish: Ebnf) -> str:
+    from llguidance.gbnf_to_lark import any_to_lark
+
+    try:
+        lark = any_to_lark(wish.text)
+        problem = _problem(lark)
+    except Exception as error:  # the library raises plain Exceptions
+        lark, problem = "", _one_line(str(error))
+    if problem:
+        raise InputError(
+            "grammar.ebnf",
+            f"the grammar cannot be followed: {problem}",
+            expected="Lark with a rule start, or GBNF with a rule root",
+        )
+    return matcher_class().grammar_from_lark(lark)
+
+
+PREPARE: dict[type[GrammarWish], Callable[[Any], str]] = {
+    JsonObject: _json_object,
+    JsonSchema: _json_schema,
+    Regex: _regex,
+    Ebnf: _ebnf,
+}
+
+
+def schema_problem(schema: Any) -> str:
+    """Why a schema cannot be followed; empty where it can."""
+    if schema is False:
+        return "nothing is valid"
+    problem = _repeated_keys(schema) or _problem(_of_schema(schema))
+    return problem.partition(" while processing ")[0]  # the way to it by references
+
+
+def _of_schema(schema: Any) -> str:
+    return matcher_class().grammar_from_json_schema(
+        json.dumps(schema),
+        overrides={"whitespace_pattern": WHITESPACE, "lenient": False, "coerce_one_of": False},
+    )
+
+
+def _repeated_keys(schema: Any) -> str:
+    """A key that `properties` does not list may come twice, so a least number of such keys cannot be promised."""
+    for _, part in subschemas(schema):
+        least, required = part.get("minProperties"), part.get("required")
+        if isinstance(least, int) and least > max(1, len(required or ())):
+            return f"minProperties {least}, above 1 and above the number of required properties"
+    return ""
+
+
+def _problem(grammar: str) -> str:
+    is_error, messages = matcher_class().validate_grammar_with_warnings(grammar)
+    return _one_line(messages[0]) if is_error else ""
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())[:300]
