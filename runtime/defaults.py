@@ -107,6 +107,14 @@ class Defaults:
             temperature=_or(wishes.temperature, default),
             top_k=_or(wishes.top_k, _or(self.top_k, 0)),
             top_p=_or(wishes.top_p, _or(self.top_p, 1.0)),
+            min_p=_or(wishes.min_p, _or(self.min_p, 0.0)),
+            typical_p=_or(wishes.typical_p, _or(self.typical_p, 1.0)),
+            repetition_penalty=_or(wishes.repetition_penalty, _or(self.repetition_penalty, 1.0)),
+            presence_penalty=_or(wishes.presence_penalty, 0.0),
+            frequency_penalty=_or(wishes.frequency_penalty, 0.0),
+            penalty_window=_or(wishes.penalty_window, 0),
+            logit_bias=wishes.logit_bias,
+            banned=wishes.banned,
             seed=_or(wishes.seed, fresh_seed),
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hearth.runtime.choosing import Choice, Constraint
+from hearth.runtime.sampling import Choice, Constraint
 from hearth.runtime.session import Logits
 from hearth.runtime.writing import Decode, FinishReason, Request, Writer
 

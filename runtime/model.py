@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from hearth.runtime import native
 from hearth.runtime.adapters import Adapter, AdapterUse, check_known
 from hearth.runtime.binding import new_state, row_limit, run_entry, run_segments
-from hearth.runtime.choosing import Constraint
 from hearth.runtime.defaults import Asked, Defaults, read_defaults, wishes
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.generate import Clock, Generation
 from hearth.runtime.loaded import Loaded
+from hearth.runtime.sampling import Constraint
 from hearth.runtime.session import Ids, Logits, Segment, Session, check_room, checked_ids
 from hearth.runtime.writing import Request
 from hearth.schemas import sections

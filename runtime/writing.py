@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from hearth.runtime.choosing import Choice, Chooser, Constraint
 from hearth.runtime.detokenizer import Detokenizer
-from hearth.runtime.sampling import GREEDY, Sampling
+from hearth.runtime.sampling import GREEDY, Choice, Chooser, Constraint, Sampling
 from hearth.runtime.session import Logits
 from hearth.runtime.stop_strings import StopStrings
 from hearth.schemas.errors import HearthError, InputError, UsageError

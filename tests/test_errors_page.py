@@ -21,7 +21,8 @@ FAMILY = {
 MAKERS = {
     ("runtime/archive", "refusal"): (errors.ArchiveError.exit_code, "archive."),
     ("compiler/frontend/safetensors.py", "_error"): (errors.CheckpointError.exit_code, ""),
-    ("runtime/sampling.py", "_check"): (errors.UsageError.exit_code, ""),
+    ("runtime/sampling/settings.py", "_check"): (errors.UsageError.exit_code, ""),
+    ("runtime/sampling/settings.py", "_check_amount"): (errors.UsageError.exit_code, ""),
     ("runtime/verify", "mismatch"): (errors.ArchiveError.exit_code, "verify."),
 }
 

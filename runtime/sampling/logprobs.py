@@ -1,0 +1,46 @@
+"""Log probabilities as OpenAI gives them: natural logs of the softmax of the raw logits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.runtime.sampling.weights import ONE, weights
+
+_LN2 = 0.6931471805599453
+
+
+def logprobs(logits: NDArray[np.float32], tokens: Sequence[int]) -> tuple[float, ...]:
+    """Of some tokens; at most 0."""
+    scores = logits.astype(np.float64)
+    best = float(scores.max())
+    log_sum = log(int(weights(scores).sum()) / ONE)
+    return tuple(float(scores[token]) - best - log_sum for token in tokens)
+
+
+def best_tokens(logits: NDArray[np.float32], count: int) -> tuple[int, ...]:
+    """The ids of the best, best first, equal ones by the lower id."""
+    count = min(count, len(logits))
+    if not count:
+        return ()
+    bound = np.partition(logits, -count)[-count]
+    ids = np.flatnonzero(logits >= bound)
+    return tuple(ids[np.argsort(-logits[ids], kind="stable")][:count].tolist())
+
+
+def log(x: float) -> float:
+    """ln x for x >= 1 within a few units in the last place, the same bits on every host (a library's are not).
+
+    2^n m with m in [0.75, 1.5): ln m = 2 artanh((m - 1) / (m + 1)), its series.
+    """
+    m, n = math.frexp(x)
+    if m < 0.75:
+        m, n = 2 * m, n - 1
+    s = (m - 1) / (m + 1)  # at most 1/5
+    total = 0.0
+    for power in range(25, 0, -2):
+        total = total * (s * s) + 1 / power
+    return n * _LN2 + 2 * s * total

@@ -1,0 +1,33 @@
+"""Tokens by name: biased, banned, or not allowed by a constraint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.runtime.sampling.scores import REMOVED, Scores, only
+
+
+def logit_bias(scores: Scores, bias: Sequence[tuple[int, float]]) -> Scores:
+    """Each token's bias is added to its score (OpenAI; transformers' sequence_bias of one token)."""
+    biased = scores.copy()
+    for token, amount in bias:
+        biased[token] += amount
+    return biased
+
+
+def banned(scores: Scores, tokens: Sequence[int]) -> Scores:
+    """These never come (transformers' suppress_tokens)."""
+    rest = scores.copy()
+    rest[list(tokens)] = REMOVED
+    return rest
+
+
+def allowed(scores: Scores, mask: NDArray[np.uint32]) -> Scores:
+    """Those whose bit is set: bit i % 32 of word i // 32; words that lack count as 0."""
+    bits = np.unpackbits(np.ascontiguousarray(mask).view(np.uint8), bitorder="little")
+    kept = np.zeros(len(scores), bool)
+    kept[: len(bits)] = bits[: len(scores)]
+    return only(scores, kept)
