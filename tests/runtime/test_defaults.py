@@ -26,13 +26,25 @@ def sampled(config: dict[str, object], **wishes: object) -> Sampling:
     [
         ({}, {}, Sampling(0.0, seed=5)),
         ({"do_sample": False, "temperature": 0.7}, {}, Sampling(0.0, seed=5)),
-        (QWEN, {}, Sampling(0.7, 20, 0.8, 5)),
-        (QWEN, {"temperature": 0.0}, Sampling(0.0, 20, 0.8, 5)),
-        (QWEN, {"temperature": 1.5, "top_k": 0, "seed": 1}, Sampling(1.5, 0, 0.8, 1)),
+        (QWEN, {}, Sampling(0.7, 20, 0.8, repetition_penalty=1.05, seed=5)),
+        (QWEN, {"temperature": 0.0}, Sampling(0.0, 20, 0.8, repetition_penalty=1.05, seed=5)),
+        (
+            QWEN,
+            {"temperature": 1.5, "top_k": 0, "seed": 1},
+            Sampling(1.5, 0, 0.8, repetition_penalty=1.05, seed=1),
+        ),
         ({}, {"temperature": 0.5}, Sampling(0.5, seed=5)),
-        ({}, {"top_p": 0.5}, Sampling(1.0, 0, 0.5, 5)),
+        ({}, {"top_p": 0.5}, Sampling(1.0, 0, 0.5, seed=5)),
         ({}, {"seed": 3}, Sampling(1.0, seed=3)),
         ({"do_sample": True}, {}, Sampling(1.0, seed=5)),
+        ({}, {"min_p": 0.1, "seed": 1}, Sampling(1.0, min_p=0.1, seed=1)),
+        ({"repetition_penalty": 1.1}, {}, Sampling(0.0, repetition_penalty=1.1, seed=5)),
+        ({"repetition_penalty": 1.1}, {"repetition_penalty": 1.0}, Sampling(0.0, seed=5)),
+        (
+            {},
+            {"frequency_penalty": 0.5, "logit_bias": ((3, 1.0),), "banned": (4,)},
+            Sampling(0.0, frequency_penalty=0.5, logit_bias=((3, 1.0),), banned=(4,), seed=5),
+        ),
     ],
 )
 def test_sampling(config: dict[str, object], wishes: dict[str, object], expected: Sampling) -> None:
