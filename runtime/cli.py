@@ -28,6 +28,10 @@ EXTRAS = {
     "networkx": "compiler",
     "safetensors": "compiler",
     "jsonschema": "compiler",
+    "starlette": "server",
+    "uvicorn": "server",
+    "h11": "server",
+    "prometheus_client": "server",
 }
 USAGE = """usage: hearth COMMAND [ARGUMENTS]
 

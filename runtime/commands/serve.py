@@ -1,0 +1,161 @@
+"""`hearth serve`: archives behind the HTTP interfaces of OpenAI and Ollama."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hearth.runtime.commands.arguments import (
+    AffinityOption,
+    DecodeAffinityOption,
+    HugePagesOption,
+    IsaOption,
+    LockOption,
+    PrefaultOption,
+    PrefillAffinityOption,
+    ThreadsOption,
+)
+from hearth.runtime.options import Placing, read_options
+from hearth.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from hearth.runtime.serving.app import AppOptions
+    from hearth.runtime.serving.service import Settings
+
+MIB = 1 << 20
+
+
+def serve_command(
+    files: Annotated[list[str], typer.Argument(help="the .har files, each FILE or NAME=FILE")],
+    host: Annotated[str, typer.Option(help="the address to listen at")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any that is free")] = 8080,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="keys that clients must show one of, one a line")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="certificate (PEM), for HTTPS")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="its key (PEM)")] = None,
+    cors: Annotated[
+        list[str] | None,
+        typer.Option(help="an origin whose pages may call, * for all; may be given several times"),
+    ] = None,
+    rows: Annotated[int, typer.Option(help="answers computed at once, for each model")] = 8,
+    queue: Annotated[int, typer.Option(help="requests that may wait, for each model")] = 64,
+    prefix_cache: Annotated[
+        int, typer.Option(help="MiB of prompts kept for others that begin alike")
+    ] = 256,
+    keep_alive: Annotated[
+        float | None, typer.Option(help="seconds after which an idle model is unloaded; else never")
+    ] = None,
+    max_body: Annotated[float, typer.Option(help="MiB of a request at most")] = 8.0,
+    timeout: Annotated[float, typer.Option(help="seconds of an answer at most; 0: any")] = 600.0,
+    client_timeout: Annotated[
+        float,
+        typer.Option(help="seconds that a client may take for its request's body, or to read"),
+    ] = 30.0,
+    drain: Annotated[
+        float, typer.Option(help="seconds that answers have to end when the server is stopped")
+    ] = 10.0,
+    threads: ThreadsOption = None,
+    isa: IsaOption = None,
+    affinity: AffinityOption = None,
+    prefill_affinity: PrefillAffinityOption = None,
+    decode_affinity: DecodeAffinityOption = None,
+    prefault: PrefaultOption = False,
+    huge_pages: HugePagesOption = False,
+    lock: LockOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="log errors alone")] = False,
+) -> None:
+    """Serve compiled models over HTTP, as OpenAI's and Ollama's servers do."""
+    from hearth.runtime.serving.app import AppOptions, Limits
+    from hearth.runtime.serving.host import Address, check_certificate, serve
+    from hearth.runtime.serving.service import Settings
+
+    placing = Placing(affinity, prefill_affinity, decode_affinity, prefault, huge_pages, lock)
+    _check(
+        {
+            "--rows": rows,
+            "--queue": queue,
+            "--max-body": max_body,
+            "--client-timeout": client_timeout,
+        }
+    )
+    settings = Settings(
+        read_options(threads, isa, placing=placing),
+        math.inf if keep_alive is None else keep_alive,
+        rows,
+        queue,
+        prefix_cache * MIB,
+    )
+    limits = Limits(
+        int(max_body * MIB),
+        min(10.0, client_timeout),
+        client_timeout,
+        timeout or None,
+        client_timeout,
+    )
+    address = Address(host, port, tls_cert, tls_key)
+    check_certificate(address)
+    options = AppOptions(read_keys(api_key_file), tuple(cors or ()), limits)
+    _log_to_stderr(quiet)
+    app = _app(files, settings, options)
+    serve(app, address, drain, _ready)
+
+
+def _app(files: list[str], settings: Settings, options: AppOptions) -> Starlette:
+    from hearth.runtime.serving.app import make_app
+    from hearth.runtime.serving.scheduling import scheduler_of
+    from hearth.runtime.serving.service import Service, read_files
+    from hearth.runtime.serving.surfaces import SURFACES
+
+    service = Service(read_files(files), settings, scheduler_of(settings))
+    return make_app(service, SURFACES, options)
+
+
+def read_keys(path: Path | None) -> frozenset[str]:
+    """The keys of a file, one a line; UsageError `arguments.api_key` where it holds none."""
+    if path is None:
+        return frozenset()
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _no_key(path, str(error)) from None
+    keys = frozenset(line.strip() for line in lines if line.strip())
+    if not keys or not all(key.isascii() and key.isprintable() for key in keys):
+        raise _no_key(path, "it holds no key")
+    return keys
+
+
+def _no_key(path: Path, found: str) -> UsageError:
+    return UsageError(
+        "arguments.api_key",
+        f"no API key can be read: {found}",
+        expected="a file with a key of ASCII letters on each line",
+        where=str(path),
+    )
+
+
+def _check(counts: dict[str, float]) -> None:
+    for name, value in counts.items():
+        if not value > 0:
+            raise UsageError("arguments.serve", f"{name} is {value:g}", expected="more than 0")
+
+
+def _log_to_stderr(quiet: bool) -> None:
+    """The one place that sets logging up: a line for each request, and what goes wrong."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for name in ("hearth.serve", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.WARNING if quiet or name != "hearth.serve" else logging.INFO)
+
+
+def _ready(url: str) -> None:
+    print(f"hearth: listening at {url}", file=sys.stderr, flush=True)
