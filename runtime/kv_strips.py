@@ -1,9 +1,10 @@
-"""The parts of a KV region that the first n positions take, and their copies in a row (docs/layouts.md)."""
+"""The parts of a KV region that some positions take, and their copies in a row (docs/layouts.md)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,9 @@ class Strip:
     nbytes: int
     positions: int = 1
 
-    def first(self, count: int) -> Strip:
-        """The units of the first `count` positions, all that there are; not where they lie."""
-        return Strip(0, self.heads, -(-count // self.positions), self.nbytes, self.positions)
+    def part(self, start: int, end: int) -> range:
+        """The units that hold positions start..end - 1."""
+        return range(start // self.positions, -(-end // self.positions))
 
     @property
     def total_nbytes(self) -> int:
@@ -41,6 +42,7 @@ class Strip:
         return part.reshape(self.heads, self.units, self.nbytes)
 
 
+@lru_cache(maxsize=8)
 def strips(layout: KVLayout) -> tuple[Strip, ...]:
     """Layer by layer: K codes, K scales, V codes, V scales."""
     return tuple(strip for layer in layout.layers for strip in _layer(layer))
@@ -73,40 +75,47 @@ def _scales(layer: KVLayer, half: KVHalf) -> Iterator[Strip]:
         yield Strip(half.scales.offset, layer.heads, positions, 4)
 
 
-def packed_nbytes(layout: KVLayout, count: int) -> int:
-    """Bytes of the first `count` positions, strip after strip."""
-    return sum(strip.first(count).total_nbytes for strip in strips(layout))
+def packed_nbytes(layout: KVLayout, start: int, end: int) -> int:
+    """Bytes of the positions start..end - 1, strip after strip."""
+    return sum(_nbytes(strip, start, end) for strip in strips(layout))
 
 
-def pack(layout: KVLayout, region: Bytes, count: int) -> Bytes:
-    """A copy of the first `count` positions, strip after strip; what a block holds beyond them is zero."""
-    packed = np.empty(packed_nbytes(layout, count), np.uint8)
-    for strip, part in _parts(layout, packed, count):
-        part[:] = strip.of(region)[:, : part.shape[1]]
-        _clear_beyond(strip, part, count)
+def pack(layout: KVLayout, region: Bytes, start: int, end: int) -> Bytes:
+    """A copy of positions start..end - 1, strip after strip, in whole units.
+
+    So the first block of keys may hold positions before `start`, too; beyond `end` it has zeros.
+    """
+    packed = np.empty(packed_nbytes(layout, start, end), np.uint8)
+    for strip, part in _parts(layout, packed, start, end):
+        units = strip.part(start, end)
+        part[:] = strip.of(region)[:, units.start : units.stop]
+        _clear_beyond(strip, part, end)
     return packed
 
 
-def unpack(layout: KVLayout, packed: Bytes, count: int, held: int, region: Bytes) -> None:
-    """Put the first `count` of the `held` positions of a packed copy where they belong."""
-    for strip, part in _parts(layout, packed, held):
-        units = strip.first(count).units
-        strip.of(region)[:, :units] = part[:, :units]
+def unpack(layout: KVLayout, packed: Bytes, held: range, end: int, region: Bytes) -> None:
+    """Put the positions before `end` of a packed copy of those `held` where they belong."""
+    for strip, part in _parts(layout, packed, held.start, held.stop):
+        units = strip.part(held.start, end)
+        strip.of(region)[:, units.start : units.stop] = part[:, : len(units)]
 
 
-def _parts(layout: KVLayout, packed: Bytes, count: int) -> Iterator[tuple[Strip, Bytes]]:
-    """Each strip of a region, and u8[heads, units, nbytes] of it in a packed copy of `count` positions."""
-    start = 0
+def _parts(layout: KVLayout, packed: Bytes, start: int, end: int) -> Iterator[tuple[Strip, Bytes]]:
+    """Each strip of a region, and u8[heads, units, nbytes] of it in a packed copy."""
+    at = 0
     for strip in strips(layout):
-        short = strip.first(count)
-        end = start + short.total_nbytes
-        yield strip, packed[start:end].reshape(short.heads, short.units, short.nbytes)
-        start = end
+        stop = at + _nbytes(strip, start, end)
+        yield strip, packed[at:stop].reshape(strip.heads, -1, strip.nbytes)
+        at = stop
 
 
-def _clear_beyond(strip: Strip, part: Bytes, count: int) -> None:
+def _nbytes(strip: Strip, start: int, end: int) -> int:
+    return strip.heads * len(strip.part(start, end)) * strip.nbytes
+
+
+def _clear_beyond(strip: Strip, part: Bytes, end: int) -> None:
     """What was rewound: not read, and not to be in a file either."""
-    used = count % strip.positions
+    used = end % strip.positions
     if used:
         last = part[:, -1].reshape(strip.heads, -1, strip.positions, 4)
         last[:, :, used:] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -167,6 +168,12 @@ class Session(Generic[StateT]):
                 expected=f"0 to {self.position}, the tokens read so far",
             )
         del self._tokens[position:], self._readers[position:]
+
+    def shared(self, ids: Ids) -> int:
+        """How many of the first tokens of ids[T] are here, read with the adapter in use."""
+        pairs = zip(self._tokens, self._readers, ids, strict=False)
+        same = takewhile(lambda pair: pair[0] == pair[2] and pair[1] == self._adapter, pairs)
+        return sum(1 for _ in same)
 
     def snapshot(self, count: int | None = None) -> Snapshot:
         """A copy of what was read: the first `count` tokens (all) with their keys and values."""

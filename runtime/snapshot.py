@@ -18,24 +18,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class Piece:
+    """Keys and values of the positions `held` as kv_strips packs them: u8[nbytes], never written, perhaps a file's."""
+
+    held: range
+    packed: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
 class Snapshot:
     """What a session of an archive (`fingerprint`) holds after reading `tokens`, each with its reader.
 
-    `packed` is u8[packed_nbytes]: keys and values of the `held` positions, at least those of the tokens.
-    It is never written, and may be a file's.
+    The pieces follow each other without gaps; they may overlap, and reach beyond the tokens.
     """
 
     fingerprint: str
     layout: KVLayout
     tokens: tuple[int, ...]
     readers: tuple[AdapterUse | None, ...]
-    packed: NDArray[np.uint8]
-    held: int
+    pieces: tuple[Piece, ...]
 
     @property
     def nbytes(self) -> int:
         """Memory of the keys and values."""
-        return self.packed.nbytes
+        return sum(piece.packed.nbytes for piece in self.pieces)
 
     def first(self, count: int) -> Snapshot:
         """The first `count` tokens, over the same memory."""
@@ -62,7 +68,10 @@ class Snapshot:
 
     def copy_into(self, region: NDArray[np.uint8]) -> None:
         """Put the tokens' keys and values where a state of the layout has them."""
-        unpack(self.layout, self.packed, len(self.tokens), self.held, region)
+        for piece in self.pieces:
+            end = min(piece.held.stop, len(self.tokens))
+            if end > piece.held.start:
+                unpack(self.layout, piece.packed, piece.held, end, region)
 
 
 def take(
@@ -73,14 +82,20 @@ def take(
     readers: tuple[AdapterUse | None, ...],
 ) -> Snapshot:
     """The snapshot of a state that has read these tokens. ResourceError `resource.memory` where there is none."""
+    piece = take_piece(layout, region, 0, len(tokens))
+    return Snapshot(fingerprint, layout, tokens, readers, (piece,))
+
+
+def take_piece(layout: KVLayout, region: NDArray[np.uint8], start: int, end: int) -> Piece:
+    """A copy of positions start..end - 1 of a state."""
     try:
-        packed = pack(layout, region, len(tokens))
+        packed = pack(layout, region, start, end)
     except MemoryError:
-        nbytes = packed_nbytes(layout, len(tokens))
+        nbytes = packed_nbytes(layout, start, end)
         raise ResourceError(
             "resource.memory",
             f"there is no memory for a copy of {nbytes:,} bytes of keys and values",
             remedy="close other sessions",
         ) from None
     packed.flags.writeable = False
-    return Snapshot(fingerprint, layout, tokens, readers, packed, len(tokens))
+    return Piece(range(start, end), packed)
