@@ -1,4 +1,4 @@
-"""What servers give a scheduler and what they hear of it."""
+"""What goes into a scheduler and what comes out: jobs, events of their texts, and what they took."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hearth.runtime.writing import FinishReason, Request
 
 @dataclass(frozen=True)
 class Job:
-    """One sequence to be continued."""
+    """A text to write after the tokens of `prompt`; a constraint belongs to this job alone."""
 
     prompt: tuple[int, ...]
     request: Request
@@ -23,19 +23,26 @@ class Job:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a job took; of `prompt_tokens`, `cached_tokens` were not read again. Times in seconds."""
+    """What a job took so far. A token is read once: those that were found in a cache are not in `prefill_s`."""
 
     prompt_tokens: int
-    cached_tokens: int
-    generated_tokens: int
-    queue_s: float
-    prefill_s: float
-    decode_s: float
+    cached_tokens: int = 0  # of the prompt, whose keys and values were there
+    generated_tokens: int = 0
+    queue_s: float = 0.0  # from submit to a row
+    prefill_s: float = (
+        0.0  # from there to the first token, other rows' shares of the steps included
+    )
+    decode_s: float = 0.0  # from the first token to the last
+    drafted_tokens: int = 0  # guessed, to be verified in one run
+    accepted_tokens: int = 0  # of them, those that were right
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A token was chosen; `text` is what it completes (often a word, sometimes nothing)."""
+    """One token and the text that is complete with it, often nothing; the last one also has what was held back.
+
+    A token that ended the text has its piece, too, with no text of its own.
+    """
 
     text: str
     choice: Choice
@@ -43,7 +50,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last event of a job that ended as it should."""
+    """The end of a text. Nothing comes after it."""
 
     reason: FinishReason
     usage: Usage
@@ -51,12 +58,13 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """The last event of a job that did not."""
+    """The job ended with an error: a HearthError, or a bug. Nothing comes after it."""
 
     error: Exception
 
 
 Event = Piece | Finished | Failed
+Sink = Callable[[Event], None]
 
 
 class Ticket(Protocol):
@@ -77,6 +85,6 @@ class SchedulerStats(Protocol):
 class Scheduler(Protocol):
     """Runs jobs side by side. `sink` is called from its thread and must not block."""
 
-    def submit(self, job: Job, sink: Callable[[Event], None]) -> Ticket: ...
+    def submit(self, job: Job, sink: Sink) -> Ticket: ...
     def stats(self) -> SchedulerStats: ...
     def close(self, drain_s: float = 0.0) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hearth.runtime.model import Model
 from hearth.runtime.serving.jobs import Scheduler
-from hearth.runtime.serving.serial import SerialScheduler
+from hearth.runtime.serving.scheduler import Scheduler as BatchingScheduler
 from hearth.runtime.serving.service import Schedule, Settings
 
 
@@ -12,6 +12,6 @@ def scheduler_of(settings: Settings) -> Schedule:
     """What `Service` calls for each decoder that it loads."""
 
     def schedule(model: Model) -> Scheduler:
-        return SerialScheduler(model, queue_length=settings.queue)
+        return BatchingScheduler(model, rows=settings.rows, queue=settings.queue)
 
     return schedule
