@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hearth.compiler.calibrate.settings import Calibration
@@ -102,3 +102,10 @@ def calibration(recipe: Recipe, scheme: Scheme) -> Calibration:
         recipe.calibration_context,
         recipe.calibration_range,
     )
+
+
+def gains_apart(options: Options) -> Options:
+    """Norm gains that are folded spread the columns of a row, which has one scale; only rotations need them folded."""
+    if options.scheme.methods.quarot:
+        return options
+    return replace(options, skip=options.skip | {"fold-norm-gain"})

@@ -16,7 +16,7 @@ from hearth.compiler.dump import Dump, DumpOptions
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.ops import Graph
 from hearth.compiler.ir.verify import verify
-from hearth.compiler.job import CompileReport, Options, Packed
+from hearth.compiler.job import CompileReport, Options, Packed, gains_apart
 from hearth.compiler.lower import Lowered, lower
 from hearth.compiler.memory import Prediction, predict, require, status_nbytes
 from hearth.compiler.package import Native, Package, native_package, require_disk, require_output
@@ -33,8 +33,6 @@ from hearth.runtime.verify.plan import check
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.manifest import ModelKind
 from hearth.schemas.provenance import Setting
-
-GAINS = frozenset(("fold-norm-gain",))
 
 
 def compile_model(
@@ -127,10 +125,9 @@ def compile_model(
 
 
 def _skipped(options: Options) -> frozenset[str]:
-    """The passes left out. A norm's gains spread the columns that share a scale, so calibrated weights stay without."""
-    methods = options.scheme.methods
-    kept_apart = methods.second_order and not methods.quarot
-    return check_skip(options.skip) | (GAINS if kept_apart else frozenset())
+    """The passes left out: calibrated weights stay without norms' gains."""
+    check_skip(options.skip)
+    return (gains_apart(options) if options.scheme.methods.second_order else options).skip
 
 
 def _quantised(

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from hearth.compiler.ir.tensors import F32, QuantisedRows
 
 I8 = NDArray[np.int8]
-READ = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -104,14 +103,11 @@ class CodedFile:
 
 def file_hash(path: Path) -> str | None:
     """The SHA-256 (hex) of a file; None where it cannot be read."""
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while data := file.read(READ):
-                digest.update(data)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-    return digest.hexdigest()
 
 
 def write_coded(path: Path, bits: int, batches: Iterable[QuantisedRows]) -> CodedFile:

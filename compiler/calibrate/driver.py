@@ -224,7 +224,7 @@ class _Coding:
         rows = source if factor is None else Shifted(source, factor)
         n, k = source.shape
         methods, threads = self.job.scheme.methods, self.job.threads or all_cores()
-        code = coder(scheme, methods, products, sample_rows(rows), threads)
+        code = coder(scheme, methods, products, sample_rows(rows, scheme), threads)
         count = max(1, BATCH_NBYTES // (4 * k))
         batches = (
             code.rows(rows.rows(start, min(start + count, n))) for start in range(0, n, count)

@@ -25,14 +25,13 @@ from hearth.compiler.ir.ops import (
     tensor,
 )
 from hearth.compiler.ir.rewrite import order
-from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource, Source
+from hearth.compiler.ir.tensors import AnySource, GroupedSource, QuantisedSource, Source
 from hearth.compiler.ir.to_onnx import to_onnx
 from hearth.compiler.ir.types import CacheType, Dim
 from hearth.runtime.onnx_engine import OnnxEngine, open_engine
 from hearth.schemas.commands import Activation
 from hearth.schemas.dtypes import DType
 
-AnySource = Source | QuantisedSource | GroupedSource
 LIMIT_NBYTES = 64 << 20  # of a block's constants as f32
 BLOCK = "block"
 LOOKUPS = (Embedding, PositionEmbedding)

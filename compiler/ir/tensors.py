@@ -224,6 +224,10 @@ class GroupedSource(Protocol):
     def grouped(self, start: int, stop: int) -> GroupedRows: ...
 
 
+AnySource = Source | QuantisedSource | GroupedSource
+"""A weight as a graph may hold it: floats, codes of integer scales, or codes as they came."""
+
+
 @dataclass(frozen=True, eq=False)
 class ConcatGroupedSource:
     """Grouped weights of one `bits` and one `group`, stacked along the rows (QKV, gate/up)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from hearth.compiler import frontend
+from hearth.compiler.calibrate.coded import file_hash
 from hearth.compiler.calibrate.settings import Calibration
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.ops import Graph
 from hearth.compiler.ir.tensors import F32 as Rows
-from hearth.compiler.job import CompileReport, Options
+from hearth.compiler.job import CompileReport, Options, gains_apart
 from hearth.compiler.judge.allocate import Allocation
 from hearth.compiler.judge.gate import Decision, Judge, Measured, decide
 from hearth.compiler.judge.noise import every_row
@@ -41,7 +41,6 @@ from hearth.schemas.recipe import Gate
 
 MOST_HELD_OUT, LEAST_HELD_OUT = 64, 4  # windows
 Announce = Callable[[SourceModel, Prediction], None]
-GAINS = frozenset(("fold-norm-gain",))
 FLOAT = Scheme(F32, F32, "none", KVScheme.F32)
 
 
@@ -74,7 +73,7 @@ def compile_gated(
     hears of what was chosen and why, before LimitError gate.missed where nothing suffices. `others` are those of
     compile_model, for every trial.
     """
-    progress, options = progress or Silent(), _gains_apart(options)
+    progress, options = progress or Silent(), gains_apart(options)
     graph = _graph(source, options)
     with TemporaryDirectory(prefix=f".{output.name}-", dir=output.absolute().parent) as name:
         folder = Path(name)
@@ -95,12 +94,6 @@ def compile_gated(
         report = trials.reports[decision.taken.allocation]
         os.replace(report.output, output)
     return replace(report, output=output)
-
-
-def _gains_apart(options: Options) -> Options:
-    """Norm gains that are folded spread the columns of a row, which has one scale; only rotations need them folded."""
-    apart = frozenset() if options.scheme.methods.quarot else GAINS
-    return replace(options, skip=options.skip | apart)
 
 
 def _once(announce: Announce | None) -> Announce:
@@ -221,12 +214,8 @@ class _Trials:
         windows = self.judge.windows
         return {
             **gate, **values, "windows": len(windows), "context": len(windows[0].ids),
-            "first_window": self.text.windows, "sha256": _sha256(self.text.text),
+            "first_window": self.text.windows, "sha256": file_hash(self.text.text),
         }  # fmt: skip
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _missed(decision: Decision, table: Table) -> LimitError:

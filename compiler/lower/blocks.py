@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.compiler.ir.tensors import QuantisedRows
+
 CHANNELS = 16
 ALIGN = 64
 BATCH_NBYTES = 8 << 20  # of f32 rows read at once: bounds the memory of packing
@@ -73,3 +75,10 @@ def fours(codes: NDArray[np.int8], columns: int) -> NDArray[np.uint32]:
         padded[:, :, : codes.shape[2]] = codes
         codes = padded
     return np.ascontiguousarray(codes).view(np.uint32)
+
+
+def multipliers_of(rows: QuantisedRows) -> NDArray[np.int8]:
+    """i8[N, groups] of a weight that has them."""
+    if rows.multipliers is None:
+        raise TypeError("a weight in groups has a multiplier for each")
+    return rows.multipliers

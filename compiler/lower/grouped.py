@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.tensors import GroupedRows, GroupedSource, QuantisedSource, Source
+from hearth.compiler.ir.tensors import AnySource, GroupedRows, GroupedSource
 from hearth.compiler.lower.blocks import (
     ALIGN,
     CHANNELS,
@@ -24,7 +24,7 @@ from hearth.compiler.lower.blocks import (
 HEAD = 5  # lines of 64 bytes before the codes of four groups: 4 of scales, 1 of zero points
 
 
-def _grouped(source: Source | QuantisedSource | GroupedSource, bits: int) -> GroupedSource:
+def _grouped(source: AnySource, bits: int) -> GroupedSource:
     if not isinstance(source, GroupedSource) or source.bits != bits:
         raise TypeError(f"a grouped {bits}-bit layout was asked to pack another weight")
     return source
@@ -58,9 +58,7 @@ class GroupedBlocks:
             quads + 1
         ) * HEAD
 
-    def chunks(
-        self, source: Source | QuantisedSource | GroupedSource, paired: bool = False
-    ) -> Iterator[Bytes]:
+    def chunks(self, source: AnySource, paired: bool = False) -> Iterator[Bytes]:
         weight = _grouped(source, self.bits)
         n, k = weight.shape
         for ranges in batches(n, k, paired):

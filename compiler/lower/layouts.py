@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hearth.compiler.ir.tensors import (
     F32,
+    AnySource,
     GroupedSource,
     QuantisedRows,
     QuantisedSource,
@@ -28,13 +29,12 @@ from hearth.compiler.lower.blocks import (
     flat,
     fours,
     interleave,
+    multipliers_of,
     round_up,
 )
 from hearth.compiler.lower.grouped import GroupedBlocks
 from hearth.compiler.lower.tables import TableBlocks
 from hearth.schemas.commands import Layout
-
-AnySource = Source | QuantisedSource | GroupedSource
 
 
 class PackedLayout(Protocol):
@@ -138,7 +138,7 @@ class Int4Blocks:
 
     def _blocks(self, parts: list[QuantisedRows], group: int) -> Bytes:
         codes = interleave([part.codes for part in parts])  # [B, 16, K]
-        multipliers = interleave([_multipliers(part) for part in parts])  # [B, 16, groups]
+        multipliers = interleave([multipliers_of(part) for part in parts])  # [B, 16, groups]
         blocks, _, k = codes.shape
         columns, (heads, lines) = self.columns(k, group), self.lines(k, group)
         out = np.empty((blocks, heads.size + lines.size, ALIGN), np.uint8)
@@ -150,12 +150,6 @@ class Int4Blocks:
         nibbles = (low | (high << 4)) ^ 0x88888888  # two's complement nibble + 8 flips its top bit
         out[:, lines] = flat(nibbles.transpose(0, 2, 1)).reshape(blocks, lines.size, ALIGN)
         return out.reshape(-1)
-
-
-def _multipliers(rows: QuantisedRows) -> NDArray[np.int8]:
-    if rows.multipliers is None:
-        raise TypeError("an int4 weight has a multiplier per group")
-    return rows.multipliers
 
 
 LAYOUTS: dict[Layout, PackedLayout] = {

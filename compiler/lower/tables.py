@@ -8,13 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.tensors import (
-    F32,
-    GroupedSource,
-    QuantisedRows,
-    QuantisedSource,
-    Source,
-)
+from hearth.compiler.ir.tensors import F32, AnySource, QuantisedRows, QuantisedSource
 from hearth.compiler.lower.blocks import (
     ALIGN,
     CHANNELS,
@@ -24,6 +18,7 @@ from hearth.compiler.lower.blocks import (
     flat,
     fours,
     interleave,
+    multipliers_of,
 )
 
 UNIT = 32  # values of K that a line of every plane holds: 8 quads
@@ -31,7 +26,7 @@ WIDTHS = (4, 2, 1)  # of planes, in their order
 EVERY_BYTE = 0x01010101
 
 
-def _tabled(source: Source | QuantisedSource | GroupedSource, bits: int) -> QuantisedSource:
+def _tabled(source: AnySource, bits: int) -> QuantisedSource:
     if not isinstance(source, QuantisedSource) or not source.tabled or source.bits != bits:
         raise TypeError(f"a layout of {bits}-bit tables was asked to pack another weight")
     return source
@@ -58,9 +53,7 @@ class TableBlocks:
         before = np.minimum((unit * UNIT // (4 * group) + 1) * 4, groups)
         return each + each // 4 * (4 * group // UNIT) * lines, before + unit * lines
 
-    def chunks(
-        self, source: Source | QuantisedSource | GroupedSource, paired: bool = False
-    ) -> Iterator[Bytes]:
+    def chunks(self, source: AnySource, paired: bool = False) -> Iterator[Bytes]:
         weight = _tabled(source, self.bits)
         n, k = weight.shape
         yield self._table(weight)
@@ -81,7 +74,7 @@ class TableBlocks:
 
     def _blocks(self, parts: list[QuantisedRows], group: int) -> Bytes:
         codes = interleave([part.codes for part in parts])  # [B, 16, K]
-        multipliers = interleave([_multipliers(part) for part in parts])  # [B, 16, groups]
+        multipliers = interleave([multipliers_of(part) for part in parts])  # [B, 16, groups]
         blocks, _, k = codes.shape
         (units, _, nbytes), (tops, lines) = self.sizes(k, group), self.places(k, group)
         out = np.empty((blocks, nbytes // CHANNELS, CHANNELS), np.uint8)
@@ -104,12 +97,6 @@ class TableBlocks:
                 line |= (part << np.uint32(quad % quads * width)).transpose(0, 2, 1)
             low += width
         return out
-
-
-def _multipliers(rows: QuantisedRows) -> NDArray[np.int8]:
-    if rows.multipliers is None:
-        raise TypeError("a weight with a table has a multiplier per group")
-    return rows.multipliers
 
 
 def _bf16(values: F32) -> Bytes:

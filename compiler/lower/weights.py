@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hearth.compiler.ir.ops import Constant
-from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource, read
+from hearth.compiler.ir.tensors import AnySource, GroupedSource, QuantisedSource, read
 from hearth.compiler.lower.blocks import ALIGN, Bytes, round_up
-from hearth.compiler.lower.layouts import LAYOUTS, AnySource
+from hearth.compiler.lower.layouts import LAYOUTS
 from hearth.schemas.commands import Layout
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from types import MappingProxyType
 
 from hearth.compiler.ir.ops import (
@@ -21,10 +20,9 @@ from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource
 from hearth.compiler.quantize.coding import RoundedSource
 from hearth.compiler.quantize.exact import Exact, exact_linears
 from hearth.compiler.quantize.roles import weight_schemes
-from hearth.compiler.quantize.rtn import rtn
-from hearth.compiler.quantize.schemes import F16, INT8, Form, Scheme, WeightScheme
+from hearth.compiler.quantize.schemes import F16, INT8, Scheme, WeightScheme
 from hearth.compiler.quantize.smooth import smooth
-from hearth.compiler.quantize.sources import HalfSource, Method, MethodSource
+from hearth.compiler.quantize.sources import HalfSource
 from hearth.compiler.quantize.static import Statics, static_codes
 from hearth.schemas.dtypes import DType
 
@@ -43,12 +41,11 @@ def quantize(
 
     `coded` are weights that are coded already, by name; the rest is rounded to nearest.
     """
-    coder = partial(rtn, threads=threads)
     graph = _given(graph, coded)
     if scheme.activations != "dynamic":
-        return static_codes(_code(graph, scheme, coder), scheme, statics)
-    graph = smooth(graph, _code(graph, scheme, coder))
-    graph = _code(graph, scheme, coder, exact_linears(_code(graph, scheme, coder)))
+        return static_codes(_code(graph, scheme, threads), scheme, statics)
+    graph = smooth(graph, _code(graph, scheme, threads))
+    graph = _code(graph, scheme, threads, exact_linears(_code(graph, scheme, threads)))
     return static_codes(graph, scheme, statics)
 
 
@@ -63,12 +60,12 @@ def _given(graph: Graph, coded: Mapping[str, QuantisedSource]) -> Graph:
     return rewrite(graph, rule) if coded else graph
 
 
-def _code(graph: Graph, scheme: Scheme, coder: Method, exact: Exact = NOTHING) -> Graph:
+def _code(graph: Graph, scheme: Scheme, threads: int, exact: Exact = NOTHING) -> Graph:
     chosen = weight_schemes(graph, scheme)
     if scheme.weights.bits == INT8.bits:
         chosen |= {weight: F16 for weight in chosen if weight.name in exact.weights}
     coded = {
-        weight: _coded(weight, weight_scheme, coder) for weight, weight_scheme in chosen.items()
+        weight: _coded(weight, weight_scheme, threads) for weight, weight_scheme in chosen.items()
     }
     quantised_rows: dict[Op, Op] = {}
 
@@ -86,15 +83,13 @@ def _code(graph: Graph, scheme: Scheme, coder: Method, exact: Exact = NOTHING) -
     return rewrite(graph, rule)
 
 
-def _coded(weight: Constant, scheme: WeightScheme, method: Method) -> Constant:
+def _coded(weight: Constant, scheme: WeightScheme, threads: int) -> Constant:
     """The constant under a scheme; itself where its form already is that of the scheme."""
     value = weight.value
     if isinstance(value, QuantisedSource | GroupedSource):
         return weight  # the source was quantised already
-    if scheme.form is Form.TABLE:
-        return Constant(weight.name, RoundedSource(value, scheme))
     if scheme.quantised:
-        return Constant(weight.name, MethodSource(value, scheme, method))
+        return Constant(weight.name, RoundedSource(value, scheme, threads))
     if scheme.bits == 16 and value.stored != "f16":
         return Constant(weight.name, HalfSource(value, weight.name))
     return weight

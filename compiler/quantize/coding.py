@@ -128,7 +128,7 @@ class Searched:
 
 @dataclass(frozen=True, eq=False)
 class RoundedSource:
-    """A weight whose steps are searched without calibration, and its table learned, when rows are asked for."""
+    """A weight coded without calibration when rows are asked for; its table, if it has one, is made at the first."""
 
     source: Source
     scheme: WeightScheme
@@ -152,15 +152,19 @@ class RoundedSource:
 
     @cached_property
     def coder(self) -> Coder:
-        return coder(self.scheme, Methods(), None, sample_rows(self.source), self.threads)
+        return coder(
+            self.scheme, Methods(), None, sample_rows(self.source, self.scheme), self.threads
+        )
 
     def quantised(self, start: int, stop: int) -> QuantisedRows:
         return self.coder.rows(self.source.rows(start, stop))
 
 
-def sample_rows(source: Source) -> F32:
-    """Rows f32[n, K] spread over a weight, enough for a learned table."""
+def sample_rows(source: Source, scheme: WeightScheme) -> F32:
+    """Rows f32[n, K] spread over a weight, enough for a learned table; none where the scheme has none."""
     n, k = source.shape
+    if scheme not in LEARNED:
+        return np.empty((0, k), np.float32)
     count = min(n, -(-SAMPLE_ELEMENTS // k))
     chosen = np.arange(count) * n // count
     return np.concatenate([source.rows(int(row), int(row) + 1) for row in chosen])

@@ -1,45 +1,13 @@
-"""Lazy quantised weights: rows are read and coded when asked for, so no weight is held twice."""
+"""Weights rounded to f16, row range by row range."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from hearth.compiler.ir.tensors import F32, QuantisedRows, Source
-from hearth.compiler.quantize.schemes import Form, WeightScheme
+from hearth.compiler.ir.tensors import F32, Source
 from hearth.schemas.errors import CheckpointError
-
-Method = Callable[[F32, WeightScheme], QuantisedRows]
-
-
-@dataclass(frozen=True, eq=False)
-class MethodSource:
-    """A weight coded by a method whose rows are independent of each other."""
-
-    source: Source
-    scheme: WeightScheme
-    method: Method
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.source.shape
-
-    @property
-    def bits(self) -> int:
-        return self.scheme.bits
-
-    @property
-    def group(self) -> int:
-        return self.scheme.group
-
-    @property
-    def tabled(self) -> bool:
-        return self.scheme.form is Form.TABLE
-
-    def quantised(self, start: int, stop: int) -> QuantisedRows:
-        return self.method(self.source.rows(start, stop), self.scheme)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from hearth.runtime.commands.arguments import IsaOption, ThreadsOption
 from hearth.runtime.commands.terminal import emit, emit_json
 from hearth.runtime.options import Options, read_options
 from hearth.runtime.progress import Progress, choose, step
-from hearth.schemas.errors import InputError, ResourceError, UsageError
+from hearth.schemas.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from hearth.runtime.evaluation import Choices, Perplexity
@@ -91,6 +91,7 @@ def on_text(
 ) -> dict[str, Any]:
     """Perplexity and, with a reference, how far from it, as plain data."""
     from hearth.runtime.evaluation import compare, perplexity, windows
+    from hearth.runtime.evaluation.text import read_text
 
     for each in (model, reference):
         if each is not None and cut.context > each.context:
@@ -106,7 +107,7 @@ def on_text(
             expected="archives of one vocabulary",
             where=str(reference.archive.path),
         )
-    ids = model.tokenizer.encode(_read(text), add_special_tokens=False)
+    ids = model.tokenizer.encode(read_text(text), add_special_tokens=False)
     texts = windows(ids, cut.context, cut.most, cut.stride)
     size = {"windows": len(texts), "context": cut.context, "stride": cut.stride}
     with step(progress, "eval", len(texts) * cut.context) as advance:
@@ -142,11 +143,12 @@ def on_items(
 ) -> dict[str, Any]:
     """Accuracy in multiple choice, and of a reference beside it, as plain data."""
     from hearth.runtime.evaluation import answer, read_items
+    from hearth.runtime.evaluation.text import unreadable
 
     try:
         items = read_items(path, most)
     except (OSError, UnicodeDecodeError, EOFError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     models = [model] if reference is None else [model, reference]
     with step(progress, "hellaswag", len(models) * len(items)) as advance:
         found = [answer(each, each.tokenizer, items, advance) for each in models]
@@ -167,25 +169,6 @@ def _accuracy(found: Choices) -> dict[str, float]:
         "accuracy_norm": found.accuracy_norm,
         "error": found.error,
     }
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> InputError | ResourceError:
-    if isinstance(error, UnicodeDecodeError):
-        found = f"the text is not UTF-8 at byte {error.start}"
-        return InputError("input.text", found, expected="UTF-8", where=str(path))
-    return ResourceError(
-        "resource.unreadable",
-        f"cannot be read: {getattr(error, 'strerror', None) or error}",
-        where=str(path),
-        remedy="look at its name and its permissions",
-    )
 
 
 def as_text(found: dict[str, Any]) -> str:

@@ -131,10 +131,17 @@ def test_extreme_rows(scheme: str) -> None:
 
 def test_a_sample_of_rows_is_spread() -> None:
     weights = np.repeat(np.arange(5000, dtype=np.float32)[:, None], 256, axis=1)
-    sample = sample_rows(ArraySource(weights))
+    learned = parse_scheme("lut4_g64")
+    sample = sample_rows(ArraySource(weights), learned)
     assert sample.shape == (2048, 256)
     assert sample[0, 0] == 0 and sample[-1, 0] > 4990
-    assert sample_rows(ArraySource(weights[:3])).shape == (3, 256)
+    assert sample_rows(ArraySource(weights[:3]), learned).shape == (3, 256)
+
+
+def test_no_sample_is_read_where_no_table_is_learned() -> None:
+    weights = np.ones((50, 256), np.float32)
+    for name in ("int8", "int4_g32", "nf4_g32", "int6_g64"):
+        assert sample_rows(ArraySource(weights), parse_scheme(name)).shape == (0, 256)
 
 
 def test_a_rounded_source_codes_what_its_coder_would() -> None:
