@@ -117,10 +117,13 @@ def test_help_lists_the_verbs_without_importing_them() -> None:
     assert "Run a compiled model: continue a prompt" in found.stdout
 
 
+SPEAKING = ("serve", "chat")  # they answer while they run: nothing is left to print at the end
+
+
 def test_the_verbs_show_their_options(capsys: pytest.CaptureFixture[str]) -> None:
     for name in declared():
         assert hearth(name, "--help") == 0
-        assert "--json" in capsys.readouterr().out
+        assert name in SPEAKING or "--json" in capsys.readouterr().out
 
 
 def test_version_and_nothing(capsys: pytest.CaptureFixture[str]) -> None:
