@@ -21,7 +21,7 @@ from hearth.runtime.generate import Clock, Generation
 from hearth.runtime.loaded import Loaded
 from hearth.runtime.sampling import Constraint
 from hearth.runtime.session import Ids, Logits, Segment, Session, check_room, checked_ids
-from hearth.runtime.writing import Request
+from hearth.runtime.writing import Decode, Request
 from hearth.schemas import sections
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.program import Rows
@@ -110,6 +110,7 @@ class Model(Loaded):
         session: Session[native.State] | None = None,
         constraint: Constraint | None = None,
         pieces: Literal["text", "ids"] = "text",
+        decode: Decode | None = None,
         clock: Clock = time.perf_counter,
         **asked: Unpack[Asked],
     ) -> Generation:
@@ -118,11 +119,12 @@ class Model(Loaded):
         What is not asked for follows the archive (defaults.py): greedy unless it or an argument asks for
         sampling; without `max_tokens` it ends at a full context. Without a seed every call draws another
         one. A `session` given is continued: the prompt comes after its tokens. A `constraint` is of this
-        text alone, and says which tokens may come next.
+        text alone, and says which tokens may come next. `decode` turns ids into text in the tokenizer's place.
         """
         began = clock()
         request = self.request(**asked)
-        decode = self.tokenizer.decode if pieces == "text" else spell_ids
+        if decode is None:
+            decode = self.tokenizer.decode if pieces == "text" else spell_ids
         ids = self.encode(prompt)
         session = session or self.session()
         check_room(session.position, len(checked_ids(ids, self.vocab)), self.context)

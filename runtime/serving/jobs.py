@@ -8,17 +8,21 @@ from typing import Protocol
 
 from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.sampling import Choice, Constraint
-from hearth.runtime.writing import FinishReason, Request
+from hearth.runtime.writing import Decode, FinishReason, Request
 
 
 @dataclass(frozen=True)
 class Job:
-    """A text to write after the tokens of `prompt`; a constraint belongs to this job alone."""
+    """A text to write after the tokens of `prompt`; a constraint belongs to this job alone.
+
+    `decode` turns ids into text (None: the model's tokenizer does).
+    """
 
     prompt: tuple[int, ...]
     request: Request
     constraint: Constraint | None = None
     adapter: AdapterUse | None = None
+    decode: Decode | None = None
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from hearth.runtime.batch import Turn
+from hearth.runtime.prefix_cache import PrefixCache
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Sink, Usage
 from hearth.runtime.session import Logits, Session
 from hearth.runtime.writing import Writer
@@ -41,24 +43,40 @@ class Ticket:
 
 
 class Row:
-    """A ticket while it is served, with the session that reads its tokens, of which it has the first `cached`."""
+    """A ticket while it is served, with the session that reads its tokens (and has read how the prompt begins, say)."""
 
-    def __init__(self, ticket: Ticket, session: Session[Any], cached: int, clock: Clock) -> None:
+    def __init__(self, ticket: Ticket, session: Session[Any], clock: Clock) -> None:
         self.ticket, self.session, self.writer = ticket, session, ticket.writer
-        self.unread: Sequence[int] = ticket.job.prompt[cached:]
         self.ended = False
-        self._cached, self._clock = cached, clock
+        self._unread: Sequence[int] = ticket.job.prompt
+        self._cached, self._clock = 0, clock
         self._began, self._first, self._last = clock(), 0.0, 0.0
+
+    def shared(self, other: Row) -> int:
+        """How many tokens of the prompt can be taken from the other's; the last one is read for its logits."""
+        one, two = self.ticket.job, other.ticket.job
+        if one.adapter != two.adapter:
+            return 0
+        pairs = zip(one.prompt[:-1], two.prompt, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    def fill(self, prefixes: PrefixCache) -> None:
+        """Take what is kept of the prompt, or was read by the session, as read."""
+        prompt = self.ticket.job.prompt
+        before = len(prompt) - len(self._unread)
+        count = prefixes.fill(self.session, prompt)
+        self._cached += count - before
+        self._unread = prompt[count:]
 
     @property
     def reading(self) -> bool:
         """Whether the prompt is not read to its end."""
-        return len(self.unread) > 0
+        return len(self._unread) > 0
 
     def read(self, most: int) -> Turn[Any]:
         """The next part of the prompt; its last token gives logits."""
-        part = self.unread[:most]
-        return Turn(self.session, part, int(len(part) == len(self.unread)))
+        part = self._unread[:most]
+        return Turn(self.session, part, int(len(part) == len(self._unread)))
 
     def write(self) -> Turn[Any]:
         """The token chosen last."""
@@ -67,7 +85,7 @@ class Row:
     def take(self, turn: Turn[Any], logits: Logits) -> None:
         """What the session has read, with logits f32[rows, V]: choose and tell. An error ends this row alone."""
         if self.reading:
-            self.unread = self.unread[len(turn.ids) :]
+            self._unread = self._unread[len(turn.ids) :]
         if not self.reading:
             self._push(logits[0])
 

@@ -8,9 +8,10 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hearth.runtime.adapters import check_known
+from hearth.runtime.adapters import AdapterUse, check_known
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.model import Model
+from hearth.runtime.prefix_cache import PrefixCache, PrefixStats
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Sink, Usage
 from hearth.runtime.serving.rows import Clock, Row, Ticket
 from hearth.runtime.serving.stepping import Rows
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 
+NO_PREFIXES = PrefixStats(0, 0, 0, 0, 0, 0)
+
+
 @dataclass(frozen=True)
 class SchedulerStats:
     """What is served now, and what was since the start (counts of jobs that ended, of their tokens)."""
@@ -47,6 +51,7 @@ class SchedulerStats:
     generated_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    prefixes: PrefixStats = NO_PREFIXES
 
 
 class Scheduler:
@@ -55,17 +60,27 @@ class Scheduler:
     Each step is a token for every row that writes and a share of the prompts, which take turns. Sinks are called from
     the scheduler's thread and must not block; one that raises has its job cancelled. A job's tokens are those
     that `Model.generate` gives it alone, to the bit. `submit`, `stats` and `close` may be called from any thread.
+    Keys and values of what was read are kept in up to `prefix_nbytes` (prefix_cache.py), so that how several prompts
+    begin is read once, also where they come at the same time.
     """
 
     def __init__(
-        self, model: Model, *, rows: int = 8, queue: int = 64, clock: Clock = time.perf_counter
+        self,
+        model: Model,
+        *,
+        rows: int = 8,
+        queue: int = 64,
+        prefix_nbytes: int = 256 << 20,
+        clock: Clock = time.perf_counter,
     ) -> None:
         _check("rows", rows, 1)
         _check("queue", queue, 0)
+        _check("prefix_nbytes", prefix_nbytes, 0)
         self.model = model
         self._clock = clock
         self._decode = model.tokenizer.decode if model.has_tokenizer else spell_ids
-        self._serving = Rows(model)
+        self._prefixes = PrefixCache(prefix_nbytes)
+        self._serving = Rows(model, self._prefixes)
         self._free: list[Session[Any]] = []  # kept, since their memory is what costs
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
@@ -79,12 +94,14 @@ class Scheduler:
         """Queue a job. Its events go to the sink: pieces, then Finished or Failed.
 
         Raises ResourceError `resource.queue_full` (ask again later) and `resource.closed`, and what is wrong
-        with the job: InputError for its ids, UsageError `arguments.adapter`.
+        with the job: InputError for its ids, UsageError for its adapter, biases and bans.
         """
         prompt = checked_ids(job.prompt, self.model.vocab)
         check_room(0, len(prompt), self.model.context)
         check_known(job.adapter, self.model.adapters)
-        writer = Writer(job.request, job.prompt, self._decode, constraint=job.constraint)
+        job.request.sampling.check_vocabulary(self.model.vocab)
+        decode = job.decode or self._decode
+        writer = Writer(job.request, job.prompt, decode, constraint=job.constraint)
         ticket = Ticket(job, writer, sink, self._clock(), self._wake)
         with self._changed:
             self._check_open()
@@ -100,7 +117,8 @@ class Scheduler:
     def stats(self) -> SchedulerStats:
         """A look at it now."""
         with self._changed:
-            return replace(self._stats, active=self._active, waiting=len(self._waiting))
+            now = replace(self._stats, active=self._active, waiting=len(self._waiting))
+        return replace(now, prefixes=self._prefixes.stats)
 
     def close(self, drain_s: float = 0.0) -> None:
         """Take no more jobs, let those that are here go on for so many seconds, cancel the rest, and stop."""
@@ -164,10 +182,9 @@ class Scheduler:
             return
         try:
             session = self._session(ticket.job)
+            self._serving.add(Row(ticket, session, self._clock))
         except Exception as error:
             self._end(ticket, Failed(error))
-        else:
-            self._serving.add(Row(ticket, session, 0, self._clock))
 
     def _end(self, ticket: Ticket, event: Finished | Failed) -> None:
         ticket.tell(event)
@@ -177,11 +194,13 @@ class Scheduler:
         return Usage(len(ticket.job.prompt), queue_s=self._clock() - ticket.submitted)
 
     def _session(self, job: Job) -> Session[Any]:
-        session = self._free.pop() if self._free else self.model.session()
-        if job.adapter is None:
-            session.use_adapter(None)
-        else:
-            session.use_adapter(job.adapter.name, job.adapter.scale)
+        """A free one, best one that has read how the prompt begins."""
+        if not self._free:
+            self._free.append(self.model.session())
+        for session in self._free:
+            _read_with(session, job.adapter)
+        session = max(self._free, key=lambda session: session.shared(job.prompt))
+        self._free.remove(session)
         return session
 
     def _end_the_cancelled(self) -> None:
@@ -200,9 +219,7 @@ class Scheduler:
 
     def _let_go(self) -> None:
         gone = self._serving.let_go()
-        for row in gone:
-            row.session.rewind(0)
-            self._free.append(row.session)
+        self._free += [row.session for row in gone]
         if gone:
             self._count([row.usage() for row in gone])
 
@@ -214,6 +231,13 @@ class Scheduler:
                 for name in COUNTED
             }
             self._stats = replace(self._stats, jobs=self._stats.jobs + len(ended), **sums)
+
+
+def _read_with(session: Session[Any], adapter: AdapterUse | None) -> None:
+    if adapter is None:
+        session.use_adapter(None)
+    else:
+        session.use_adapter(adapter.name, adapter.scale)
 
 
 COUNTED = (

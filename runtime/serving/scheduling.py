@@ -12,6 +12,8 @@ def scheduler_of(settings: Settings) -> Schedule:
     """What `Service` calls for each decoder that it loads."""
 
     def schedule(model: Model) -> Scheduler:
-        return BatchingScheduler(model, rows=settings.rows, queue=settings.queue)
+        return BatchingScheduler(
+            model, rows=settings.rows, queue=settings.queue, prefix_nbytes=settings.prefix_nbytes
+        )
 
     return schedule

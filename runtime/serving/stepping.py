@@ -7,22 +7,41 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from hearth.runtime.batch import Turn, step
+from hearth.runtime.prefix_cache import PrefixCache
 from hearth.runtime.serving.rows import Row
 from hearth.runtime.session import Executor
+from hearth.schemas.errors import ResourceError
 
 SHARE = 32  # tokens of prompts in a step that also writes: a step of 8 + 32 rows is some three times one of 8
+WORTH_WAITING = 16  # tokens that another prompt shares and is about to read
+
+
+@dataclass(frozen=True)
+class Wait:
+    """For another row to read the first `count` tokens, which this one shares."""
+
+    leader: Row
+    count: int
+
+    @property
+    def over(self) -> bool:
+        """They are read, or will not be."""
+        return self.leader.ended or self.leader.session.position >= self.count
 
 
 class Rows:
     """The rows being served by one model; `step` serves all of them once."""
 
-    def __init__(self, executor: Executor[Any], share: int = SHARE) -> None:
-        self._chunk, self._share = executor.chunk, share
+    def __init__(self, executor: Executor[Any], prefixes: PrefixCache, share: int = SHARE) -> None:
+        self._chunk, self._prefixes, self._share = executor.chunk, prefixes, share
         self._writing: list[Row] = []
         self._reading: deque[Row] = deque()
+        self._waits: dict[Row, Wait] = {}
 
     def __len__(self) -> int:
         return len(self._writing) + len(self._reading)
@@ -33,26 +52,48 @@ class Rows:
 
     def add(self, row: Row) -> None:
         """From the next step on."""
+        row.fill(self._prefixes)
+        waits = [Wait(other, row.shared(other)) for other in self._reading]
+        longest = max(waits, key=lambda wait: wait.count, default=None)
+        if longest is not None and longest.count >= row.session.position + WORTH_WAITING:
+            self._waits[row] = longest
         self._reading.append(row)
 
     def step(self) -> None:
         """Read and write once. Where the model itself fails, so do all the rows of the step."""
+        self._stop_waiting()
         turns = {row: row.write() for row in self._writing} | self._shares()
         for row, turn, logits in zip(
             turns, turns.values(), _read(list(turns.values())), strict=True
         ):
             row.take(turn, logits)
         self._reading.rotate(-1)
-        self._writing += [row for row in self._reading if not row.reading]
+        for row in [row for row in self._reading if not row.reading]:
+            self._keep(row)
+            self._writing.append(row)
         self._reading = deque(row for row in self._reading if row.reading)
 
     def let_go(self) -> list[Row]:
         """Take out the rows that have ended."""
         gone = [row for row in self if row.ended]
+        for row in gone:
+            self._keep(row)
+            self._waits.pop(row, None)
         if gone:
             self._writing = [row for row in self._writing if not row.ended]
             self._reading = deque(row for row in self._reading if not row.ended)
         return gone
+
+    def _stop_waiting(self) -> None:
+        for row, wait in [each for each in self._waits.items() if each[1].over]:
+            if not wait.leader.ended:
+                self._keep(wait.leader, wait.count)
+            row.fill(self._prefixes)
+            del self._waits[row]
+
+    def _keep(self, row: Row, count: int | None = None) -> None:
+        with suppress(ResourceError):  # no memory for it: then nothing is kept
+            self._prefixes.keep(row.session, count)
 
     def _shares(self) -> dict[Row, Turn[Any]]:
         """Parts of prompts, the first of the queue first: a whole run where nobody writes."""
@@ -63,6 +104,8 @@ class Rows:
         for row in self._reading:
             if left <= 0:
                 break
+            if row in self._waits:
+                continue
             shares[row] = row.read(left)
             left -= len(shares[row].ids)
         return shares

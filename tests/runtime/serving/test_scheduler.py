@@ -304,6 +304,81 @@ def test_closing_drains_or_cancels(model: Model, drain_s: float, reason: str) ->
     scheduler.close()
 
 
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens each run of the model reads."""
+    found: list[int] = []
+    run, run_segments = Model.run, Model.run_segments
+
+    def one(self: Model, state: Any, entry: str, tokens: np.ndarray, *rest: Any) -> None:
+        found.append(len(tokens))
+        run(self, state, entry, tokens, *rest)
+
+    def several(self: Model, segments: Any, tokens: np.ndarray, logits: np.ndarray) -> None:
+        found.append(len(tokens))
+        run_segments(self, segments, tokens, logits)
+
+    monkeypatch.setattr(Model, "run", one)
+    monkeypatch.setattr(Model, "run_segments", several)
+    return found
+
+
+@pytest.mark.parametrize("prefix_nbytes", [1 << 20, 0])
+def test_shared_prompts_are_read_once(model: Model, read: list[int], prefix_nbytes: int) -> None:
+    """Those that come together, and those that come later; without a cache the answers are the same."""
+    system = list(range(60))
+    works = [job(model, [*system, token, 7, token], max_tokens=4) for token in range(5)]
+    due = [alone(model, work) for work in works]
+    read.clear()
+    scheduler = Scheduler(model, rows=3, queue=9, prefix_nbytes=prefix_nbytes)
+    gate = held(scheduler, job(model, [1], max_tokens=1))
+    inboxes = [send(scheduler, work) for work in works]
+    release(gate)
+    for inbox, expected in zip(inboxes, due, strict=True):
+        end = inbox.finished()
+        assert (inbox.tokens, inbox.text, end.reason) == expected
+    again = send(scheduler, works[2])
+    assert again.finished().usage.cached_tokens == 62
+    assert again.tokens == due[2][0]
+    scheduler.close()
+    usages = [inbox.finished().usage for inbox in inboxes]
+    if prefix_nbytes:
+        assert [usage.cached_tokens for usage in usages] == [0, 60, 60, 60, 60]
+        assert sum(read) == 1 + 60 + 5 * 3 + 5 * 3 + 1 + 3
+    assert sum(read) == 1 + 6 * 63 - sum(u.cached_tokens for u in usages) - 62 + 6 * 3
+    assert scheduler.stats().cached_tokens == sum(u.cached_tokens for u in usages) + 62
+    assert (scheduler.stats().prefixes.nbytes > 0) == bool(prefix_nbytes)
+
+
+def test_prompts_take_turns_beside_rows_that_write(model: Model, read: list[int]) -> None:
+    """A short prompt does not wait for a long one, nor does a text for either; no step reads more than its share."""
+    told: list[str] = []
+
+    def named(name: str, inbox: Inbox) -> Any:
+        def hear(event: Event) -> None:
+            told.append(name)
+            inbox(event)
+
+        return hear
+
+    scheduler = Scheduler(model, rows=3)
+    writer = Inbox(gate=threading.Event())
+    scheduler.submit(job(model, [1], max_tokens=30), named("writer", writer))
+    assert writer.started.wait(WAIT_S)
+    late = [Inbox(), Inbox()]
+    for name, inbox, size in (("long", late[0], 120), ("short", late[1], 5)):
+        work = job(model, [(7 * i + size) % 97 for i in range(size)], max_tokens=2)
+        scheduler.submit(work, named(name, inbox))
+    read.clear()
+    release(writer)
+    for inbox in (writer, *late):
+        inbox.finished()
+    scheduler.close()
+    assert told.index("short") < told.index("long")
+    assert told[: told.index("long")].count("writer") == 1 + 4  # 125 tokens, 32 a step
+    assert max(read) == 2 + 32  # the short one writes by then
+
+
 def test_sessions_are_used_again(
     model: Model, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
