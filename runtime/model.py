@@ -21,6 +21,7 @@ from hearth.runtime.generate import Clock, Generation
 from hearth.runtime.loaded import Loaded
 from hearth.runtime.sampling import Constraint
 from hearth.runtime.session import Ids, Logits, Segment, Session, check_room, checked_ids
+from hearth.runtime.tools.messages import template_messages
 from hearth.runtime.writing import Decode, Request
 from hearth.schemas import sections
 from hearth.schemas.kv_layout import KVLayout
@@ -28,7 +29,7 @@ from hearth.schemas.program import Rows
 
 if TYPE_CHECKING:
     from hearth.runtime.chat_template import ChatTemplate
-    from hearth.runtime.grammar import Grammars
+    from hearth.runtime.grammar import Grammars, GrammarWish
 
 Messages = Sequence[Mapping[str, Any]]
 Prompt = str | Messages | Ids
@@ -89,12 +90,22 @@ class Model(Loaded):
 
         return Grammars(self.tokenizer, self.vocab, self.defaults.stop_ids)
 
-    def encode(self, prompt: Prompt) -> list[int]:
-        """The ids of a prompt: a text with its special tokens, messages by the chat template, or ids."""
+    def encode(
+        self,
+        prompt: Prompt,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """The ids of a prompt: a text with its special tokens, messages by the chat template, or ids.
+
+        The template sees `tools` (OpenAI's form) and further `variables` (`enable_thinking`, say).
+        """
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt)
         if _is_messages(prompt):
-            text = self.chat_template.render(prompt)
+            messages = template_messages(prompt)
+            text = self.chat_template.render(messages, tools=tools, variables=variables)
             return self.tokenizer.encode(text, add_special_tokens=False)
         ids: list[int] = checked_ids(cast(Ids, prompt), self.vocab).tolist()
         return ids
@@ -109,6 +120,7 @@ class Model(Loaded):
         *,
         session: Session[native.State] | None = None,
         constraint: Constraint | None = None,
+        format: GrammarWish | None = None,
         pieces: Literal["text", "ids"] = "text",
         decode: Decode | None = None,
         clock: Clock = time.perf_counter,
@@ -119,9 +131,12 @@ class Model(Loaded):
         What is not asked for follows the archive (defaults.py): greedy unless it or an argument asks for
         sampling; without `max_tokens` it ends at a full context. Without a seed every call draws another
         one. A `session` given is continued: the prompt comes after its tokens. A `constraint` is of this
-        text alone, and says which tokens may come next. `decode` turns ids into text in the tokenizer's place.
+        text alone, and says which tokens may come next; a `format` (JSON, a schema, ... of
+        `hearth.runtime.grammar`) makes one. `decode` turns ids into text in the tokenizer's place.
         """
         began = clock()
+        if format is not None:
+            constraint = self.grammars.constraint(format)
         request = self.request(**asked)
         if decode is None:
             decode = self.tokenizer.decode if pieces == "text" else spell_ids

@@ -23,6 +23,7 @@ from hearth.runtime.commands.arguments import (
 from hearth.runtime.commands.run_options import (
     DecoderOptions,
     EncoderOptions,
+    FormOptions,
     GraphOptions,
     RunOptions,
     TextOptions,
@@ -61,6 +62,18 @@ def run_command(
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="go on at the model's own end")
     ] = False,
+    json_object: Annotated[
+        bool, typer.Option("--json-object", help="the answer is a JSON object")
+    ] = False,
+    json_schema: Annotated[
+        Path | None, typer.Option(help="the answer is JSON that fits this file's schema")
+    ] = None,
+    regex: Annotated[
+        str | None, typer.Option(help="the answer fits this regular expression")
+    ] = None,
+    grammar: Annotated[
+        Path | None, typer.Option(help="the answer fits this file's grammar (Lark, GBNF)")
+    ] = None,
     pair: Annotated[
         str | None, typer.Option(help="encoder: the second text, beside each of the first")
     ] = None,
@@ -117,6 +130,7 @@ def run_command(
         DecoderOptions(
             chat, system, max_tokens, temperature, top_k, top_p, seed, tuple(stop or ()), ignore_eos
         ),
+        FormOptions(json_object, json_schema, regex, grammar),
         EncoderOptions(pair, hidden),
         GraphOptions(tuple(inputs or ()), output_dir),
         as_json,

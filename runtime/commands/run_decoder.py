@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from hearth.runtime.commands.arguments import read_prompt
+from hearth.runtime.commands.forms import wish_of
 from hearth.runtime.commands.run_options import RunOptions
 from hearth.runtime.commands.terminal import duration, emit, emit_json, rate
 from hearth.runtime.whereabouts import whereabouts, whereabouts_text
@@ -28,6 +29,7 @@ def run_decoder(model: Model, options: RunOptions) -> None:
         seed=wanted.seed,
         stop=wanted.stop,
         ignore_eos=wanted.ignore_eos,
+        format=wish_of(options.form),
         pieces="ids" if given.ids else "text",
     )
     for piece in generation:

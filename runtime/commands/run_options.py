@@ -27,6 +27,16 @@ class DecoderOptions:
 
 
 @dataclass(frozen=True)
+class FormOptions:
+    """What the answer must look like: at most one of them."""
+
+    json_object: bool = False
+    json_schema: Path | None = None
+    regex: str | None = None
+    grammar: Path | None = None
+
+
+@dataclass(frozen=True)
 class EncoderOptions:
     """What to make vectors of."""
 
@@ -57,6 +67,7 @@ class RunOptions:
 
     text: TextOptions
     decoder: DecoderOptions
+    form: FormOptions
     encoder: EncoderOptions
     graph: GraphOptions
     as_json: bool
@@ -64,7 +75,7 @@ class RunOptions:
 
 
 GROUPS: Mapping[ModelKind, tuple[str, ...]] = {
-    ModelKind.DECODER: ("text", "decoder"),
+    ModelKind.DECODER: ("text", "decoder", "form"),
     ModelKind.ENCODER: ("text", "encoder"),
     ModelKind.GRAPH: ("graph",),
 }

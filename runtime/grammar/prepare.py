@@ -16,6 +16,7 @@ from hearth.runtime.grammar.wishes import (
     GrammarWish,
     JsonObject,
     JsonSchema,
+    Lark,
     Regex,
     schema_of,
 )
@@ -67,6 +68,13 @@ def _json_object(_: JsonObject) -> str:
 def _json_schema(wish: JsonSchema) -> str:
     schema = schema_of(wish)
     schema = {} if schema is True else schema
+    check_schema(schema)
+    return _of_schema(schema)
+
+
+def check_schema(schema: Any, where: str = "") -> None:
+    """InputError `grammar.schema` with the place (after `where`) of what cannot be followed."""
+    matcher_class()
     problem = schema_problem(schema)
     if problem:
         fault = find_fault(schema, schema_problem, problem)
@@ -74,10 +82,9 @@ def _json_schema(wish: JsonSchema) -> str:
             "grammar.schema",
             f"the schema cannot be followed: {problem}",
             expected="keywords that docs/constrained.md lists",
-            where=fault.pointer,
+            where=f"{where} {fault.pointer}".strip(),
             remedy=f"change or remove {fault.keyword!r} there" if fault.keyword else "simplify it",
         )
-    return _of_schema(schema)
 
 
 def _regex(wish: Regex) -> str:
@@ -109,11 +116,16 @@ def _ebnf(wish: Ebnf) -> str:
     return matcher_class().grammar_from_lark(lark)
 
 
+def _lark(wish: Lark) -> str:
+    return matcher_class().grammar_from_lark(wish.text)
+
+
 PREPARE: dict[type[GrammarWish], Callable[[Any], str]] = {
     JsonObject: _json_object,
     JsonSchema: _json_schema,
     Regex: _regex,
     Ebnf: _ebnf,
+    Lark: _lark,
 }
 
 

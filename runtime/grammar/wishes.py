@@ -41,7 +41,14 @@ class Ebnf:
     text: str
 
 
-GrammarWish = JsonObject | JsonSchema | Regex | Ebnf
+@dataclass(frozen=True)
+class Lark:
+    """A grammar of llguidance's Lark that the runtime wrote itself (tool calls)."""
+
+    text: str
+
+
+GrammarWish = JsonObject | JsonSchema | Regex | Ebnf | Lark
 
 
 def schema_of(wish: JsonSchema) -> Any:

@@ -1,0 +1,112 @@
+"""A call that a model wrote as JSON: an object with a name and an object of arguments."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import secrets
+import string
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NAME_KEYS = ("name", "function")
+ARGUMENT_KEYS = ("arguments", "parameters")
+BETWEEN = re.compile(r"[\s;,]*")  # what models put between calls that follow each other
+LETTERS = string.ascii_letters + string.digits
+NewId = Callable[[], str]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """`arguments` is the JSON text of an object, as OpenAI's API gives it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+def random_id() -> str:
+    """Nine letters and digits: what Mistral's templates insist on, and fine for all others."""
+    return "".join(secrets.choice(LETTERS) for _ in range(9))
+
+
+def read_calls(text: str, new_id: NewId) -> tuple[ToolCall, ...] | None:
+    """The calls of one or more JSON values, each an object or a list of them; None where the text is anything else."""
+    try:
+        objects = [item for value in _values(text) for item in _listed(value)]
+    except ValueError:
+        return _written_call(text, new_id)
+    calls = [_call(value, new_id) for value in objects]
+    found = tuple(call for call in calls if call is not None)
+    return found if found and len(found) == len(calls) else None
+
+
+def ends_in_string(text: str) -> bool:
+    """Whether the JSON breaks off inside a string, so that what follows may belong to it."""
+    try:
+        list(_values(text))
+    except json.JSONDecodeError as error:
+        return error.msg.startswith("Unterminated string")
+    except ValueError:
+        return False
+    return False
+
+
+def _values(text: str) -> Iterator[Any]:
+    """The JSON values of a text that holds nothing else; ValueError where it does."""
+    decoder, position = json.JSONDecoder(strict=False), _skip(text, 0)
+    while position < len(text):
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except RecursionError:
+            raise ValueError("nested beyond measure") from None
+        yield value
+        position = _skip(text, position)
+
+
+def _skip(text: str, position: int) -> int:
+    found = BETWEEN.match(text, position)
+    return found.end() if found else position
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else (value,)
+
+
+def _call(value: Any, new_id: NewId) -> ToolCall | None:
+    if not isinstance(value, dict):
+        return None
+    name = next((value[key] for key in NAME_KEYS if key in value), None)
+    given = next((value[key] for key in ARGUMENT_KEYS if key in value), None)
+    arguments = _object(given)
+    if not isinstance(name, str) or not name or arguments is None:
+        return None
+    id = value.get("id")
+    text = json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(id if isinstance(id, str) and id else new_id(), name, text)
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    """Arguments, which some models write as JSON inside a string."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def _written_call(text: str, new_id: NewId) -> tuple[ToolCall, ...] | None:
+    """Llama 3's form for built-in tools: brave_search.call(query="...")."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        match tree:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="call"), args=[]):
+                values = {word.arg: ast.literal_eval(word.value) for word in tree.keywords}
+                arguments = json.dumps(values, ensure_ascii=False)
+                return (ToolCall(new_id(), name, arguments),)
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        return None
+    return None

@@ -1,0 +1,102 @@
+"""Calls out of an answer as it comes: what may begin a call is held back, what turns out to be none is text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from hearth.runtime.tools.calls import NewId, ToolCall, ends_in_string, random_id, read_calls
+from hearth.runtime.tools.formats import ToolFormat
+
+Found = tuple[str, tuple[ToolCall, ...]]
+
+
+class ToolParser:
+    """`push` each piece, then `flush`: text that is safe to give out, and the calls that are complete.
+
+    White space around calls belongs to no text. `names` are the tools offered: a bare call (without a mark before it)
+    of another name is text. A malformed call is text, its marks included.
+    """
+
+    def __init__(
+        self, format: ToolFormat, names: Collection[str] = (), new_id: NewId = random_id
+    ) -> None:
+        self._format, self._names, self._new_id = format, frozenset(names), new_id
+        self._held = (
+            ""  # of the text: what may begin a call; of a call: all of it, with its opening
+        )
+        self._inside = self._any_text = self._any_call = False
+
+    def push(self, piece: str) -> Found:
+        """The next piece of the answer."""
+        self._held += piece
+        texts: list[str] = []
+        calls: list[ToolCall] = []
+        while True:
+            text, found, again = self._inner() if self._inside else self._outer()
+            texts.append(self._given(text))
+            calls.extend(found)
+            if not again:
+                return "".join(texts), tuple(calls)
+
+    def flush(self) -> Found:
+        """What was held back, when the answer ends."""
+        held, self._held = self._held, ""
+        inside, self._inside = self._inside, False
+        calls = self._calls(held) if inside else None
+        if calls is not None:
+            self._any_call = True
+            return "", calls
+        return ("" if self._any_call and not held.strip() else self._given(held)), ()
+
+    def _outer(self) -> tuple[str, tuple[ToolCall, ...], bool]:
+        """Text, up to a call's opening."""
+        held, opening = self._held, self._format.opening
+        place = held.find(opening)
+        if self._is_bare(held):
+            place = 0
+        self._inside = place >= 0
+        end = place if self._inside else len(held) - _open_length(held, opening)
+        text = held[:end].rstrip()
+        self._held = held[len(text) :]
+        return text, (), self._inside
+
+    def _is_bare(self, held: str) -> bool:
+        first = not self._any_text and not self._any_call
+        return self._format.bare and first and held.lstrip().startswith("{")
+
+    def _inner(self) -> tuple[str, tuple[ToolCall, ...], bool]:
+        """A call, up to its closing; without one it goes on to the end."""
+        closing = self._format.closing
+        end = self._held.find(closing) + len(closing) if closing else 0
+        while end >= len(closing) > 0:
+            whole = self._held[:end]
+            calls = self._calls(whole)
+            if calls is not None or not ends_in_string(self._body(whole)):
+                self._held, self._inside = self._held[end:], False
+                self._any_call |= calls is not None
+                return (whole, (), True) if calls is None else ("", calls, True)
+            end = self._held.find(closing, end) + len(closing)  # the closing stood inside a string
+        return "", (), False
+
+    def _calls(self, whole: str) -> tuple[ToolCall, ...] | None:
+        calls = read_calls(self._body(whole), self._new_id)
+        marked = whole.lstrip().startswith(self._format.opening)
+        if calls and not marked and any(call.name not in self._names for call in calls):
+            return None
+        return calls
+
+    def _body(self, whole: str) -> str:
+        return whole.strip().removeprefix(self._format.opening).removesuffix(self._format.closing)
+
+    def _given(self, text: str) -> str:
+        """White space alone is no text after a call."""
+        if self._any_call and not text.strip():
+            return ""
+        self._any_text = self._any_text or bool(text.strip())
+        return text
+
+
+def _open_length(text: str, opening: str) -> int:
+    """Length of the longest end of the text that begins the opening."""
+    most = min(len(opening) - 1, len(text))
+    return next((n for n in range(most, 0, -1) if text.endswith(opening[:n])), 0)

@@ -1,0 +1,124 @@
+"""Calls out of answers, however they are cut into pieces: held back, parsed, or given as the text they are."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from hearth.runtime.tools import FORMATS, ToolCall, ToolParser
+from hearth.runtime.tools.calls import random_id
+
+BY_NAME = {format.name: format for format in FORMATS}
+CALL = '{"name": "get", "arguments": {"city": "Zürich"}}'
+OTHER = '{"name": "other", "arguments": {"n": 2}}'
+TRAP = '{"name": "get", "arguments": {"x": "a</tool_call>b<tool_call>"}}'
+LLAMA = '{"name": "get", "parameters": {"city": "Zürich"}}'
+GOT = ("get", {"city": "Zürich"})
+# (format, answer, text, calls)
+ANSWERS = [
+    ("hermes", f"<tool_call>\n{CALL}\n</tool_call>", "", [GOT]),
+    ("hermes", f"<tool_call>{CALL}</tool_call>", "", [GOT]),
+    ("hermes", f"Let me see.\n\n<tool_call>\n{CALL}\n</tool_call>", "Let me see.", [GOT]),
+    (
+        "hermes",
+        f"<tool_call>\n{CALL}\n</tool_call>\n<tool_call>\n{OTHER}\n</tool_call>\n",
+        "",
+        [GOT, ("other", {"n": 2})],
+    ),
+    ("hermes", f"<tool_call>{TRAP}</tool_call>", "", [("get", json.loads(TRAP)["arguments"])]),
+    ("hermes", f"<tool_call>{CALL}", "", [GOT]),  # the end token came instead of the closing
+    ("hermes", f"a <tool_call>{CALL}</tool_call> b", "a b", [GOT]),
+    ("hermes", '<tool_call>{"name": "get", "arguments": "{\\"a\\": 1}"}</tool_call>', "", [("get", {"a": 1})]),
+    ("hermes", "<tool_call>\n[" + CALL + "]\n</tool_call>", "", [GOT]),
+    ("llama3", LLAMA, "", [GOT]),
+    ("llama3", f"\n\n{LLAMA}\n", "", [GOT]),
+    ("llama3", f"<|python_tag|>{LLAMA}", "", [GOT]),
+    ("llama3", f"<|python_tag|>{LLAMA}; {LLAMA}", "", [GOT, GOT]),
+    ("llama3", '<|python_tag|>brave_search.call(query="a b")', "", [("brave_search", {"query": "a b"})]),
+    ("mistral", f"[TOOL_CALLS] [{CALL}, {OTHER}]", "", [GOT, ("other", {"n": 2})]),
+    ("mistral", f"[TOOL_CALLS][{CALL}]", "", [GOT]),
+]  # fmt: skip
+# What is none of the format's calls comes out as it went in.
+TEXTS = [
+    ("hermes", "An answer without a call."),
+    ("hermes", "  1 < 2 <tool and <tool_cal  "),
+    ("hermes", "<tool_call>\n{bad json}\n</tool_call>"),
+    ("hermes", "so \n <tool_call> {} </tool_call> and on \n"),
+    ("hermes", '<tool_call>{"name": "get"}</tool_call>'),
+    ("hermes", '<tool_call>{"name": "", "arguments": {}}</tool_call>'),
+    ("hermes", '<tool_call>{"name": "get", "arguments": [1]}</tool_call>'),
+    ("hermes", '<tool_call>{"name": "get", "arguments": "{"}</tool_call>'),
+    ("hermes", f"<tool_call>{CALL} and more</tool_call>"),
+    ("hermes", '<tool_call>{"name": "get", "arguments": {"a": "no end'),
+    ("hermes", f"<tool_call>{'[' * 100_000}</tool_call>"),
+    ("hermes", "<tool_call></tool_call>"),
+    ("hermes", ""),
+    ("llama3", '{"name": "Bob", "age": 3}'),
+    ("llama3", '{"name": "not_offered", "parameters": {}}'),
+    ("llama3", f"The call is {LLAMA}"),
+    ("llama3", "<|python_tag|>import os; os.system('true')"),
+    ("llama3", "<|python_tag|>x.call(1)"),
+    ("llama3", "{"),
+    ("mistral", "[TOOL_CALLS] nothing"),
+    ("mistral", "[TOOL"),
+]
+
+
+def cut(text: str, random: random.Random) -> list[str]:
+    pieces = []
+    while text:
+        size = random.choice((1, 1, 2, 5, 20, len(text)))
+        pieces.append(text[:size])
+        text = text[size:]
+    return pieces
+
+
+def parse(format: str, pieces: list[str]) -> tuple[list[str], list[ToolCall]]:
+    parser = ToolParser(BY_NAME[format], {"get", "other"}, lambda: "id")
+    found = [*(parser.push(piece) for piece in pieces), parser.flush()]
+    return [text for text, _ in found], [call for _, calls in found for call in calls]
+
+
+@pytest.mark.parametrize(("format", "answer", "text", "calls"), ANSWERS)
+def test_calls_however_they_are_cut(
+    format: str, answer: str, text: str, calls: list[tuple[str, dict[str, object]]]
+) -> None:
+    for seed in range(10):
+        texts, found = parse(format, cut(answer, random.Random(seed)))
+        assert "".join(texts) == text
+        assert [(call.name, json.loads(call.arguments)) for call in found] == calls
+
+
+@pytest.mark.parametrize(("format", "answer"), TEXTS, ids=lambda value: value[:40])
+def test_what_is_no_call_is_text(format: str, answer: str) -> None:
+    for seed in range(10):
+        pieces = cut(answer, random.Random(seed)) if len(answer) < 1000 else [answer]
+        texts, found = parse(format, pieces)
+        assert ("".join(texts), found) == (answer, [])
+
+
+def test_text_is_not_held_back_longer_than_it_may_begin_a_call() -> None:
+    parser = ToolParser(BY_NAME["hermes"])
+    assert parser.push("Hello") == ("Hello", ())
+    assert parser.push(" wor") == (" wor", ())
+    assert parser.push(" <tool") == ("", ())
+    assert parser.push("box> ") == (" <toolbox>", ())
+    assert parser.push("end") == (" end", ())
+
+
+def test_a_call_comes_as_soon_as_it_is_closed() -> None:
+    parser = ToolParser(BY_NAME["hermes"], new_id=lambda: "one")
+    assert parser.push(f"<tool_call>{CALL}") == ("", ())
+    text, calls = parser.push("</tool_call>\n")
+    assert (text, calls) == ("", (ToolCall("one", "get", '{"city": "Zürich"}'),))
+    assert parser.flush() == ("", ())
+
+
+def test_ids_are_the_models_own_or_new() -> None:
+    given = '[TOOL_CALLS][{"name": "a", "arguments": {}, "id": "123456789"}, {"name": "a", "arguments": {}}]'
+    _, (first, second) = parse("mistral", [given])
+    assert (first.id, second.id) == ("123456789", "id")
+    ids = {random_id() for _ in range(100)}
+    assert len(ids) == 100 and {len(id) for id in ids} == {9} and all(id.isalnum() for id in ids)
