@@ -287,3 +287,44 @@ def measure_read_of(memory: NDArray[np.uint8], threads: int, seconds: float) -> 
 
 def measure_peak(kind: str, threads: int, isa: str, seconds: float) -> list[float]:
     """Operations per second ("int8" or "f32") of loops in registers, with the best instructions up to `isa`."""
+
+def not_finite(logits: NDArray[np.float32], isa: str | None = None) -> int:
+    """How many of f32[V] are NaN or infinite. V is at most 2^20, here and below; `isa` is the highest to use."""
+
+def choose_token(
+    logits: NDArray[np.float32],
+    changed: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    mask: NDArray[np.uint32] | None,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    typical_p: float,
+    number: int,
+    isa: str | None = None,
+) -> int | None:
+    """A token by the definitions of runtime/sampling, drawn by a number of [0, 2^53) or, at temperature 0, the best.
+
+    `logits` are finite. The scores of `changed` tokens are taken instead of their logits. None: no token is left.
+    """
+
+def token_weights(
+    logits: NDArray[np.float32],
+    changed: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    mask: NDArray[np.uint32] | None,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    typical_p: float,
+    isa: str | None = None,
+) -> NDArray[np.int64]:
+    """i64[V]: the weights by which `choose_token` draws; all 0 where no token is left."""
+
+def total_weight(logits: NDArray[np.float32], isa: str | None = None) -> int:
+    """The sum of 2^43 e^(logit - best), each rounded to a whole number."""
+
+def best_tokens(logits: NDArray[np.float32], count: int) -> list[int]:
+    """The tokens of the highest logits, best first, the lower of equal ones first."""

@@ -8,6 +8,7 @@ void bind_mapping(nanobind::module_&);   // executor/mapping_bind.cc: Mapping
 void bind_quantise(nanobind::module_&);  // quantise/bind.cc: rtn
 void bind_searches(nanobind::module_&);  // quantise/bind_search.cc: searches over grids, GPTQ
 void bind_limits(nanobind::module_&);    // limits/bind.cc: measure_read(), measure_peak()
+void bind_sampling(nanobind::module_&);  // sampling/bind.cc: choose_token()
 }  // namespace hearth
 
 NB_MODULE(native, m) {
@@ -19,4 +20,5 @@ NB_MODULE(native, m) {
   hearth::bind_quantise(m);
   hearth::bind_searches(m);
   hearth::bind_limits(m);
+  hearth::bind_sampling(m);
 }

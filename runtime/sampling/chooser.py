@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.runtime import native
 from hearth.runtime.sampling.choice import Choice
 from hearth.runtime.sampling.constraint import Constraint
-from hearth.runtime.sampling.draw import draw, greedy
-from hearth.runtime.sampling.history import NOTHING_SEEN, look_back
-from hearth.runtime.sampling.logprobs import best_tokens, logprobs
-from hearth.runtime.sampling.order import Moment, process
-from hearth.runtime.sampling.scores import REMOVED, Scores
-from hearth.runtime.sampling.seeds import Stream
+from hearth.runtime.sampling.fast import Changes, choose_token
+from hearth.runtime.sampling.history import NOTHING_SEEN, History
+from hearth.runtime.sampling.logprobs import top_logprobs
+from hearth.runtime.sampling.seeds import random_number
 from hearth.runtime.sampling.settings import Sampling
 from hearth.runtime.sampling.state import ChooserState
 from hearth.schemas.errors import InputError
@@ -37,7 +36,8 @@ class Chooser:
     ) -> None:
         self.sampling, self.constraint, self._logprobs = sampling, constraint, logprobs
         self._tokens, self._prompt = list(tokens), len(tokens)
-        self._stream = Stream(sampling.seed)
+        self._vocabulary = 0  # the size that the settings' tokens were checked against
+        self._start(0)
 
     def choose(self, logits: NDArray[np.float32]) -> Choice:
         """The next token, by f32[V].
@@ -45,34 +45,29 @@ class Chooser:
         Raises InputError `input.logits` where a logit is not finite, `input.no_token` where no token is left,
         UsageError where a biased or banned token is beyond V.
         """
-        token = self._chosen(self._scores(logits))
+        logits = np.ascontiguousarray(logits, np.float32)
+        token = self._chosen(logits)
         self.accept(token)
         if self._logprobs is None:
             return Choice(token)
-        best = best_tokens(logits, self._logprobs)
-        values = logprobs(logits, (token, *best))
-        return Choice(token, values[0], tuple(zip(best, values[1:], strict=True)))
+        return Choice(token, *top_logprobs(logits, token, self._logprobs))
 
     def accept(self, token: int) -> None:
         """A token that the answer goes on with, chosen here or elsewhere."""
         if self.constraint is not None:
             self.constraint.accept(token)
         self._tokens.append(token)
+        if self._history is not None:
+            self._history.grew()
 
     def copy(self) -> Chooser:
         """One that goes its own way from here, with the same random numbers."""
-        twin = Chooser(
-            self.sampling,
-            self._tokens,
-            constraint=self.constraint.copy() if self.constraint is not None else None,
-            logprobs=self._logprobs,
-        )
-        twin._prompt, twin._stream = self._prompt, self._stream.copy()
-        return twin
+        constraint = self.constraint.copy() if self.constraint is not None else None
+        return self._with(self.state(), constraint, self._logprobs)
 
     def state(self) -> ChooserState:
         """All but the constraint."""
-        return ChooserState(self.sampling, tuple(self._tokens), self._prompt, self._stream.draws)
+        return ChooserState(self.sampling, tuple(self._tokens), self._prompt, self._draws)
 
     @classmethod
     def restored(
@@ -83,34 +78,47 @@ class Chooser:
         logprobs: int | None = None,
     ) -> Chooser:
         """Goes on where the state was taken; a fresh `constraint` is fed the answer's tokens."""
-        chooser = cls(state.sampling, state.tokens[: state.prompt], logprobs=logprobs)
-        chooser.constraint = constraint
-        for token in state.tokens[state.prompt :]:
-            chooser.accept(token)
-        chooser._stream = Stream(state.sampling.seed, state.draws)
+        if constraint is not None:
+            for token in state.tokens[state.prompt :]:
+                constraint.accept(token)
+        return cls._with(state, constraint, logprobs)
+
+    @classmethod
+    def _with(
+        cls, state: ChooserState, constraint: Constraint | None, logprobs: int | None
+    ) -> Chooser:
+        chooser = cls(state.sampling, state.tokens, constraint=constraint, logprobs=logprobs)
+        chooser._prompt = state.prompt
+        chooser._start(state.draws)
         return chooser
 
-    def _scores(self, logits: NDArray[np.float32]) -> Scores:
-        scores = logits.astype(np.float64)
-        bad = int(np.count_nonzero(~np.isfinite(scores)))
-        if bad:
-            raise _overflowed(bad, len(scores))
-        self.sampling.check_vocabulary(len(scores))
-        scores = process(scores, self.sampling, self._moment())
-        if scores.max() == REMOVED:
-            raise _nothing_left()
-        return scores
-
-    def _moment(self) -> Moment:
+    def _start(self, draws: int) -> None:
         how = self.sampling
         looks = (how.repetition_penalty, how.presence_penalty, how.frequency_penalty) != (1, 0, 0)
-        return Moment(
-            look_back(self._tokens, self._prompt, how.penalty_window) if looks else NOTHING_SEEN,
-            self.constraint.allowed() if self.constraint is not None else None,
-        )
+        self._changes = Changes(how)
+        self._history = History(self._tokens, self._prompt, how.penalty_window) if looks else None
+        self._draws = draws
 
-    def _chosen(self, scores: Scores) -> int:
-        return greedy(scores) if self.sampling.greedy else draw(scores, self._stream.next())
+    def _chosen(self, logits: NDArray[np.float32]) -> int:
+        bad = native.not_finite(logits)
+        if bad:
+            raise _overflowed(bad, len(logits))
+        how = self.sampling
+        if len(logits) != self._vocabulary:
+            how.check_vocabulary(len(logits))
+            self._vocabulary = len(logits)
+        changed = self._changes.of(logits, self._history.seen() if self._history else NOTHING_SEEN)
+        allowed = self._allowed()
+        number = 0 if how.greedy else random_number(how.seed, self._draws)
+        token = choose_token(logits, changed, allowed, how, number)
+        if token is None:
+            raise _nothing_left()
+        self._draws += not how.greedy
+        return token
+
+    def _allowed(self) -> NDArray[np.uint32] | None:
+        mask = self.constraint.allowed() if self.constraint is not None else None
+        return None if mask is None else np.ascontiguousarray(mask, np.uint32)
 
 
 def _overflowed(bad: int, count: int) -> InputError:

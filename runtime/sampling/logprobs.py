@@ -8,27 +8,26 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.runtime.sampling.weights import ONE, weights
+from hearth.runtime import native
+from hearth.runtime.sampling.weights import ONE
 
 _LN2 = 0.6931471805599453
 
 
+def top_logprobs(
+    logits: NDArray[np.float32], token: int, count: int
+) -> tuple[float, tuple[tuple[int, float], ...]]:
+    """Of the token, and of the `count` best ones: best first, equal ones by the lower id."""
+    best = native.best_tokens(logits, count)
+    values = logprobs(logits, (token, *best))
+    return values[0], tuple(zip(best, values[1:], strict=True))
+
+
 def logprobs(logits: NDArray[np.float32], tokens: Sequence[int]) -> tuple[float, ...]:
     """Of some tokens; at most 0."""
-    scores = logits.astype(np.float64)
-    best = float(scores.max())
-    log_sum = log(int(weights(scores).sum()) / ONE)
-    return tuple(float(scores[token]) - best - log_sum for token in tokens)
-
-
-def best_tokens(logits: NDArray[np.float32], count: int) -> tuple[int, ...]:
-    """The ids of the best, best first, equal ones by the lower id."""
-    count = min(count, len(logits))
-    if not count:
-        return ()
-    bound = np.partition(logits, -count)[-count]
-    ids = np.flatnonzero(logits >= bound)
-    return tuple(ids[np.argsort(-logits[ids], kind="stable")][:count].tolist())
+    log_sum = log(native.total_weight(logits) / ONE)
+    best = float(logits.max())
+    return tuple(float(logits[token]) - best - log_sum for token in tokens)
 
 
 def log(x: float) -> float:

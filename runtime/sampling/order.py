@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime.sampling import penalties, tokens
-from hearth.runtime.sampling.history import Seen
+from hearth.runtime.sampling.history import NOTHING_SEEN, Seen
 from hearth.runtime.sampling.min_p import min_p
-from hearth.runtime.sampling.scores import REMOVED, Scores
+from hearth.runtime.sampling.scores import REMOVED, Ids, Scores
 from hearth.runtime.sampling.settings import Sampling
 from hearth.runtime.sampling.temperature import temperature
 from hearth.runtime.sampling.top_k import top_k
@@ -20,10 +20,29 @@ from hearth.runtime.sampling.typical_p import typical_p
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What else a step looks at: the tokens so far, and what a constraint allows (None: all)."""
+class Named:
+    """The tokens that the settings name, as arrays."""
 
-    seen: Seen
+    biased: Ids
+    bias: Scores  # of `biased`
+    banned: Ids
+
+
+def named(how: Sampling) -> Named:
+    """Of these settings."""
+    return Named(
+        np.array([token for token, _ in how.logit_bias], np.int64),
+        np.array([bias for _, bias in how.logit_bias], np.float64),
+        np.array(how.banned, np.int64),
+    )
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What steps look at beside the settings: tokens by name, those so far, what a constraint allows (None: all)."""
+
+    named: Named
+    seen: Seen = NOTHING_SEEN
     allowed: NDArray[np.uint32] | None = None
 
 
@@ -43,7 +62,7 @@ def _allowed(scores: Scores, how: Sampling, now: Moment) -> Scores:
 # fmt: off
 CHANGES = (  # greedily, too
     Step("logit_bias", lambda how, now: bool(how.logit_bias),
-         lambda scores, how, now: tokens.logit_bias(scores, how.logit_bias)),
+         lambda scores, how, now: tokens.logit_bias(scores, now.named.biased, now.named.bias)),
     Step("repetition_penalty", lambda how, now: how.repetition_penalty != 1,
          lambda scores, how, now: penalties.repetition_penalty(scores, now.seen.tokens, how.repetition_penalty)),
     Step("presence_penalty", lambda how, now: how.presence_penalty != 0,
@@ -52,11 +71,11 @@ CHANGES = (  # greedily, too
          lambda scores, how, now: penalties.frequency_penalty(
              scores, now.seen.answer, now.seen.counts, how.frequency_penalty)),
     Step("banned", lambda how, now: bool(how.banned),
-         lambda scores, how, now: tokens.banned(scores, how.banned)),
+         lambda scores, how, now: tokens.banned(scores, now.named.banned)),
     Step("constraint", lambda how, now: now.allowed is not None, _allowed),
 )
 WARPS = (  # where a token is drawn
-    Step("temperature", lambda how, now: how.temperature != 1,
+    Step("temperature", lambda how, now: True,
          lambda scores, how, now: temperature(scores, how.temperature)),
     Step("top_k", lambda how, now: how.top_k > 0,
          lambda scores, how, now: top_k(scores, how.top_k)),
@@ -73,10 +92,15 @@ ORDER = CHANGES + WARPS
 
 def process(scores: Scores, how: Sampling, now: Moment) -> Scores:
     """Through every step that is wanted; all REMOVED where no token is left to choose from."""
-    scores = _through(CHANGES, scores, how, now)
+    scores = change(scores, how, now)
     if how.greedy or scores.max() == REMOVED:
         return scores
     return _through(WARPS, scores, how, now)
+
+
+def change(scores: Scores, how: Sampling, now: Moment) -> Scores:
+    """Through the steps that a greedy choice has, too."""
+    return _through(CHANGES, scores, how, now)
 
 
 def _through(steps: tuple[Step, ...], scores: Scores, how: Sampling, now: Moment) -> Scores:

@@ -7,21 +7,9 @@ import numpy as np
 BITS = 53
 
 
-class Stream:
-    """Whole numbers of [0, 2^53): the upper bits of the raw stream of PCG64, which numpy keeps stable."""
-
-    def __init__(self, seed: int, draws: int = 0) -> None:
-        self._seed, self.draws = seed, draws
-        self._bits = np.random.PCG64(seed).advance(draws) if draws else np.random.PCG64(seed)
-
-    def next(self) -> int:
-        """The next number."""
-        self.draws += 1
-        return int(self._bits.random_raw()) >> (64 - BITS)
-
-    def copy(self) -> Stream:
-        """One that goes on with the same numbers."""
-        return Stream(self._seed, self.draws)
+def random_number(seed: int, index: int) -> int:
+    """Number `index` of a seed: of [0, 2^53), the upper bits of PCG64's raw stream, which numpy keeps stable."""
+    return int(np.random.PCG64(seed).advance(index).random_raw()) >> (64 - BITS)
 
 
 def completion_seed(seed: int, index: int) -> int:

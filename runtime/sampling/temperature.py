@@ -8,7 +8,7 @@ from hearth.runtime.sampling.scores import Scores
 
 
 def temperature(scores: Scores, value: float) -> Scores:
-    """scores / value; the best score is moved to 0 first, so that no value overflows."""
+    """(scores - best) / value: the best is moved to 0, so that no value overflows (1 does no more than that)."""
     with np.errstate(over="ignore"):
         scaled: Scores = (scores - scores.max()) / value
     return scaled

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.runtime.sampling.scores import REMOVED, Scores, only
+from hearth.runtime.sampling.scores import REMOVED, Ids, Scores, only
 
 
-def logit_bias(scores: Scores, bias: Sequence[tuple[int, float]]) -> Scores:
+def logit_bias(scores: Scores, tokens: Ids, bias: Scores) -> Scores:
     """Each token's bias is added to its score (OpenAI; transformers' sequence_bias of one token)."""
     biased = scores.copy()
-    for token, amount in bias:
-        biased[token] += amount
+    biased[tokens] += bias
     return biased
 
 
-def banned(scores: Scores, tokens: Sequence[int]) -> Scores:
+def banned(scores: Scores, tokens: Ids) -> Scores:
     """These never come (transformers' suppress_tokens)."""
     rest = scores.copy()
-    rest[list(tokens)] = REMOVED
+    rest[tokens] = REMOVED
     return rest
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from hearth.runtime.sampling import Sampling
 from hearth.runtime.sampling.history import look_back
-from hearth.runtime.sampling.order import Moment, process
+from hearth.runtime.sampling.order import Moment, named, process
 from hearth.runtime.sampling.weights import weights
 
 torch = pytest.importorskip("torch", reason="needs the parity extra")
@@ -62,8 +62,9 @@ def expected(row: np.ndarray, tokens: Sequence[int], fields: dict[str, Any]) -> 
 
 
 def found(row: np.ndarray, tokens: Sequence[int], fields: dict[str, Any]) -> np.ndarray:
-    now = Moment(look_back(tokens, len(tokens) // 2, 0))
-    weight = weights(process(row.astype(np.float64), Sampling(**fields), now))
+    how = Sampling(**fields)
+    now = Moment(named(how), look_back(tokens, len(tokens) // 2, 0))
+    weight = weights(process(row.astype(np.float64), how, now))
     return weight / weight.sum()
 
 

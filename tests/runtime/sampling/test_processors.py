@@ -62,8 +62,9 @@ def test_top_p_over_a_large_flat_vocabulary() -> None:
 
 @given(scores=SCORES, share=st.floats(0, 1))
 def test_min_p_keeps_by_the_probability_of_the_best(scores: Scores, share: float) -> None:
+    """But for those that weigh nothing: less probable than 2^-44 times the best."""
     ratios = [math.exp(score - max(scores)) for score in scores]
-    if any(abs(ratio - share) < 1e-9 for ratio in ratios[:] if ratio != 1.0):
+    if any(abs(ratio - share) < 1e-9 for ratio in ratios if ratio != 1.0):
         return
     assert kept(min_p(scores, share)) == {i for i, r in enumerate(ratios) if r >= share}
 
@@ -111,8 +112,12 @@ def test_a_frequency_penalty_is_not_a_repetition_penalty() -> None:
 
 def test_bias_and_bans() -> None:
     scores = np.array([1.0, 2.0, 3.0])
-    assert tokens.logit_bias(scores, [(0, 5.0), (2, -1.0)]).tolist() == [6.0, 2.0, 2.0]
-    assert tokens.banned(scores, [2, 0]).tolist() == [REMOVED, 2.0, REMOVED]
+    assert tokens.logit_bias(scores, np.array([0, 2]), np.array([5.0, -1.0])).tolist() == [
+        6.0,
+        2.0,
+        2.0,
+    ]
+    assert tokens.banned(scores, np.array([2, 0])).tolist() == [REMOVED, 2.0, REMOVED]
     assert scores.tolist() == [1.0, 2.0, 3.0]
 
 

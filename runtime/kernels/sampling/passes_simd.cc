@@ -1,0 +1,138 @@
+// The passes of passes.h in vectors of doubles and 64-bit integers, one rounding per operation.
+#include "sampling/passes.h"
+
+#include "lanes.h"
+
+namespace hearth::HEARTH_ISA {
+namespace {
+
+using namespace sampling;
+
+typedef double Doubles __attribute__((vector_size(HEARTH_WIDTH * 4)));
+typedef int64_t Longs __attribute__((vector_size(HEARTH_WIDTH * 4)));
+typedef float HalfFloats __attribute__((vector_size(HEARTH_WIDTH * 2), aligned(4), may_alias));
+typedef double DoublesAt __attribute__((vector_size(HEARTH_WIDTH * 4), aligned(8), may_alias));
+typedef int64_t LongsAt __attribute__((vector_size(HEARTH_WIDTH * 4), aligned(8), may_alias));
+
+constexpr int kLanes = HEARTH_WIDTH / 2;
+constexpr double kMagic = 0x1.8p52;  // x + kMagic has x, rounded to a whole number (even), in its low bits
+constexpr double kNothing = -32;     // 2^43 e^-32 rounds to 0
+constexpr double kOne = double(int64_t{1} << kOneBits);
+
+inline Doubles at(const double* p) { return *reinterpret_cast<const DoublesAt*>(p); }
+inline Longs at(const int64_t* p) { return *reinterpret_cast<const LongsAt*>(p); }
+inline void put(double* p, Doubles v) { *reinterpret_cast<DoublesAt*>(p) = v; }
+inline void put(int64_t* p, Longs v) { *reinterpret_cast<LongsAt*>(p) = v; }
+inline Doubles magnitude(Doubles v) { return (Doubles)((Longs)v & INT64_MAX); }
+inline Longs whole(Doubles v) { return (Longs)(v + kMagic) - (Longs)(Doubles{} + kMagic); }  // |v| < 2^51
+
+inline int64_t total(Longs v) {
+  int64_t sum = 0;
+  for (int i = 0; i < kLanes; ++i) sum += v[i];
+  return sum;
+}
+
+// e^x for kNothing <= x <= 0: 2^n e^r, the series of Taylor (runtime/sampling/weights.py).
+inline Doubles exp_of(Doubles x) {
+  const Doubles shifted = x * 1.4426950408889634 + kMagic, n = shifted - kMagic;
+  Doubles r = x - n * 0x1.62e42feep-1;
+  r = r - n * 0x1.a39ef35793c76p-33;
+  Doubles y = Doubles{} + 1 / 6227020800.0;
+  constexpr double series[] = {1 / 479001600.0, 1 / 39916800.0, 1 / 3628800.0, 1 / 362880.0, 1 / 40320.0,
+                               1 / 5040.0, 1 / 720.0, 1 / 120.0, 1 / 24.0, 1 / 6.0, 1 / 2.0, 1.0, 1.0};
+#pragma GCC unroll 16
+  for (const double term : series) y = y * r + term;
+  return (Doubles)((Longs)y + ((Longs)shifted << 52));
+}
+
+inline Longs weight(Doubles x) {
+  const Longs some = x > kNothing;
+  const Doubles inside = some ? x : Doubles{} + kNothing;
+  return whole(exp_of(inside) * kOne) & some;
+}
+
+Scan scan(const float* logits, int64_t n) {
+  Floats best = Floats{} - __builtin_inff();
+  Ints good{};
+  int64_t i = 0;
+  for (; i + HEARTH_WIDTH <= n; i += HEARTH_WIDTH) {
+    Floats v;
+    load(v, logits + i);
+    best = larger(v, best);
+    good += (Ints)((Ints)(bits_of(v) & INT32_MAX) < 0x7f800000);
+  }
+  int64_t finite = 0;
+  float most = -__builtin_inff();
+  for (int lane = 0; lane < HEARTH_WIDTH; ++lane) {
+    finite -= good[lane];
+    most = best[lane] > most ? best[lane] : most;
+  }
+  for (; i < n; ++i) {
+    finite += __builtin_fabsf(logits[i]) < __builtin_inff();
+    most = logits[i] > most ? logits[i] : most;
+  }
+  return {n - finite, most};
+}
+
+void relative(const float* logits, double best, double temperature, double* x) {
+  for (int64_t i = 0; i < kBlock; i += kLanes) {
+    const HalfFloats v = *reinterpret_cast<const HalfFloats*>(logits + i);
+    const Doubles away = __builtin_convertvector(v, Doubles) - best;
+    put(x + i, temperature == 1 ? away : away / temperature);
+  }
+}
+
+int64_t weigh(const double* x, int64_t n, int64_t* w) {
+  constexpr int kStep = 4 * kLanes;  // four chains at a time hide the latency of the series
+  Longs sum{};
+  for (int64_t i = 0; i < n; i += kStep) {
+    Longs any{}, part[4]{};
+    for (int j = 0; j < 4; ++j) any |= at(x + i + j * kLanes) > kNothing;
+    if (total(any))
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) part[j] = weight(at(x + i + j * kLanes));
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) put(w + i + j * kLanes, part[j]);
+    sum += (part[0] + part[1]) + (part[2] + part[3]);
+  }
+  return total(sum);
+}
+
+void buckets(const double* x, int64_t n, double centre, double low, double scale, int64_t* bucket) {
+  const Doubles last = Doubles{} + (kBuckets - 1);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Doubles place = (magnitude(at(x + i) - centre) - low) * scale;
+    put(bucket + i, whole(place < last ? place : last));
+  }
+}
+
+void cut(double* x, int64_t n, double most) {
+  const Doubles gone = Doubles{} - __builtin_inf();
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Doubles v = at(x + i);
+    put(x + i, magnitude(v) <= most ? v : gone);
+  }
+}
+
+Sums keep(const double* x, int64_t* w, int64_t n, double centre, double most, int64_t least) {
+  Longs sum{}, products{};
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Doubles v = at(x + i);
+    const Longs before = at(w + i);
+    const Longs stays = (magnitude(v - centre) <= most) & (before >= least);
+    const Longs now = before & stays;
+    put(w + i, now);
+    sum += now;
+    const Longs some = now > 0;
+    const Doubles product = ((Doubles)(now + (Longs)(Doubles{} + kMagic)) - kMagic) * v;
+    products += whole(some ? product : Doubles{});
+  }
+  return {total(sum), total(products)};
+}
+
+}  // namespace
+
+extern const sampling::Passes sampling_passes;
+const sampling::Passes sampling_passes{scan, relative, weigh, buckets, cut, keep};
+
+}  // namespace hearth::HEARTH_ISA

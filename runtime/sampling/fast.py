@@ -1,0 +1,57 @@
+"""A token in one call of the native core: what `order.py` and `draw.py` define, to the bit.
+
+The steps before the temperature change few tokens: those alone go through the same functions, as a vocabulary of
+their own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.runtime import native
+from hearth.runtime.sampling.history import Seen
+from hearth.runtime.sampling.order import Moment, Named, change, named
+from hearth.runtime.sampling.scores import Ids, Scores
+from hearth.runtime.sampling.settings import Sampling
+
+_NO_IDS, _NO_SCORES = np.zeros(0, np.int64), np.zeros(0, np.float64)
+
+
+class Changes:
+    """The tokens whose scores the steps before the temperature change, and what becomes of them."""
+
+    def __init__(self, how: Sampling) -> None:
+        self._how, self._named = how, named(how)
+        self._ids = np.union1d(self._named.biased, self._named.banned)
+
+    def of(self, logits: NDArray[np.float32], seen: Seen) -> tuple[Ids, Scores]:
+        """Ids and their scores, by f32[V]."""
+        ids = np.union1d(self._ids, seen.tokens) if len(self._ids) else seen.tokens
+        if not len(ids):
+            return _NO_IDS, _NO_SCORES
+        now = Moment(_named_among(self._named, ids), _seen_among(seen, ids))
+        return ids, change(logits[ids].astype(np.float64), self._how, now)
+
+
+def _named_among(all_named: Named, ids: Ids) -> Named:
+    """Places among `ids`, which hold them all, for tokens."""
+    biased, banned = np.searchsorted(ids, all_named.biased), np.searchsorted(ids, all_named.banned)
+    return Named(biased, all_named.bias, banned)
+
+
+def _seen_among(seen: Seen, ids: Ids) -> Seen:
+    return Seen(np.searchsorted(ids, seen.tokens), np.searchsorted(ids, seen.answer), seen.counts)
+
+
+def choose_token(
+    logits: NDArray[np.float32],
+    changed: tuple[Ids, Scores],
+    allowed: NDArray[np.uint32] | None,
+    how: Sampling,
+    number: int,
+) -> int | None:
+    """The token, by a number of [0, 2^53) where one is drawn; None where none is left."""
+    return native.choose_token(
+        logits, *changed, allowed, how.temperature, how.top_k, how.top_p, how.min_p, how.typical_p, number,
+    )  # fmt: skip
