@@ -9,6 +9,7 @@ from typing import Protocol
 
 from hearth.runtime.sampling import Choice, Constraint
 from hearth.runtime.session import Logits
+from hearth.runtime.speculative.drafted import Acceptance
 from hearth.runtime.writing import Decode, FinishReason, Request, Writer
 
 Clock = Callable[[], float]
@@ -43,6 +44,8 @@ class Stats:
     prefill_s: float
     first_choice_s: float  # from logits to the first token
     decode_s: float  # all tokens but the first
+    drafted_tokens: int = 0  # guessed, and verified in a run of several
+    accepted_tokens: int = 0  # of them, those that were right
 
     @property
     def ttft_s(self) -> float:
@@ -78,6 +81,7 @@ class Generation(Iterator[str]):
         decode: Decode,
         *,
         constraint: Constraint | None = None,
+        acceptance: Acceptance | None = None,
         clock: Clock = time.perf_counter,
         encode_s: float = 0.0,
     ) -> None:
@@ -87,6 +91,7 @@ class Generation(Iterator[str]):
         self.writer = Writer(request, before, decode, constraint=constraint)
         self._encode_s, self._prefill_s = encode_s, 0.0
         self._first_choice_s, self._decode_s = 0.0, 0.0
+        self._acceptance = acceptance or Acceptance()
         self._cancelled = False
         self._pieces = self._run()
 
@@ -131,6 +136,8 @@ class Generation(Iterator[str]):
             prefill_s=self._prefill_s,
             first_choice_s=self._first_choice_s,
             decode_s=self._decode_s,
+            drafted_tokens=self._acceptance.drafted,
+            accepted_tokens=self._acceptance.accepted,
         )
 
     def _run(self) -> Iterator[str]:

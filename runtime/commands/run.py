@@ -55,6 +55,21 @@ def run_command(
     top_p: Annotated[
         float | None, typer.Option(help="choose among the best that make up this probability")
     ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="choose among those of this share of the best probability")
+    ] = None,
+    typical_p: Annotated[
+        float | None, typer.Option(help="choose among the most typical that make up this share")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="divide the logits of tokens that were there; 1: none")
+    ] = None,
+    presence_penalty: Annotated[
+        float | None, typer.Option(help="subtract from the logits of tokens of the answer")
+    ] = None,
+    frequency_penalty: Annotated[
+        float | None, typer.Option(help="the same for each time that they are there")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same text")] = None,
     stop: Annotated[
         list[str] | None, typer.Option(help="end before this text; may be given several times")
@@ -73,6 +88,13 @@ def run_command(
     ] = None,
     grammar: Annotated[
         Path | None, typer.Option(help="the answer fits this file's grammar (Lark, GBNF)")
+    ] = None,
+    draft: Annotated[
+        str | None,
+        typer.Option(
+            help="guess tokens and verify several in one run, which changes no text: lookup, or the"
+            " file of a smaller model with the same tokenizer"
+        ),
     ] = None,
     pair: Annotated[
         str | None, typer.Option(help="encoder: the second text, beside each of the first")
@@ -128,7 +150,21 @@ def run_command(
     wanted = RunOptions(
         TextOptions(prompt, ids, stats),
         DecoderOptions(
-            chat, system, max_tokens, temperature, top_k, top_p, seed, tuple(stop or ()), ignore_eos
+            chat=chat,
+            system=system,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            typical_p=typical_p,
+            repetition_penalty=repetition_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            seed=seed,
+            stop=tuple(stop or ()),
+            ignore_eos=ignore_eos,
+            draft=draft,
         ),
         FormOptions(json_object, json_schema, regex, grammar),
         EncoderOptions(pair, hidden),

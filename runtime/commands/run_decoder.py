@@ -14,6 +14,7 @@ from hearth.runtime.whereabouts import whereabouts, whereabouts_text
 if TYPE_CHECKING:
     from hearth.runtime.generate import Generation, Stats
     from hearth.runtime.model import Model
+    from hearth.runtime.speculative.choice import Draft
 
 
 def run_decoder(model: Model, options: RunOptions) -> None:
@@ -26,10 +27,16 @@ def run_decoder(model: Model, options: RunOptions) -> None:
         temperature=wanted.temperature,
         top_k=wanted.top_k,
         top_p=wanted.top_p,
+        min_p=wanted.min_p,
+        typical_p=wanted.typical_p,
+        repetition_penalty=wanted.repetition_penalty,
+        presence_penalty=wanted.presence_penalty,
+        frequency_penalty=wanted.frequency_penalty,
         seed=wanted.seed,
         stop=wanted.stop,
         ignore_eos=wanted.ignore_eos,
         format=wish_of(options.form),
+        draft=_draft(wanted.draft, model),
         pieces="ids" if given.ids else "text",
     )
     for piece in generation:
@@ -47,6 +54,17 @@ def run_decoder(model: Model, options: RunOptions) -> None:
         print("\n".join(lines), file=sys.stderr)
 
 
+def _draft(name: str | None, model: Model) -> Draft | None:
+    """`lookup`, or the archive of that name, with as many threads."""
+    if name is None:
+        return None
+    if name == "lookup":
+        return "lookup"
+    from hearth.runtime.loader import load
+
+    return load(name, model.threads, isa=model.isa)
+
+
 def as_object(generation: Generation, load_s: float) -> dict[str, Any]:
     """What --json prints. `seed` repeats the text where tokens were drawn."""
     stats = generation.stats
@@ -59,6 +77,8 @@ def as_object(generation: Generation, load_s: float) -> dict[str, Any]:
         else None,
         "prompt_tokens": stats.prompt_tokens,
         "generated_tokens": stats.generated_tokens,
+        "drafted_tokens": stats.drafted_tokens,
+        "accepted_tokens": stats.accepted_tokens,
         "load_s": load_s,
         "ttft_s": stats.ttft_s,
         "encode_s": stats.encode_s,
@@ -73,4 +93,9 @@ def stats_text(stats: Stats, load_s: float) -> str:
         f"load {duration(load_s)} | TTFT {duration(stats.ttft_s)} (encode {duration(stats.encode_s)})"
         f" | prefill {stats.prompt_tokens} tokens, {rate(stats.prefill_rate)}"
         f" | decode {stats.generated_tokens} tokens, {rate(stats.decode_rate)}"
+        + (
+            f" | {stats.accepted_tokens} of {stats.drafted_tokens} guesses right"
+            if stats.drafted_tokens
+            else ""
+        )
     )
