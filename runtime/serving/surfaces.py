@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hearth.runtime.serving import openai
+from hearth.runtime.serving import ollama, openai, page
 from hearth.runtime.serving.app import Part
 
-SURFACES: tuple[Part, ...] = (openai.PART,)
+SURFACES: tuple[Part, ...] = (openai.PART, ollama.PART, page.make_part())
