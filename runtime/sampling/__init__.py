@@ -1,5 +1,6 @@
 """From logits to a token: what is changed, in which order, and how one is drawn (docs/sampling.md)."""
 
+from hearth.runtime.sampling.beams import Beams, BeamSearch, Branch, EarlyStopping, Hypothesis
 from hearth.runtime.sampling.choice import Choice
 from hearth.runtime.sampling.chooser import Chooser
 from hearth.runtime.sampling.constraint import Constraint
@@ -11,10 +12,15 @@ from hearth.runtime.sampling.state import ChooserState
 __all__ = [
     "GREEDY",
     "ORDER",
+    "BeamSearch",
+    "Beams",
+    "Branch",
     "Choice",
     "Chooser",
     "ChooserState",
     "Constraint",
+    "EarlyStopping",
+    "Hypothesis",
     "Sampling",
     "Step",
     "completion_seed",

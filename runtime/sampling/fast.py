@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from hearth.runtime import native
 from hearth.runtime.sampling.history import Seen
+from hearth.runtime.sampling.logprobs import log_sum
 from hearth.runtime.sampling.order import Moment, Named, change, named
-from hearth.runtime.sampling.scores import Ids, Scores
+from hearth.runtime.sampling.scores import REMOVED, Ids, Scores
 from hearth.runtime.sampling.settings import Sampling
 
 _NO_IDS, _NO_SCORES = np.zeros(0, np.int64), np.zeros(0, np.float64)
@@ -25,13 +26,13 @@ class Changes:
         self._how, self._named = how, named(how)
         self._ids = np.union1d(self._named.biased, self._named.banned)
 
-    def of(self, logits: NDArray[np.float32], seen: Seen) -> tuple[Ids, Scores]:
-        """Ids and their scores, by f32[V]."""
+    def of(self, logits: NDArray[np.float32], seen: Seen, shift: float = 0.0) -> tuple[Ids, Scores]:
+        """Ids and their scores, by f32[V]; `shift` is taken off the logits first."""
         ids = np.union1d(self._ids, seen.tokens) if len(self._ids) else seen.tokens
         if not len(ids):
             return _NO_IDS, _NO_SCORES
         now = Moment(_named_among(self._named, ids), _seen_among(seen, ids))
-        return ids, change(logits[ids].astype(np.float64), self._how, now)
+        return ids, change(logits[ids].astype(np.float64) - shift, self._how, now)
 
 
 def _named_among(all_named: Named, ids: Ids) -> Named:
@@ -55,3 +56,17 @@ def choose_token(
     return native.choose_token(
         logits, *changed, allowed, how.temperature, how.top_k, how.top_p, how.min_p, how.typical_p, number,
     )  # fmt: skip
+
+
+def best_scores(
+    logits: NDArray[np.float32], changes: Changes, seen: Seen, count: int
+) -> list[tuple[int, float]]:
+    """The best tokens, best first, with their log probabilities after the steps before the temperature."""
+    shift = float(logits.max()) + log_sum(logits)
+    ids, scores = changes.of(logits, seen, shift)
+    plain = logits.copy()
+    plain[ids] = -np.inf
+    tokens = [token for token in native.best_tokens(plain, count) if plain[token] > -np.inf]
+    found = [(token, float(logits[token]) - shift) for token in tokens]
+    found += [one for one in zip(ids.tolist(), scores.tolist(), strict=True) if one[1] > REMOVED]
+    return sorted(found, key=lambda one: (-one[1], one[0]))[:count]

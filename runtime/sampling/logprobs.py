@@ -25,9 +25,13 @@ def top_logprobs(
 
 def logprobs(logits: NDArray[np.float32], tokens: Sequence[int]) -> tuple[float, ...]:
     """Of some tokens; at most 0."""
-    log_sum = log(native.total_weight(logits) / ONE)
-    best = float(logits.max())
-    return tuple(float(logits[token]) - best - log_sum for token in tokens)
+    total, best = log_sum(logits), float(logits.max())
+    return tuple(float(logits[token]) - best - total for token in tokens)
+
+
+def log_sum(logits: NDArray[np.float32]) -> float:
+    """The log of the sum of e^(logit - best)."""
+    return log(native.total_weight(logits) / ONE)
 
 
 def log(x: float) -> float:
