@@ -11,7 +11,9 @@ from typing import Any
 from hearth.runtime.batch import Turn
 from hearth.runtime.prefix_cache import PrefixCache
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Sink, Usage
-from hearth.runtime.session import Logits, Session
+from hearth.runtime.session import Ids, Logits, Session
+from hearth.runtime.speculative.drafted import MOST, Acceptance, Pace, guessed
+from hearth.runtime.speculative.drafter import Drafter
 from hearth.runtime.writing import Writer
 
 Clock = Callable[[], float]
@@ -45,9 +47,14 @@ class Ticket:
 class Row:
     """A ticket while it is served, with the session that reads its tokens (and has read how the prompt begins, say)."""
 
-    def __init__(self, ticket: Ticket, session: Session[Any], clock: Clock) -> None:
+    def __init__(
+        self, ticket: Ticket, session: Session[Any], clock: Clock, drafter: Drafter | None = None
+    ) -> None:
         self.ticket, self.session, self.writer = ticket, session, ticket.writer
         self.ended = False
+        self.drafter = drafter
+        self._text = list(ticket.job.prompt)
+        self._pace, self._acceptance = Pace(MOST), Acceptance()
         self._unread: Sequence[int] = ticket.job.prompt
         self._cached, self._clock = 0, clock
         self._began, self._first, self._last = clock(), 0.0, 0.0
@@ -78,21 +85,41 @@ class Row:
         part = self._unread[:most]
         return Turn(self.session, part, int(len(part) == len(self._unread)))
 
-    def write(self) -> Turn[Any]:
-        """The token chosen last."""
-        return Turn(self.session, (self.writer.tokens[-1],))
+    def write(self, guesses: int) -> Turn[Any]:
+        """The token chosen last, and at most so many that may follow."""
+        session, token = self.session, self.writer.tokens[-1]
+        if self.drafter is None:
+            return Turn(session, (token,))
+        room = min(guesses, self._pace.count, session.context - session.position - 1)
+        more = guessed(self.drafter, self._text, room, session.executor.vocab)
+        return Turn(session, (token, *more), 1 + len(more))
 
     def take(self, turn: Turn[Any], logits: Logits) -> None:
         """What the session has read, with logits f32[rows, V]: choose and tell. An error ends this row alone."""
-        if self.reading:
-            self._unread = self._unread[len(turn.ids) :]
         if not self.reading:
-            self._push(logits[0])
+            self._verify(turn.ids[1:], logits)
+            return
+        self._unread = self._unread[len(turn.ids) :]
+        if not self.reading:
+            self._push(logits[0], self.session.position)
 
-    def _push(self, logits: Logits) -> None:
+    def _verify(self, guesses: Ids, logits: Logits) -> None:
+        """Choose as long as the guesses are right, and forget the rest of them."""
+        first = self.session.position - len(guesses)
+        for right, row in enumerate(logits):
+            self._push(row, first + right)
+            if right == len(guesses) or self.ended or self._text[-1] != guesses[right]:
+                break
+        self.session.rewind(first + right)
+        self._pace.learn(len(guesses), right)
+        self._acceptance.drafted += len(guesses)
+        self._acceptance.accepted += right
+
+    def _push(self, logits: Logits, position: int) -> None:
+        """Choose a token after so many."""
         writer = self.writer
         try:
-            text = writer.push(logits, room=self.session.position < self.session.context)
+            text = writer.push(logits, room=position < self.session.context)
             self._last = self._clock()
             self._first = self._first or self._last
             if writer.finish_reason is not None:
@@ -100,6 +127,7 @@ class Row:
         except Exception as error:
             self.fail(error)
             return
+        self._text.append(writer.tokens[-1])
         self.ended = not self.ticket.tell(Piece(text, writer.choices[-1]))
         if writer.finish_reason is not None:
             self.finish()
@@ -129,6 +157,8 @@ class Row:
             queue_s=self._began - self.ticket.submitted,
             prefill_s=read_until - self._began,
             decode_s=max(self._last - read_until, 0.0),
+            drafted_tokens=self._acceptance.drafted,
+            accepted_tokens=self._acceptance.accepted,
         )
 
     def _end(self, event: Event) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from hearth.runtime.adapters import AdapterUse, check_known
 from hearth.runtime.detokenizer import spell_ids
@@ -16,6 +16,8 @@ from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Sin
 from hearth.runtime.serving.rows import Clock, Row, Ticket
 from hearth.runtime.serving.stepping import Rows
 from hearth.runtime.session import Session, check_room, checked_ids
+from hearth.runtime.speculative.choice import drafter_of
+from hearth.runtime.speculative.drafter import Drafter
 from hearth.runtime.writing import Writer
 from hearth.schemas.errors import ResourceError, UsageError
 
@@ -61,7 +63,7 @@ class Scheduler:
     the scheduler's thread and must not block; one that raises has its job cancelled. A job's tokens are those
     that `Model.generate` gives it alone, to the bit. `submit`, `stats` and `close` may be called from any thread.
     Keys and values of what was read are kept in up to `prefix_nbytes` (prefix_cache.py), so that how several prompts
-    begin is read once, also where they come at the same time.
+    begin is read once, also where they come at the same time. A `draft` guesses tokens where few rows write.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Scheduler:
         rows: int = 8,
         queue: int = 64,
         prefix_nbytes: int = 256 << 20,
+        draft: Model | Literal["lookup"] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         _check("rows", rows, 1)
@@ -82,6 +85,8 @@ class Scheduler:
         self._prefixes = PrefixCache(prefix_nbytes)
         self._serving = Rows(model, self._prefixes)
         self._free: list[Session[Any]] = []  # kept, since their memory is what costs
+        self._draft = draft
+        self._drafters = [] if draft is None else [drafter_of(draft, model)]
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self._active = 0  # tickets that have left the queue and not ended
@@ -182,7 +187,7 @@ class Scheduler:
             return
         try:
             session = self._session(ticket.job)
-            self._serving.add(Row(ticket, session, self._clock))
+            self._serving.add(Row(ticket, session, self._clock, self._drafter()))
         except Exception as error:
             self._end(ticket, Failed(error))
 
@@ -203,6 +208,13 @@ class Scheduler:
         self._free.remove(session)
         return session
 
+    def _drafter(self) -> Drafter | None:
+        if self._draft is None:
+            return None
+        drafter = self._drafters.pop() if self._drafters else drafter_of(self._draft, self.model)
+        drafter.forget()
+        return drafter
+
     def _end_the_cancelled(self) -> None:
         for row in self._serving:
             if row.ticket.cancelled.is_set():
@@ -220,6 +232,7 @@ class Scheduler:
     def _let_go(self) -> None:
         gone = self._serving.let_go()
         self._free += [row.session for row in gone]
+        self._drafters += [row.drafter for row in gone if row.drafter is not None]
         if gone:
             self._count([row.usage() for row in gone])
 

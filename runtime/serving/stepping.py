@@ -18,6 +18,7 @@ from hearth.runtime.session import Executor
 from hearth.schemas.errors import ResourceError
 
 SHARE = 32  # tokens of prompts in a step that also writes: a step of 8 + 32 rows is some three times one of 8
+GUESSING = 9  # tokens, guesses among them, that rows write in a step: with more rows there are fewer guesses each
 WORTH_WAITING = 16  # tokens that another prompt shares and is about to read
 
 
@@ -62,7 +63,8 @@ class Rows:
     def step(self) -> None:
         """Read and write once. Where the model itself fails, so do all the rows of the step."""
         self._stop_waiting()
-        turns = {row: row.write() for row in self._writing} | self._shares()
+        guesses = GUESSING // len(self._writing) - 1 if self._writing else 0
+        turns = {row: row.write(guesses) for row in self._writing} | self._shares()
         for row, turn, logits in zip(
             turns, turns.values(), _read(list(turns.values())), strict=True
         ):
