@@ -55,7 +55,7 @@ def compile_command(
     method: Annotated[
         str | None,
         typer.Option(
-            help="comma list: gptq, gptaq, lwc, importance, smoothquant, quarot, rotate-down"
+            help="comma list: gptq, gptaq, lwc, importance, smoothquant, quarot, rotate-down, tune"
         ),
     ] = None,
     tensor: Annotated[

@@ -62,9 +62,9 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """The coded weights by name, read from the work folder, and static codes where the scheme has them."""
+    """Coded weights, read from the work folder, and new gains, by name; static codes where the scheme has them."""
 
-    coded: Mapping[str, QuantisedSource]
+    coded: Mapping[str, QuantisedSource | Source]
     statics: Statics
 
 

@@ -16,7 +16,9 @@ from hearth.compiler.calibrate.run import columns_of
 from hearth.compiler.calibrate.stages import Stage, every_row, stages
 from hearth.compiler.ir.ops import Attention, Constant, Embedding, Linear, Op
 from hearth.compiler.ir.rewrite import order
+from hearth.compiler.ir.types import TensorType
 from hearth.compiler.quantize.cost import Cost, coding_cost
+from hearth.compiler.tune.fit import EPOCHS
 
 SIDE = 1536  # of the matrices whose product is timed
 TRIES = 3
@@ -26,6 +28,7 @@ TRIES = 3
 RATE_OF_COSTS = 102e9
 RUNNING, PRODUCTS = 0.55, 0.75
 STEP_SECONDS = 0.15  # to build and open the model of a stage
+TUNING = 0.25  # of numpy's products both ways, with all that is no product
 ENGINE_NBYTES = 64 << 20
 WEIGHT_COPIES = 3  # rows, model, engine
 BATCH_COPIES = 3
@@ -77,6 +80,9 @@ def forecast(job: Job, rate: float | None = None) -> Forecast:
         seconds += spent
         stage_seconds.append(each + spent)
         nbytes = max(nbytes, held, _running(stage, job))
+    if job.scheme.methods.tune:
+        spent, held = _tuning(sequence, job, rate)
+        seconds, nbytes = seconds + spent, max(nbytes, held)
     disk += max((_streams(job) * _matrices(stage.gives, job) for stage in cut), default=0)
     return Forecast(seconds, nbytes + ENGINE_NBYTES, disk, tuple(stage_seconds))
 
@@ -107,6 +113,21 @@ def _forward_flops(sequence: Sequence[Op], job: Job) -> float:
     window = job.ids.shape[1]
     columns = sum(columns_of(op) for op in sequence if isinstance(op, Attention))
     return float((flops + 4.0 * window * columns) * job.ids.size)
+
+
+def _tuning(sequence: Sequence[Op], job: Job, rate: float) -> tuple[float, int]:
+    """Of `tune`: floats, codes, what they are scaled to, their gradients; the matrices of one window."""
+    linears = [op for op in sequence if isinstance(op, Linear)]
+    weights = sum(prod(weight.value.shape) for weight, _ in job.weights().values())
+    computed = sum(
+        columns_of(op) for op in sequence if op.operands and isinstance(op.type, TensorType)
+    )
+    attention = sum(op.heads for op in sequence if isinstance(op, Attention)) * job.ids.shape[1]
+    read = columns_of(linears[-1].x) * job.ids.size
+    nbytes = 4 * (4 * weights + 2 * job.ids.shape[1] * (computed + attention) + read)
+    passes = 3 * EPOCHS + 1  # forward, and back twice
+    flops = _forward_flops(sequence, job) + 2.0 * _elements(linears[-1]) * job.ids.size
+    return passes * flops / (TUNING * rate), nbytes
 
 
 def _coding(stage: Stage, job: Job, rate: float) -> tuple[float, int]:

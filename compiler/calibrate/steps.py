@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hearth.compiler.calibrate.driver import Calibrated, Job, calibrate, maxima
+from hearth.compiler.calibrate.driver import ENTRY, Calibrated, Job, calibrate, maxima
 from hearth.compiler.calibrate.predict import forecast
+from hearth.compiler.calibrate.stages import every_row
 from hearth.compiler.calibrate.tokens import Text, read_windows
 from hearth.compiler.calibrate.work import Work, key_of
 from hearth.compiler.frontend import SourceModel
@@ -19,6 +20,7 @@ from hearth.compiler.provenance import SourceHashes, versions
 from hearth.compiler.quantize.schemes import Methods, Scheme
 from hearth.compiler.transform import rotate, rotate_down, smooth_decoder
 from hearth.compiler.transform.smooth_decoder import LEVELS
+from hearth.compiler.tune.fit import tune
 from hearth.runtime.archive.files import disk_full, free_nbytes
 from hearth.runtime.progress import Progress
 from hearth.schemas import __version__
@@ -96,7 +98,11 @@ def code(
         announce(prediction)
     require(prediction)
     _require_disk(work.folder, expected.disk_nbytes)
-    return Coded(calibrate(job, work, progress, expected.stages), text, work, prediction)
+    calibrated = calibrate(job, work, progress, expected.stages)
+    if options.scheme.methods.tune:
+        logits = every_row(graph, ENTRY)[0]
+        calibrated = replace(calibrated, coded=tune(logits, calibrated.coded, text.ids, progress))
+    return Coded(calibrated, text, work, prediction)
 
 
 def _require_disk(folder: Path, needed: int) -> None:

@@ -16,7 +16,7 @@ from hearth.compiler.ir.ops import (
     tensor,
 )
 from hearth.compiler.ir.rewrite import rewrite
-from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource
+from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource, Source
 from hearth.compiler.quantize.coding import RoundedSource
 from hearth.compiler.quantize.exact import Exact, exact_linears
 from hearth.compiler.quantize.roles import weight_schemes
@@ -33,13 +33,14 @@ NO_STATICS = Statics()
 def quantize(
     graph: Graph,
     scheme: Scheme,
-    coded: Mapping[str, QuantisedSource] = MappingProxyType({}),
+    coded: Mapping[str, QuantisedSource | Source] = MappingProxyType({}),
     statics: Statics = NO_STATICS,
     threads: int = 0,
 ) -> Graph:
     """The graph with coded weights (a tied table once, by the embeddings' scheme); the same object if all stay.
 
-    `coded` are weights that are coded already, by name; the rest is rounded to nearest.
+    `coded` are weights that are coded already, and constants that calibration has changed, by name; the rest of the
+    weights is rounded to nearest.
     """
     graph = _given(graph, coded)
     if scheme.activations != "dynamic":
@@ -49,8 +50,8 @@ def quantize(
     return static_codes(graph, scheme, statics)
 
 
-def _given(graph: Graph, coded: Mapping[str, QuantisedSource]) -> Graph:
-    """With the weights that are coded already."""
+def _given(graph: Graph, coded: Mapping[str, QuantisedSource | Source]) -> Graph:
+    """With the constants that calibration gave."""
 
     def rule(op: Op) -> Op | None:
         if isinstance(op, Constant) and op.name in coded:

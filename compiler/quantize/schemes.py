@@ -71,7 +71,7 @@ class Methods:
     clipping of each group (Shao et al. 2023, arXiv:2308.13137). importance: errors weighed by the mean square of their
     input. smoothquant: loud channels moved into the weights (Xiao et al. 2022, arXiv:2211.10438). quarot: the
     residual stream and the heads rotated (Ashkboos et al. 2024, arXiv:2404.00456); rotate_down: the input of the down
-    projection too, at run time.
+    projection too, at run time. tune: channels' scales and norms' gains fitted end to end (compiler/tune/fit.py).
     """
 
     gptq: bool = False
@@ -81,6 +81,7 @@ class Methods:
     smoothquant: bool = False
     quarot: bool = False
     rotate_down: bool = False
+    tune: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -161,7 +162,8 @@ class Scheme:
     @property
     def calibrated(self) -> bool:
         """Whether a text must be run to find codes or ranges."""
-        return self.static or self.methods.second_order or self.methods.smoothquant
+        methods = self.methods
+        return self.static or methods.second_order or methods.smoothquant or methods.tune
 
 
 def weight_scheme(name: str, group: int = 0) -> WeightScheme:
@@ -221,7 +223,7 @@ def make_scheme(
             expected="weights of 8 bits or fewer",
             remedy="use --activations none",
         )
-    if methods.second_order and not scheme.quantises:
+    if (methods.second_order or methods.tune) and not scheme.quantises:
         raise UsageError(
             "usage.method",
             f"method {methods.text} with {weights.name} weights",

@@ -80,9 +80,10 @@ CURVE: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "3.35": ("lut3_g32", "lut3_g32", {}),
     "2.6": ("lut2_g32", "lut3_g32", {}),
 }
-CURVE_METHODS = {
-    "8.2": "rtn,importance"
-}  # at 8 bits no error is worth passing on; the others: BEST
+TUNED = "gptaq,importance,tune"
+CURVE_METHODS = {  # at 8 bits no error is worth passing on; the others: BEST
+    "8.2": "rtn,importance", "3.5": TUNED, "3.35": TUNED, "2.6": TUNED,
+}  # fmt: skip
 COMBINED = (
     "rtn", "rtn,importance", "lwc", "lwc,importance", "gptq", "gptq,importance", "lwc,gptq,importance",
     "gptaq", "gptaq,importance", "lwc,gptaq,importance", "rtn,quarot", "gptaq,importance,quarot",

@@ -66,6 +66,8 @@ COMBINED = {
     "percentile": {"method": "quarot,gptaq", **STATIC, "calibration_range": "percentile"},
     "all": {"method": "gptq,lwc,importance,smoothquant,quarot,rotate-down", **STATIC},
     "tables": {"method": "smoothquant,gptq", "weights": "lut3", "activations": "none", "kv": "f32"},
+    "tuned": {"method": "gptaq,tune", "weights": "nf4", "activations": "none"},
+    "tuned integers": {"method": "rtn,tune", "activations": "static", "kv": "int8-static"},
     "mixed": {"method": "gptq", "tensors": {"*down*": "int6_g64", "*o_proj*": "f16"}},
 }
 

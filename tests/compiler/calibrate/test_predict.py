@@ -32,8 +32,10 @@ def job(graph: Graph, methods: str, windows: int = 4) -> Job:
 
 def test_more_work_takes_longer_and_more(tmp_path: Path) -> None:
     small, large = (graph(tmp_path / str(ffn), Shape(ffn=ffn)) for ffn in (76, 760))
-    plain, gptq, gptaq = (forecast(job(small, name), RATE) for name in ("rtn", "gptq", "gptaq"))
-    assert plain.seconds < gptq.seconds < gptaq.seconds
+    plain, gptq, gptaq, tuned = (
+        forecast(job(small, name), RATE) for name in ("rtn", "gptq", "gptaq", "gptaq,tune")
+    )
+    assert plain.seconds < gptq.seconds < gptaq.seconds < tuned.seconds
     assert plain.nbytes < gptq.nbytes < gptaq.nbytes
     assert gptq.disk_nbytes < gptaq.disk_nbytes
     assert forecast(job(large, "gptq"), RATE).nbytes > gptq.nbytes

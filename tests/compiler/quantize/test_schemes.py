@@ -57,7 +57,7 @@ METHODS = {
     " quarot ,gptq": Methods(gptq=True, quarot=True),
     "importance,smoothquant": Methods(importance=True, smoothquant=True),
     "gptaq": Methods(gptq=True, gptaq=True),
-    "gptaq,lwc,importance,smoothquant,quarot,rotate-down": Methods(*[True] * 7),
+    "gptaq,lwc,importance,smoothquant,quarot,rotate-down,tune": Methods(*[True] * 8),
 }
 
 

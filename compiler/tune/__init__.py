@@ -1,0 +1,1 @@
+"""Factors of channels and gains of norms, fitted end to end to what the float model says."""

@@ -1,0 +1,311 @@
+"""Reverse mode over a float decoder's graph: how a change of its weights and gains changes a result.
+
+numpy, f32, one text at a time. Going back costs two products a linear, twice as much as going forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hearth.compiler.ir.ops import (
+    Add,
+    Attention,
+    Constant,
+    Embedding,
+    KVWrite,
+    LayerNorm,
+    Linear,
+    Mul,
+    Op,
+    PositionEmbedding,
+    RMSNorm,
+    Slice,
+)
+from hearth.compiler.ir.rewrite import order
+from hearth.compiler.ir.types import CacheType
+from hearth.schemas.commands import Activation
+from hearth.schemas.errors import UsageError
+
+F32 = NDArray[np.float32]
+Ids = NDArray[np.int32]
+Constants = Mapping[str, F32]
+Grads = Iterator[tuple[Op, F32]]
+COMPUTED = (Add, Attention, Embedding, KVWrite, LayerNorm, Linear, Mul, PositionEmbedding, RMSNorm, Slice)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """The function that gives `result` f32[T, N] for the ids of a text from position 0, over constants by name.
+
+    UsageError calibration.tune where an op has no gradient here.
+    """
+
+    result: Op
+    sequence: tuple[Op, ...] = field(init=False)  # of what is computed
+    constants: tuple[Constant, ...] = field(init=False)
+    weights: frozenset[str] = field(init=False)  # the constants that have gradients
+
+    def __post_init__(self) -> None:
+        every = order([self.result])
+        for op in every:
+            if op.operands and not isinstance(op, COMPUTED):
+                raise _refused(type(op).__name__)
+            if isinstance(op, Linear) and op.activation not in ACTIVATIONS:
+                raise _refused(op.activation.name)
+        computed = tuple(op for op in every if isinstance(op, COMPUTED))
+        named = {name for op in computed for name in _weight(op)}
+        object.__setattr__(self, "sequence", computed)
+        object.__setattr__(self, "constants", tuple(op for op in every if isinstance(op, Constant)))
+        object.__setattr__(self, "weights", frozenset(named))
+
+    def run(self, ids: Ids, constants: Constants) -> Run:
+        """Forward, for ids i32[T]."""
+        run = Run(self, ids, constants)
+        for op in self.sequence:
+            run.values[op] = run.forward(op)
+        return run
+
+
+def _weight(op: Op) -> Iterator[str]:
+    match op:
+        case (
+            Linear(weight=Constant(name=name))
+            | Embedding(table=Constant(name=name))
+            | RMSNorm(gain=Constant(name=name))
+            | LayerNorm(gain=Constant(name=name))
+        ):
+            yield name
+
+
+def _refused(what: str) -> UsageError:
+    return UsageError(
+        "calibration.tune",
+        f"method tune for a model with {what}",
+        expected="a decoder of linears, norms, attention, and SwiGLU, SiLU or ReLU",
+        remedy="leave tune out of --method",
+    )
+
+
+@dataclass(eq=False)
+class Run:
+    """The values of one text, and the gradients of a loss of its result."""
+
+    network: Network
+    ids: Ids
+    constants: Constants
+    values: dict[Op, F32] = field(default_factory=dict)
+    before: dict[Op, F32] = field(default_factory=dict)  # of activation; attention's weights
+
+    @property
+    def result(self) -> F32:
+        return self.values[self.network.result]
+
+    def gradients(self, change: F32, found: dict[str, F32]) -> None:
+        """Add those of weights and gains to `found`, for the gradient f32[T, N] of the result. Uses the values up."""
+        waiting: dict[Op, F32] = {self.network.result: change}
+        for op in reversed(self.network.sequence):
+            if op not in waiting:
+                continue
+            for operand, part in self._backward(op, waiting.pop(op), found):
+                if not isinstance(operand, Constant):
+                    waiting[operand] = waiting[operand] + part if operand in waiting else part
+            self.values.pop(op)
+
+    # ------------------------------------------------------------ forward
+
+    def forward(self, op: Op) -> F32:
+        match op:
+            case Embedding(table=table):
+                return self._constant(table)[self.ids]
+            case PositionEmbedding(table=table):
+                return self._constant(table)[: len(self.ids)]
+            case RMSNorm() | LayerNorm():
+                return self._scaled(op, self._normal(op)[0])
+            case Linear():
+                return self._linear(op)
+            case Add(a=a, b=b):
+                return self._value(a) + self._value(b)
+            case Mul(a=a, b=b):
+                return self._value(a) * self._value(b)
+            case Slice(x=x, start=start, stop=stop):
+                return self._value(x)[:, start:stop]
+            case KVWrite(x=x, cos=cos, sin=sin):
+                return self._turned(self._heads(x, _cache(op).heads), cos, sin, 1)
+            case Attention():
+                weights = self.before[op] = self._weights(op)
+                y = weights @ self._value(op.v).swapaxes(0, 1)[:, None]
+                return np.ascontiguousarray(y.transpose(2, 0, 1, 3)).reshape(len(self.ids), -1)
+        raise TypeError(type(op).__name__)
+
+    def _linear(self, op: Linear) -> F32:
+        z = self._value(op.x) @ self._constant(op.weight).T
+        if op.bias is not None:
+            z = z + self._constant(op.bias)
+        self.before[op] = z
+        y = ACTIVATIONS[op.activation][0](z)
+        return y if op.residual is None else y + self._value(op.residual)
+
+    def _normal(self, op: RMSNorm | LayerNorm) -> tuple[F32, F32]:
+        """The rows without gain, and what they were multiplied with."""
+        x = self._value(op.x)
+        if isinstance(op, LayerNorm):
+            x = x - x.mean(axis=1, keepdims=True)
+        inverse = 1 / np.sqrt(np.square(x).mean(axis=1, keepdims=True) + np.float32(op.eps))
+        return x * inverse, inverse
+
+    def _scaled(self, op: RMSNorm | LayerNorm, rows: F32) -> F32:
+        if op.gain is not None:
+            rows = rows * self._constant(op.gain)
+        if isinstance(op, LayerNorm) and op.bias is not None:
+            rows = rows + self._constant(op.bias)
+        return rows
+
+    def _heads(self, x: Op, heads: int) -> F32:
+        return self._value(x).reshape(len(self.ids), heads, -1)
+
+    def _turned(self, x: F32, cos: Op | None, sin: Op | None, way: int) -> F32:
+        """Heads f32[T, H, D] with their positions, or (way -1) without them."""
+        if cos is None or sin is None:
+            return x
+        c = self._constant(cos)[: len(x), None]
+        s = np.float32(way) * self._constant(sin)[: len(x), None]
+        half = c.shape[2]
+        a, b = x[..., :half], x[..., half : 2 * half]
+        return np.concatenate([a * c - b * s, b * c + a * s, x[..., 2 * half :]], axis=2)
+
+    def _queries(self, op: Attention) -> F32:
+        """[Hkv, G, T, D]."""
+        q = self._turned(self._heads(op.q, op.heads), op.cos, op.sin, 1)
+        return q.reshape(len(q), _cache(op.k).heads, -1, q.shape[2]).transpose(1, 2, 0, 3)
+
+    def _weights(self, op: Attention) -> F32:
+        """What each position gets of the others, [Hkv, G, T, T]."""
+        keys = self._value(op.k).transpose(1, 2, 0)[:, None]
+        scores = (self._queries(op) @ keys) * np.float32(op.scale)
+        at = np.arange(len(self.ids))
+        seen = (at[None] <= at[:, None]) | (not op.causal)
+        if op.window:
+            seen &= at[None] > at[:, None] - op.window
+        np.copyto(scores, np.float32(-np.inf), where=~seen)
+        scores -= scores.max(axis=3, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=3, keepdims=True)
+        return scores
+
+    # ------------------------------------------------------------ backward
+
+    def _backward(self, op: Op, change: F32, found: dict[str, F32]) -> Grads:
+        """What the operands' gradients get."""
+        match op:
+            case Embedding(table=table):
+                np.add.at(self._gradient(table, found), self.ids, change)
+            case RMSNorm() | LayerNorm():
+                yield op.x, self._norm_back(op, change, found)
+            case Linear():
+                yield from self._linear_back(op, change, found)
+            case Add(a=a, b=b):
+                yield a, change
+                yield b, change
+            case Mul(a=a, b=b):
+                yield a, change * self._value(b)
+                yield b, change * self._value(a)
+            case Slice(x=x, start=start, stop=stop):
+                whole = np.zeros_like(self._value(x))
+                whole[:, start:stop] = change
+                yield x, whole
+            case KVWrite(x=x, cos=cos, sin=sin):
+                yield x, self._turned(change, cos, sin, -1).reshape(len(change), -1)
+            case Attention():
+                yield from self._attention_back(op, change)
+
+    def _norm_back(self, op: RMSNorm | LayerNorm, change: F32, found: dict[str, F32]) -> F32:
+        rows, inverse = self._normal(op)
+        if op.gain is not None:
+            self._gradient(op.gain, found)[:] += (change * rows).sum(axis=0)
+            change = change * self._constant(op.gain)
+        along = (change * rows).mean(axis=1, keepdims=True)
+        change = change - rows * along
+        if isinstance(op, LayerNorm):
+            change = change - change.mean(axis=1, keepdims=True)
+        return change * inverse
+
+    def _linear_back(self, op: Linear, change: F32, found: dict[str, F32]) -> Grads:
+        if op.residual is not None:
+            yield op.residual, change
+        change = ACTIVATIONS[op.activation][1](self.before.pop(op), change)
+        self._gradient(op.weight, found)[:] += change.T @ self._value(op.x)
+        yield op.x, change @ self._constant(op.weight)
+
+    def _attention_back(self, op: Attention, change: F32) -> Grads:
+        keys, values = self._value(op.k), self._value(op.v)
+        weights, queries = self.before.pop(op), self._queries(op)
+        kv_heads, group, rows, _ = weights.shape
+        given = change.reshape(rows, kv_heads, group, -1).transpose(1, 2, 0, 3)
+        yield op.v, _by_head(np.swapaxes(weights, 2, 3) @ given)
+        score = given @ values.transpose(1, 2, 0)[:, None]
+        score = weights * (score - (score * weights).sum(axis=3, keepdims=True))
+        score *= np.float32(op.scale)
+        yield op.k, _by_head(np.swapaxes(score, 2, 3) @ queries)
+        asked = (score @ keys.swapaxes(0, 1)[:, None]).transpose(2, 0, 1, 3)
+        asked = self._turned(asked.reshape(rows, op.heads, -1), op.cos, op.sin, -1)
+        yield op.q, asked.reshape(rows, -1)
+
+    # ------------------------------------------------------------ constants
+
+    def _value(self, op: Op) -> F32:
+        return self.constants[op.name] if isinstance(op, Constant) else self.values[op]
+
+    def _constant(self, op: Op) -> F32:
+        assert isinstance(op, Constant)
+        return self.constants[op.name]
+
+    def _gradient(self, op: Op, found: dict[str, F32]) -> F32:
+        """Where the constant's gradient is summed."""
+        assert isinstance(op, Constant)
+        if op.name not in found:
+            found[op.name] = np.zeros_like(self.constants[op.name])
+        return found[op.name]
+
+
+def _cache(op: Op) -> CacheType:
+    kind = op.type
+    assert isinstance(kind, CacheType)
+    return kind
+
+
+def _by_head(parts: F32) -> F32:
+    """[Hkv, G, T, D] summed over the heads that share one, [T, Hkv, D]."""
+    return np.ascontiguousarray(parts.sum(axis=1).swapaxes(0, 1))
+
+
+def _sigmoid(x: F32) -> F32:
+    return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5, np.float32)
+
+
+def _silu_back(z: F32, change: F32) -> F32:
+    s = _sigmoid(z)
+    return change * s * (1 + z * (1 - s))
+
+
+def _swiglu(z: F32) -> F32:
+    gate, up = np.split(z, 2, axis=1)
+    return gate * _sigmoid(gate) * up
+
+
+def _swiglu_back(z: F32, change: F32) -> F32:
+    gate, up = np.split(z, 2, axis=1)
+    return np.concatenate([_silu_back(gate, change * up), change * gate * _sigmoid(gate)], axis=1)
+
+
+ACTIVATIONS: Mapping[
+    Activation, tuple[Callable[[F32], F32], Callable[[F32, F32], F32]]
+] = {  # the function; its gradient for that of its result
+    Activation.NONE: (lambda z: z, lambda z, change: change),
+    Activation.SILU: (lambda z: z * _sigmoid(z), _silu_back),
+    Activation.SWIGLU: (_swiglu, _swiglu_back),
+    Activation.RELU: (lambda z: np.maximum(z, 0), lambda z, change: change * (z > 0)),
+}
