@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, Unpack, cast
 
@@ -19,19 +19,23 @@ from hearth.runtime.defaults import Asked, Defaults, read_defaults, wishes
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.generate import Clock, Generation, Speaker
 from hearth.runtime.loaded import Loaded
-from hearth.runtime.sampling import Constraint
+from hearth.runtime.sampling import Beams, BeamSearch, Constraint, completion_seed
 from hearth.runtime.session import Ids, Logits, Segment, Session, check_room, checked_ids
+from hearth.runtime.several import Completion, complete, search, told
 from hearth.runtime.speculative.choice import Draft, drafter_of
 from hearth.runtime.speculative.drafted import Acceptance, Drafted
 from hearth.runtime.tools.messages import template_messages
-from hearth.runtime.writing import Decode, Request
+from hearth.runtime.writing import Decode, Request, Writer
 from hearth.schemas import sections
+from hearth.schemas.errors import UsageError
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.program import Rows
 
 if TYPE_CHECKING:
     from hearth.runtime.chat_template import ChatTemplate
     from hearth.runtime.grammar import Grammars, GrammarWish
+
+FOUR_BEAMS = BeamSearch()
 
 Messages = Sequence[Mapping[str, Any]]
 Prompt = str | Messages | Ids
@@ -143,8 +147,7 @@ class Model(Loaded):
         if format is not None:
             constraint = self.grammars.constraint(format)
         request = self.request(**asked)
-        if decode is None:
-            decode = self.tokenizer.decode if pieces == "text" else spell_ids
+        decode = decode or self._decode(pieces)
         ids = self.encode(prompt)
         session = session or self.session()
         check_room(session.position, len(checked_ids(ids, self.vocab)), self.context)
@@ -162,6 +165,69 @@ class Model(Loaded):
             clock=clock,
             encode_s=clock() - began,
         )
+
+    def complete(
+        self,
+        prompt: Prompt,
+        n: int = 1,
+        *,
+        constraint: Constraint | None = None,
+        format: GrammarWish | None = None,
+        pieces: Literal["text", "ids"] = "text",
+        **asked: Unpack[Asked],
+    ) -> list[Completion]:
+        """n texts that continue the prompt, each with a seed of its own (`completion_seed`), written together.
+
+        The first is what `generate` gives with the seed. A constraint is copied for each.
+        """
+        if n < 1:
+            raise UsageError("arguments.n", f"{n} completions", expected="at least 1")
+        if format is not None:
+            constraint = self.grammars.constraint(format)
+        request, decode, ids = self.request(**asked), self._decode(pieces), self.encode(prompt)
+        seeds = [completion_seed(request.sampling.seed, index) for index in range(n)]
+        writers = [
+            Writer(
+                replace(request, sampling=replace(request.sampling, seed=seed)),
+                ids,
+                decode,
+                constraint=constraint and constraint.copy(),
+            )
+            for seed in seeds
+        ]
+        return complete(self.session(), ids, writers)
+
+    def beam_search(
+        self,
+        prompt: Prompt,
+        wanted: BeamSearch = FOUR_BEAMS,
+        count: int = 1,
+        *,
+        pieces: Literal["text", "ids"] = "text",
+        **asked: Unpack[Asked],
+    ) -> list[Completion]:
+        """The `count` best texts that a search finds, best first, as transformers searches (sampling/beams.py).
+
+        Of what is asked for, the limit of tokens, biases, bans and penalties count. UsageError `arguments.beams` for
+        stop strings, or more texts than beams.
+        """
+        request, ids = self.request(**asked), self.encode(prompt)
+        if request.stop or not 1 <= count <= wanted.width:
+            raise UsageError(
+                "arguments.beams",
+                f"{count} texts of {wanted.width} beams, {len(request.stop)} stop strings",
+                expected="at most as many texts as beams, and no stop strings",
+            )
+        check_room(0, len(checked_ids(ids, self.vocab)), self.context)
+        room = self.context - len(ids) + 1  # the last token is not read
+        limit = min(request.max_tokens or room, room)
+        beams = Beams(wanted, request.sampling, tuple(ids), request.stop_ids, limit)
+        search(self.session(), ids, beams)
+        decode = self._decode(pieces)
+        return [told(each, ids, request.stop_ids, decode) for each in beams.hypotheses(count)]
+
+    def _decode(self, pieces: Literal["text", "ids"]) -> Decode:
+        return self.tokenizer.decode if pieces == "text" else spell_ids
 
     @cached_property
     def adapters(self) -> Mapping[str, Adapter]:

@@ -74,8 +74,17 @@ class Drafted:
     def prefill(self, ids: Sequence[int], *, between: Callable[[], None] | None = None) -> Logits:
         """As of the session."""
         logits = self._session.prefill(ids, between=between)
-        self._text += ids
+        self._text = list(self._session.tokens)
+        self._drafter.forget()
         return logits
+
+    def rewind(self, position: int) -> None:
+        """As of the session; `prefill` is to follow."""
+        self._session.rewind(position)
+
+    def shared(self, ids: Sequence[int]) -> int:
+        """As of the session."""
+        return self._session.shared(ids)
 
     def decode(self, token: int) -> Logits:
         """The logits f32[V] after the token, with the bits that the session gives; often without a run."""

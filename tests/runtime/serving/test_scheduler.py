@@ -129,7 +129,7 @@ def drawn(model: Model, rng: random.Random) -> Job:
     """Prompts from one token to the whole context, any sampling."""
     size = rng.choice((1, 3, rng.randint(1, model.context), model.context - rng.randint(0, 3)))
     sampled = {
-        "temperature": rng.choice((0.7, 1.5)),
+        "temperature": rng.choice((0.7, 30.0, 60.0)),  # the model is sure of itself
         "top_k": rng.choice((0, 5)),
         "top_p": rng.choice((0.5, 1.0)),
         "seed": rng.randint(0, 99),
@@ -139,6 +139,7 @@ def drawn(model: Model, rng: random.Random) -> Job:
         rng.choices(range(model.vocab), k=size),
         max_tokens=rng.choice((1, 5, 40, None)),
         stop=rng.choice(((), ("7 1", "3 "))),
+        repetition_penalty=rng.choice((1.0, 9.0)),
         **rng.choice(({}, sampled)),
     )
 

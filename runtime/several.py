@@ -1,0 +1,92 @@
+"""Several texts after one prompt, which is read once: n completions, or the best of a search with beams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hearth.runtime.batch import decode_together
+from hearth.runtime.detokenizer import Detokenizer
+from hearth.runtime.sampling import Beams, Branch, Choice, Hypothesis
+from hearth.runtime.session import Session
+from hearth.runtime.writing import Decode, FinishReason, Writer
+
+Sessions = list[Session[Any]]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A text that is done. `score` is that of a search with beams (a mean log probability, or near it)."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    choices: tuple[Choice, ...] = ()
+    score: float | None = None
+
+
+def complete(
+    session: Session[Any], prompt: Sequence[int], writers: Sequence[Writer]
+) -> list[Completion]:
+    """What each writer writes after the prompt, all of them in the same runs; each as it would alone."""
+    logits = session.prefill(prompt)
+    for writer in writers:
+        writer.push(logits, room=session.position < session.context)
+    going = [writer for writer in writers if writer.finish_reason is None]
+    sessions = [session, *(session.fork() for _ in going[1:])]
+    while going:
+        pairs = list(zip(sessions, going, strict=False))
+        read = decode_together([(each, writer.tokens[-1]) for each, writer in pairs])
+        for (each, writer), row in zip(pairs, read, strict=True):
+            writer.push(row, room=each.position < each.context)
+        pairs = [(each, writer) for each, writer in pairs if writer.finish_reason is None]
+        sessions, going = [each for each, _ in pairs], [writer for _, writer in pairs]
+    return [_completion(writer) for writer in writers]
+
+
+def _completion(writer: Writer) -> Completion:
+    writer.tail()
+    reason = writer.finish_reason
+    assert reason is not None
+    return Completion(writer.text, tuple(writer.tokens), reason, tuple(writer.choices))
+
+
+def search(session: Session[Any], prompt: Sequence[int], beams: Beams) -> None:
+    """Run a search to its end: `beams.hypotheses` are there then."""
+    branches = beams.step([session.prefill(prompt)])
+    sessions = [session]
+    while not beams.done:
+        sessions = _followed(sessions, branches)
+        tokens = [branch.token for branch in branches]
+        branches = beams.step(list(decode_together(list(zip(sessions, tokens, strict=True)))))
+
+
+def _followed(sessions: Sessions, branches: Sequence[Branch]) -> Sessions:
+    """A session for each branch that has read what its parent has; those of parents without one are used again."""
+    parents = [branch.parent for branch in branches]
+    spare = [each for index, each in enumerate(sessions) if index not in parents]
+    followed: Sessions = []
+    for index, parent in enumerate(parents):
+        if parent not in parents[:index]:
+            followed.append(sessions[parent])
+        elif spare:
+            followed.append(spare.pop())
+            followed[-1].restore(sessions[parent].snapshot())
+        else:
+            followed.append(sessions[parent].fork())
+    return followed
+
+
+def told(
+    hypothesis: Hypothesis, prompt: Sequence[int], stop_ids: frozenset[int], decode: Decode
+) -> Completion:
+    """A hypothesis with its text, which is without the stop token."""
+    stopped = hypothesis.tokens[-1] in stop_ids
+    detokenizer = Detokenizer(decode, prompt)
+    pieces = [
+        detokenizer.push(token) for token in hypothesis.tokens[: len(hypothesis.tokens) - stopped]
+    ]
+    text = "".join((*pieces, detokenizer.flush()))
+    reason: FinishReason = "stop" if stopped else "length"
+    return Completion(text, hypothesis.tokens, reason, score=hypothesis.score)
