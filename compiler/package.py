@@ -12,6 +12,7 @@ import numpy as np
 from hearth.compiler.frontend import Assets, SourceModel
 from hearth.compiler.ir.ops import Constant, Graph
 from hearth.compiler.ir.rewrite import all_outputs, order
+from hearth.compiler.lora.record import Recorded
 from hearth.compiler.lower import Lowered, PackedTensor
 from hearth.compiler.lower.blocks import ALIGN, Bytes
 from hearth.compiler.lower.targets import Target
@@ -78,6 +79,7 @@ class Native:
     scheme: Scheme
     target: Target
     lowered: Lowered
+    recorded: Recorded | None = None  # of a decoder
 
 
 def require_output(source: Path, output: Path) -> None:
@@ -126,7 +128,19 @@ def native_package(native: Native) -> Package:
         lambda: weight_chunks(lowered),
     )
     parameters = count_parameters(native.model.graph)
-    return Package((*small_parts(native), weights), parameters, _bits(lowered))
+    parts = (*small_parts(native), weights, *_linear_parts(native.recorded))
+    return Package(parts, parameters, _bits(lowered))
+
+
+def _linear_parts(recorded: Recorded | None) -> tuple[Part, ...]:
+    """What adapters need to know of the linears."""
+    if recorded is None:
+        return ()
+    vectors = recorded.vectors.tobytes()
+    return (
+        Part.of(sections.LINEARS, Kind.LINEARS, dumps(recorded.linears)),
+        Part.of(sections.LINEAR_VECTORS, Kind.LINEAR_VECTORS, vectors),
+    )
 
 
 def _bits(lowered: Lowered) -> float:

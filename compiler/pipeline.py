@@ -17,11 +17,12 @@ from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.ops import Graph
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.job import CompileReport, Options, Packed, gains_apart
+from hearth.compiler.lora.record import Recorded, record, refused
 from hearth.compiler.lower import Lowered, lower
 from hearth.compiler.memory import Prediction, predict, require, status_nbytes
 from hearth.compiler.package import Native, Package, native_package, require_disk, require_output
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, run_passes
-from hearth.compiler.provenance import native_record
+from hearth.compiler.provenance import is_onnx, native_record
 from hearth.compiler.publish import Publication, Published, publish
 from hearth.compiler.quantize import Statics, quantize
 from hearth.compiler.quantize.exact import exact_notes
@@ -81,7 +82,7 @@ def compile_model(
 
     graph = run_passes(FLOAT_PASSES, model.graph, skip, dumped.graph)
     text, exact = read_text(model, options), graph
-    graph = transformed(graph, options.scheme, text, progress, threads)
+    graph = float_graph = transformed(graph, options.scheme, text, progress, threads)
     if graph is not exact:
         verify(graph)
         dumped.graph("transform", graph)
@@ -97,7 +98,8 @@ def compile_model(
     dumped.program("lower", lowered)
     check(lowered.program)
 
-    native = Native(_name(source), model, options.scheme, options.target, lowered)
+    recorded = _recorded(model, float_graph, graph, lowered, options.scheme)
+    native = Native(_name(source), model, options.scheme, options.target, lowered, recorded)
     package = native_package(native)
     prediction = predict(lowered, 0 if checked is None else checked.tokens)
     if announce is not None:
@@ -122,6 +124,19 @@ def compile_model(
         coded.work.remove()
         prediction = max(prediction, coded.prediction, key=lambda each: each.peak)
     return _report(output, package, lowered, prediction, published, (*notes, *exact_notes(graph)))
+
+
+def _recorded(
+    model: SourceModel, float_graph: Graph, graph: Graph, lowered: Lowered, scheme: Scheme
+) -> Recorded | None:
+    """What adapters must know of a decoder's linears."""
+    if model.kind is not ModelKind.DECODER:
+        return None
+    if is_onnx(model.files):
+        return refused("it was made of an ONNX model, whose weights have no modules' names")
+    if scheme.methods.quarot or scheme.methods.rotate_down:
+        return refused("its weights were rotated (method quarot)")
+    return record(model.graph, float_graph, graph, lowered)
 
 
 def _skipped(options: Options) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -107,26 +107,27 @@ def run_entry(
     place: tuple[int, int],
     inputs: list[NDArray[Any]],
     outputs: list[NDArray[np.float32]],
+    adapter: tuple[native.Adapter | None, float] = (None, 1.0),
 ) -> None:
-    """Run T rows at a position, `place`, that the caller has checked against the manifest.
+    """Run T rows at a position, `place`, that the caller has checked against the manifest; with an adapter, its scale.
 
     Raises ArchiveError `archive.program` where the program allows less than the manifest says.
     """
     with _as_promised(archive):
-        engine.run(state, number, *place, inputs, outputs)
+        engine.run(state, number, *place, inputs, outputs, *adapter)
 
 
 def run_segments(
     archive: Archive,
     engine: native.Engine,
     number: int,
-    segments: list[tuple[native.State, int, int, int]],
+    segments: Sequence[native.Segment | native.AdaptedSegment],
     inputs: list[NDArray[Any]],
     outputs: list[NDArray[np.float32]],
 ) -> None:
-    """Run rows of several sequences, checked likewise; a segment is (state, tokens, position, rows)."""
+    """Run rows of several sequences, checked likewise (native.pyi says what a segment is)."""
     with _as_promised(archive):
-        engine.run_segments(number, segments, inputs, outputs)
+        engine.run_segments(number, list(segments), inputs, outputs)
 
 
 @contextmanager

@@ -117,7 +117,12 @@ def _command(point: metadata.EntryPoint) -> Any:
     import typer
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(point.load())
+    loaded = point.load()
+    if isinstance(loaded, typer.Typer):  # a verb of verbs
+        app.add_typer(loaded, name=point.name)
+        whole: Any = typer.main.get_command(app)
+        return whole.commands[point.name]
+    app.command()(loaded)
     return typer.main.get_command(app)
 
 
@@ -158,6 +163,12 @@ def _summary(point: metadata.EntryPoint) -> str:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == point.attr:
             return (ast.get_docstring(node) or "").partition("\n")[0]
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(keywords=keywords)) if (
+                name == point.attr
+            ):  # a verb of verbs: typer.Typer(help=...)
+                texts = (each.value for each in keywords if each.arg == "help")
+                return next((ast.literal_eval(text) for text in texts), "")
     return ""
 
 

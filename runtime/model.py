@@ -19,6 +19,7 @@ from hearth.runtime.defaults import Asked, Defaults, read_defaults, wishes
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.generate import Clock, Generation, Speaker
 from hearth.runtime.loaded import Loaded
+from hearth.runtime.lora.stored import StoredAdapter, bind_adapter, stored_adapters
 from hearth.runtime.sampling import Beams, BeamSearch, Constraint, completion_seed
 from hearth.runtime.session import Ids, Logits, Segment, Session, check_room, checked_ids
 from hearth.runtime.several import Completion, complete, search, told
@@ -231,8 +232,26 @@ class Model(Loaded):
 
     @cached_property
     def adapters(self) -> Mapping[str, Adapter]:
-        """The adapters of the archive by name (`hearth lora add`)."""
+        """The adapters of the archive by name (`hearth lora add`); ArchiveError archive.adapter for a damaged one."""
+        return {name: stored.adapter for name, stored in self._stored_adapters.items()}
+
+    @cached_property
+    def _stored_adapters(self) -> Mapping[str, StoredAdapter]:
+        return stored_adapters(self.archive)
+
+    @cached_property
+    def _bound(self) -> dict[str, native.Adapter]:
+        """Those that were used, ready to run."""
         return {}
+
+    def _bound_adapter(self, use: AdapterUse | None) -> tuple[native.Adapter | None, float]:
+        """What a run takes; an adapter is bound when it is first used."""
+        if use is None:
+            return None, 1.0
+        if use.name not in self._bound:
+            stored = self._stored_adapters[use.name]
+            self._bound[use.name] = bind_adapter(self.archive, self.engine, stored)
+        return self._bound[use.name], use.scale
 
     def use_adapter(self, name: str | None, scale: float = 1.0) -> None:
         """What sessions made from now on use unless told otherwise; None: no adapter.
@@ -281,8 +300,8 @@ class Model(Loaded):
     ) -> None:
         """Run an entry; `Session` keeps the position and checks the ids."""
         number = self.entry_numbers[entry]
-        place = len(tokens), position
-        run_entry(self.archive, self.engine, number, state, place, [tokens], [logits])
+        place, used = (len(tokens), position), self._bound_adapter(adapter)
+        run_entry(self.archive, self.engine, number, state, place, [tokens], [logits], used)
 
     def run_segments(
         self,
@@ -292,9 +311,8 @@ class Model(Loaded):
     ) -> None:
         """Run the prefill entry on rows of several states; batch.py keeps positions and checks the ids."""
         number = self.entry_numbers["prefill"]
-        run_segments(
-            self.archive, self.engine, number, [each[:4] for each in segments], [tokens], [logits]
-        )
+        given = [(*each[:4], *self._bound_adapter(each.adapter)) for each in segments]
+        run_segments(self.archive, self.engine, number, given, [tokens], [logits])
 
 
 def _is_messages(prompt: Messages | Ids) -> TypeGuard[Messages]:

@@ -89,6 +89,12 @@ class State:
     def array(self) -> NDArray[np.uint8]:
         """u8[kv_nbytes] over the region itself, which it keeps; not while a run of the session writes it."""
 
+class Adapter:
+    """An adapter bound to an engine (Engine.adapter), over data that it keeps."""
+
+Segment = tuple[State, int, int, int]
+AdaptedSegment = tuple[State, int, int, int, Adapter | None, float]
+
 class Engine:
     """All entries bound to kernels over one mapped weights region; its pool, arena and scratch.
 
@@ -135,18 +141,30 @@ class Engine:
         position: int,
         inputs: list[NDArray[Any]],
         outputs: list[NDArray[np.float32]],
+        adapter: Adapter | None = None,
+        scale: float = 1.0,
     ) -> None:
         """Run an entry on T = `tokens` rows at `position`: an array i32[rows] or f32[rows, columns] for each input
         port, and one f32[rows, columns] to fill for each output port (R may be 0). Releases the GIL."""
 
+    def adapter(
+        self,
+        data: NDArray[np.uint8],
+        form: int,
+        parts: Sequence[tuple[int, int, int, int, int, int]],
+    ) -> Adapter:
+        """Low-rank products for runs of this engine: `form` 0 int8, 1 f16, 2 f32; a part is (offset of the weight,
+        ranks, layout of A, offsets of A, bias or -1, B) of schemas/lora.py. ValueError for what leaves the data."""
+
     def run_segments(
         self,
         entry: int,
-        segments: list[tuple[State, int, int, int]],
+        segments: Sequence[Segment | AdaptedSegment],
         inputs: list[NDArray[Any]],
         outputs: list[NDArray[np.float32]],
     ) -> None:
-        """Run an entry on rows of several sequences, one segment (state, tokens, position, rows) after the other.
+        """Run an entry on rows of several sequences, segment after segment: (state, tokens, position, rows), perhaps
+        with (adapter, scale).
 
         T is the sum of the segments' tokens, R of their rows (logits for the last of each segment's tokens); an
         output of one row has one for each segment; every state is another one. A row's bits are those of a run of

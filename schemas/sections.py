@@ -23,11 +23,23 @@ GRAPH = "graph"  # ports and steps of a general graph
 TENSORS = "tensors"  # the large tensors of a graph's ONNX segments
 GOLDEN = "golden"  # inputs with the results they must give
 SIGNATURE = "signature"
+LINEARS = "linears"  # which modules of the source the linears hold
+LINEAR_VECTORS = "linears.vectors"
 
 
 def weights_section(target: str) -> str:
     """The section that holds the packed weights of a target."""
     return f"weights/{target}"
+
+
+def lora_section(name: str) -> str:
+    """The section that describes an adapter."""
+    return f"lora/{name}"
+
+
+def lora_data_section(name: str) -> str:
+    """The section of an adapter's matrices."""
+    return f"lora/{name}/data"
 
 
 def onnx_section(number: int) -> str:
@@ -52,10 +64,14 @@ class Kind(StrEnum):
     SIGNATURE = "signature"
     ONNX = "onnx"  # a ModelProto
     TENSORS = "tensors"  # the large tensors of an ONNX segment
+    LINEARS = "linears"
+    LINEAR_VECTORS = "linear_vectors"  # f32 values that section `linears` refers to
+    LORA = "lora"
+    LORA_DATA = "lora_data"
     RETIRED = "retired"  # the directory that an append replaced
 
 
-LARGE = (Kind.WEIGHTS, Kind.TENSORS)
+LARGE = (Kind.WEIGHTS, Kind.TENSORS, Kind.LORA_DATA)
 
 
 def alignment(kind: str) -> int:

@@ -333,3 +333,14 @@ def integer_products(a: F32, w: F32) -> F32:
         part = slice(start, start + EXACT_TERMS)
         total = total + (a[..., part] @ transposed[..., part, :]).astype(np.float64)
     return np.asarray(total, np.float32)
+
+
+def low_rank(u: F32, values: F32, scale: F32 | None) -> F32:
+    """What an adapter adds: y[n] = +0; for r in order: y[n] = y[n] + u[r] * values[r, n]; then times scale[n], if any.
+
+    u f32[rows, R], values f32[R, N], scale f32[N] -> f32[rows, N].
+    """
+    y = np.zeros((len(u), values.shape[1]), np.float32)
+    for rank in range(len(values)):
+        y = y + u[:, rank, None] * values[rank]
+    return y if scale is None else y * scale

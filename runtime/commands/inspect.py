@@ -74,8 +74,26 @@ def describe(archive: Archive) -> dict[str, Any]:
             "kv_nbytes": program.kv_nbytes,
             "kv_nbytes_per_position": program.kv_nbytes / max(manifest.context, 1),
         },
+        "adapters": adapters(archive),
         **_graph(archive),
     }
+
+
+def adapters(archive: Archive) -> list[dict[str, Any]]:
+    """What `hearth lora list` says, but for the hashes."""
+    from hearth.runtime.lora.stored import stored_adapters
+
+    return [
+        {
+            "name": name,
+            "rank": each.lora.rank,
+            "weights": str(each.lora.weights),
+            "nbytes": each.lora.data_nbytes,
+            "modules": each.lora.modules,
+            "source": each.lora.source,
+        }
+        for name, each in stored_adapters(archive).items()
+    ]
 
 
 def signer(archive: Archive) -> str | None:
@@ -142,6 +160,8 @@ def kernels(archive: Archive, isa: str | None) -> dict[str, Any]:
 def as_text(facts: Mapping[str, Any]) -> str:
     """The same for people."""
     blocks = [_head(facts), _sections(facts)]
+    if facts["adapters"]:
+        blocks.append(_adapters(facts))
     if "graph" in facts:
         blocks.append(graph_text(facts["graph"]))
     if facts["entries"]:
@@ -197,6 +217,11 @@ def _sections(facts: Mapping[str, Any]) -> str:
         place = f"{part['offset']:,}", f"{part['nbytes']:,}"
         rows.append((part["name"], part["kind"], *place, part["sha256"][:16]))
     return table(rows)
+
+
+def _adapters(facts: Mapping[str, Any]) -> str:
+    heads = ("adapter", "rank", "stored as", "bytes", "modules", "source")
+    return table([heads, *(tuple(map(str, each.values())) for each in facts["adapters"])])
 
 
 def _entries(facts: Mapping[str, Any]) -> str:

@@ -96,6 +96,9 @@ def run_command(
             " file of a smaller model with the same tokenizer"
         ),
     ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="an adapter of the archive: NAME or NAME:SCALE")
+    ] = None,
     pair: Annotated[
         str | None, typer.Option(help="encoder: the second text, beside each of the first")
     ] = None,
@@ -165,6 +168,7 @@ def run_command(
             stop=tuple(stop or ()),
             ignore_eos=ignore_eos,
             draft=draft,
+            adapter=adapter,
         ),
         FormOptions(json_object, json_schema, regex, grammar),
         EncoderOptions(pair, hidden),

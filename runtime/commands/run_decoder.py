@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.commands.arguments import read_prompt
 from hearth.runtime.commands.forms import wish_of
 from hearth.runtime.commands.run_options import RunOptions
@@ -21,6 +22,7 @@ def run_decoder(model: Model, options: RunOptions) -> None:
     """Text piece by piece, or one JSON object at the end."""
     given, wanted = options.text, options.decoder
     chat = wanted.chat or wanted.system is not None
+    adapter = None if wanted.adapter is None else AdapterUse.parse(wanted.adapter)
     generation = model.generate(
         read_prompt(given.prompt, chat=chat, system=wanted.system, ids=given.ids),
         max_tokens=wanted.max_tokens,
@@ -37,6 +39,7 @@ def run_decoder(model: Model, options: RunOptions) -> None:
         ignore_eos=wanted.ignore_eos,
         format=wish_of(options.form),
         draft=_draft(wanted.draft, model),
+        session=model.session(adapter=adapter),
         pieces="ids" if given.ids else "text",
     )
     for piece in generation:

@@ -30,6 +30,7 @@ class DecoderOptions:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     draft: str | None = None
+    adapter: str | None = None
 
 
 @dataclass(frozen=True)

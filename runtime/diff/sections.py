@@ -18,6 +18,7 @@ from hearth.schemas import sections
 from hearth.schemas.codec import loads
 from hearth.schemas.golden import Golden
 from hearth.schemas.graph import Plan
+from hearth.schemas.lora import Linears, Lora
 from hearth.schemas.sections import Kind, Section
 
 UNREADABLE = "the bytes differ, and one of the two cannot be read as what it is"
@@ -188,11 +189,20 @@ def _stored_changes(
             yield Change(name, words[0], "other values" if same else words[1])
 
 
+def compare_lora(base: SectionDiff, pair: Pair) -> SectionDiff:
+    """What is said of an adapter; where its parts lie only where nothing else differs."""
+    found = typed(part(pair.ours.name, Lora))(base, pair)
+    told = tuple(each for each in found.changes if not each.path.startswith("linears"))
+    return replace(found, changes=told or found.changes)
+
+
 KINDS: Mapping[str, Compare] = {
     Kind.MANIFEST: typed(lambda archive: archive.manifest),
     Kind.KV_LAYOUT: typed(lambda archive: archive.kv_layout),
     Kind.GOLDEN: typed(part(sections.GOLDEN, Golden)),
     Kind.GRAPH: typed(part(sections.GRAPH, Plan)),
+    Kind.LINEARS: typed(part(sections.LINEARS, Linears)),
+    Kind.LORA: compare_lora,
     Kind.PROGRAM: compare_program,
     Kind.WEIGHTS_INDEX: compare_index,
     Kind.WEIGHTS: compare_weights,

@@ -37,6 +37,21 @@ struct Command {
   float floats[kMaxFloats];
 };
 
+// What an adapter adds to a block of 16 channels of a linear: `count` products of u[first ..] with 16 values each.
+struct DeltaBlock {
+  const void* values;  // [count][16]
+  const float* scale;  // f32[16], of int8 values; null of floats
+  int64_t first, count;
+};
+enum ValueForm : int { kInt8Values = 0, kF16Values, kF32Values, kValueForms };
+
+// What an adapter adds to one row of a linear; without blocks nothing.
+struct Delta {
+  const DeltaBlock* blocks;  // in the order of the packed weight's
+  const float* u;            // A x of the row
+  int form;
+};
+
 // What is known only when an entry runs.
 struct Call {
   int64_t rows;        // rows of this command
@@ -44,6 +59,7 @@ struct Call {
   int64_t position;    // absolute position of the first token
   int thread, threads;
   std::byte* scratch;  // this thread's own, 64-byte aligned, at least scratch_nbytes() large
+  const Delta* deltas = nullptr;  // linear only: of each row; null where none has an adapter
 };
 
 using KernelFn = void (*)(const Command&, const Call&);

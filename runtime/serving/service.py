@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hearth.runtime.adapters import AdapterUse
-from hearth.runtime.archive import Archive, open_archive
+from hearth.runtime.archive import open_archive
 from hearth.runtime.archive.content import content_hash
 from hearth.runtime.encoder import Encoder
+from hearth.runtime.lora.stored import adapter_names
 from hearth.runtime.model import Model
 from hearth.runtime.options import Options
 from hearth.runtime.serving.jobs import Scheduler
@@ -280,7 +281,7 @@ def read_served(name: str, path: Path) -> Served:
     config = archive.text(sections.GENERATION_CONFIG)
     return Served(
         name, path, archive.header.file_nbytes, _modified(path), content_hash(archive.entries.values()),
-        archive.manifest, _adapters(archive), archive.text(sections.CHAT_TEMPLATE), config,
+        archive.manifest, adapter_names(archive), archive.text(sections.CHAT_TEMPLATE), config,
     )  # fmt: skip
 
 
@@ -307,11 +308,6 @@ def read_files(given: Sequence[str]) -> dict[str, Path]:
             )
         files[name] = path
     return files
-
-
-def _adapters(archive: Archive) -> tuple[str, ...]:
-    """The names of the adapters in an archive."""
-    return ()
 
 
 def _modified(path: Path) -> datetime:

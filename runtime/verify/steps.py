@@ -9,7 +9,9 @@ from itertools import product
 from hearth.runtime.archive.consistency import check_consistency
 from hearth.runtime.archive.content import RECORDS
 from hearth.runtime.archive.reader import check_hash
+from hearth.runtime.binding import bind, checked_isa
 from hearth.runtime.chat_template import ChatTemplate
+from hearth.runtime.lora.stored import adapter_names, bind_adapter, stored_adapters
 from hearth.runtime.progress import step
 from hearth.runtime.signing import check_signature, read_signature
 from hearth.runtime.verify.again import compiled_again
@@ -31,6 +33,8 @@ from hearth.schemas.sections import Kind
 MOST_TOKENS = (
     1 << 16
 )  # no compile records as many; a forged archive must not keep a machine busy for hours
+
+ADAPTERS = {Kind.LORA, Kind.LORA_DATA}  # `hearth lora` adds them to what compile wrote
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,17 @@ def plan(subject: Subject) -> str:
     return f"{count} commands in {', '.join(program.entries)}"
 
 
+def adapters(subject: Subject) -> str:
+    """Every adapter is of this archive, and its parts lie inside its data."""
+    names = adapter_names(subject.archive)
+    if not names:
+        raise Skip("the archive has no adapters")
+    engine, _ = bind(subject.archive, 1, checked_isa(None))
+    for stored in stored_adapters(subject.archive).values():
+        bind_adapter(subject.archive, engine, stored)
+    return ", ".join(names)
+
+
 def provenance(subject: Subject) -> str:
     """The record is whole and speaks of this archive."""
     record, manifest = subject.provenance, subject.archive.manifest
@@ -121,7 +136,7 @@ def recorded(subject: Subject) -> str:
         each for name, each in here.items() if name not in written and each.kind not in RECORDS
     ]
     for section in later:
-        if section.kind in set(Kind):  # others are passed over by every reader
+        if section.kind in set(Kind) - ADAPTERS:  # others are passed over by every reader
             raise mismatch("provenance", f"compile wrote no section {section.name!r}", subject)
     more = f"; added later: {', '.join(each.name for each in later)}" if later else ""
     return f"{len(written)} sections are what compile wrote{more}"
@@ -212,6 +227,7 @@ STEPS: Sequence[Step] = (
     Step("schema", schema, ("hashes",)),
     Step("consistency", consistency, ("schema",)),
     Step("plan", plan, ("consistency",)),
+    Step("adapters", adapters, ("plan",)),
     Step("provenance", provenance, ("schema",)),
     Step("tokenizer", tokenizer, ("schema",)),
     Step("chat template", chat_template, ("schema",)),

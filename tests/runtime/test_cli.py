@@ -120,10 +120,16 @@ def test_help_lists_the_verbs_without_importing_them() -> None:
 SPEAKING = ("serve", "chat")  # they answer while they run: nothing is left to print at the end
 
 
+VERBS_OF = {"lora": ("add", "list", "remove")}
+
+
 def test_the_verbs_show_their_options(capsys: pytest.CaptureFixture[str]) -> None:
     for name in declared():
+        for verb in VERBS_OF.get(name, ()):
+            assert hearth(name, verb, "--help") == 0
+            assert "--json" in capsys.readouterr().out
         assert hearth(name, "--help") == 0
-        assert name in SPEAKING or "--json" in capsys.readouterr().out
+        assert name in SPEAKING or name in VERBS_OF or "--json" in capsys.readouterr().out
 
 
 def test_version_and_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,29 @@ struct BoundEngine {
                isa_named(isa)) {}
 };
 
+// An adapter, the engine it is bound to and the array that keeps its data mapped.
+struct BoundAdapter {
+  Bytes data;
+  const BoundEngine* engine;
+  Adapter adapter;
+};
+
+using PartPlace = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
+
+BoundAdapter make_adapter(BoundEngine& self, Bytes data, int form, const std::vector<PartPlace>& given) {
+  std::vector<AdapterPart> parts;
+  for (const auto& [weight, ranks, layout, a, bias, b] : given) parts.push_back({weight, ranks, layout, a, bias, b});
+  const std::span bytes(reinterpret_cast<const std::byte*>(data.data()), data.size());
+  return {data, &self, self.engine.adapter(bytes, form, parts)};
+}
+
+// The adapter a run may use; null for none.
+const Adapter* adapter_of(const BoundEngine& self, const BoundAdapter* given) {
+  if (!given) return nullptr;
+  if (given->engine != &self) throw std::invalid_argument("the adapter is of another engine");
+  return &given->adapter;
+}
+
 Pages make_state(int64_t nbytes) {
   if (nbytes < 0) throw std::invalid_argument("kv_nbytes is negative");
   return Pages(size_t(nbytes));
@@ -83,38 +106,52 @@ struct Arrays {
 };
 
 void run(BoundEngine& self, Pages& state, int entry, int64_t tokens, int64_t position, const nb::list& inputs,
-         const nb::list& outputs) {
+         const nb::list& outputs, const BoundAdapter* given, float scale) {
+  const Adapter* const adapter = adapter_of(self, given);
   const Arrays<AnyInput> in(inputs, false);
   const Arrays<AnyOutput> out(outputs, true);
   self.engine.revive();
   const nb::gil_scoped_release release;
-  self.engine.run(state, entry, tokens, position, in.span(), out.span());
+  self.engine.run(state, entry, tokens, position, in.span(), out.span(), adapter, scale);
 }
 
-// (state, tokens, position, rows) of each sequence, its state held while the run uses it.
+// (state, tokens, position, rows), perhaps with (adapter, scale), of each sequence; state and adapter are held while the
+// run uses them.
 struct Segments {
-  nb::object states[kMaxSegments];
+  nb::object states[kMaxSegments], adapters[kMaxSegments];
   Segment data[kMaxSegments];
   size_t count;
 
-  explicit Segments(const nb::list& given) : count(given.size()) {
+  Segments(const BoundEngine& engine, const nb::list& given) : count(given.size()) {
     if (count > kMaxSegments) throw std::invalid_argument("at most " + std::to_string(kMaxSegments) + " segments");
-    for (size_t i = 0; i < count; ++i) {
-      std::tuple<nb::object, int64_t, int64_t, int64_t> one;
-      Pages* kv = nullptr;
-      if (!nb::try_cast(given[i], one, false) || !nb::try_cast(std::get<0>(one), kv, false) || !kv)
-        throw nb::type_error("a segment is (state, tokens, position, rows)");
-      const auto& [state, tokens, position, rows] = one;
-      data[i] = {kv, tokens, position, rows};
-      states[i] = state;
+    for (size_t i = 0; i < count; ++i) read(engine, given[i], i);
+  }
+  void read(const BoundEngine& engine, const nb::handle& given, size_t i) {
+    std::tuple<nb::object, int64_t, int64_t, int64_t> plain;
+    std::tuple<nb::object, int64_t, int64_t, int64_t, nb::object, double> whole;
+    if (nb::try_cast(given, plain, false)) {
+      const auto& [state, tokens, position, rows] = plain;
+      whole = {state, tokens, position, rows, nb::none(), 1.0};
+    } else if (!nb::try_cast(given, whole, false)) {
+      refuse_segment();
     }
+    const auto& [state, tokens, position, rows, adapter, scale] = whole;
+    Pages* kv = nullptr;
+    BoundAdapter* used = nullptr;
+    if (!nb::try_cast(state, kv, false) || !kv) refuse_segment();
+    if (!adapter.is_none() && !nb::try_cast(adapter, used, false)) refuse_segment();
+    data[i] = {kv, tokens, position, rows, adapter_of(engine, used), float(scale)};
+    states[i] = state, adapters[i] = adapter;
+  }
+  [[noreturn]] static void refuse_segment() {
+    throw nb::type_error("a segment is (state, tokens, position, rows) or (state, tokens, position, rows, adapter, scale)");
   }
   std::span<const Segment> span() const { return {data, count}; }
 };
 
 void run_segments(BoundEngine& self, int entry, const nb::list& segments, const nb::list& inputs,
                   const nb::list& outputs) {
-  const Segments of(segments);
+  const Segments of(self, segments);
   const Arrays<AnyInput> in(inputs, false);
   const Arrays<AnyOutput> out(outputs, true);
   self.engine.revive();
@@ -188,6 +225,7 @@ void bind_engine(nb::module_& m) {
         const size_t shape[] = {state.nbytes()};
         return StateArray(state.data(), 1, shape, self);
       });
+  nb::class_<BoundAdapter>(m, "Adapter");
   nb::class_<BoundEngine>(m, "Engine")
       .def(nb::init<Bytes, int64_t, int64_t, int64_t, int, const std::string&>(), nb::arg("weights").noconvert(),
            nb::arg("arena_nbytes"), nb::arg("io_nbytes"), nb::arg("kv_nbytes"), nb::arg("threads"), nb::arg("isa"))
@@ -200,8 +238,9 @@ void bind_engine(nb::module_& m) {
       .def("add_command", &add_command, nb::arg("entry"), nb::arg("opcode"), nb::arg("rows"), nb::arg("operands"),
            nb::arg("ints"), nb::arg("floats"))
       .def("finish", [](BoundEngine& self) { self.engine.finish(); })
+      .def("adapter", &make_adapter, nb::arg("data").noconvert(), nb::arg("form"), nb::arg("parts"), nb::keep_alive<0, 1>())
       .def("run", &run, nb::arg("state"), nb::arg("entry"), nb::arg("tokens"), nb::arg("position"),
-           nb::arg("inputs"), nb::arg("outputs"))
+           nb::arg("inputs"), nb::arg("outputs"), nb::arg("adapter").none() = nb::none(), nb::arg("scale") = 1.0f)
       .def("run_segments", &run_segments, nb::arg("entry"), nb::arg("segments"), nb::arg("inputs"),
            nb::arg("outputs"))
       .def("start_profile", [](BoundEngine& self) { self.engine.start_profile(); })

@@ -297,6 +297,7 @@ void Engine::finish() {
       const size_t need = bound.kernel->scratch(command, most_rows(entry, bound.rows));
       scratch_stride_ = std::max(scratch_stride_, need);
       bound.stream = Stream::of(command);
+      bound.site = site_of(bound);
     }
     size_t next = entry.commands.size();
     for (size_t i = next; i-- > 0;) {
@@ -306,6 +307,29 @@ void Engine::finish() {
   }
   scratch_stride_ = size_t(align_up(int64_t(scratch_stride_), 4096));
   scratch_.emplace(scratch_stride_ * threads(), true);
+}
+
+// The number of a linear's weight and rows, -1 for other commands: entries share weights.
+int Engine::site_of(const Bound& bound) {
+  const Command& command = bound.command;
+  if (command.opcode != kLinear) return -1;
+  const PackedUnits units = packed_units(command);
+  const int64_t pair = command.ints[4] == kSwiGLUActivation ? 2 : 1;
+  const Site site{bound.places[1]->offset, command.ints[1], units.count * pair, bound.x_is_q8};
+  const auto found = std::ranges::find(sites_, site) - sites_.begin();
+  if (size_t(found) == sites_.size()) sites_.push_back(site);
+  return int(found);
+}
+
+Adapter Engine::adapter(std::span<const std::byte> data, int form, std::span<const AdapterPart> parts) {
+  if (!scratch_) throw std::logic_error("finish() has not been called");
+  int64_t max_rows = 1;
+  for (const Entry& entry : entries_) max_rows = std::max(max_rows, entry.shape.max_tokens);
+  Adapter made(data, form, parts, sites_, max_rows, isa_);
+  const std::lock_guard lock(running_);
+  if (!adapting_) adapting_.emplace(max_rows, threads());
+  adapting_->fit(made);
+  return made;
 }
 
 void Engine::start_profile() {

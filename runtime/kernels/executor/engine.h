@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "contracts.h"
+#include "executor/adapter.h"
 #include "executor/filler.h"
 #include "executor/pages.h"
 #include "executor/pool.h"
@@ -44,10 +45,12 @@ struct PortData {
 };
 
 // Rows of a run that belong to one sequence: `tokens` of the T, at `position` of its state; `rows` of the R, for the
-// last of them.
+// last of them. Its linears add what the adapter has for them, times `scale`.
 struct Segment {
   Pages* kv;
   int64_t tokens, position, rows;
+  const Adapter* adapter = nullptr;
+  float scale = 1.0f;
 };
 
 struct EntryShape {
@@ -67,12 +70,15 @@ class Engine {
                    std::span<const int64_t> ints, std::span<const float> floats);
   void finish();
 
+  // An adapter of these programs' linears, for runs of this engine alone. Its data must outlive it. After finish().
+  Adapter adapter(std::span<const std::byte> data, int form, std::span<const AdapterPart> parts);
+
   // In a forked child: starts the threads anew. Call before run(), from one thread.
   void revive();
   // Reads every input, computes T = `tokens` rows at `position`, fills every output; R is the rows of the outputs
   // that have R of them. One run at a time; others wait.
   void run(Pages& kv, int entry, int64_t tokens, int64_t position, std::span<const PortData> inputs,
-           std::span<const PortData> outputs);
+           std::span<const PortData> outputs, const Adapter* adapter = nullptr, float scale = 1.0f);
   // The same of several sequences: T and R are the sums over the segments, whose rows follow each other.
   void run_segments(int entry, std::span<const Segment> segments, std::span<const PortData> inputs,
                     std::span<const PortData> outputs);
@@ -108,6 +114,7 @@ class Engine {
     bool x_is_q8 = false, by_segment = false;
     std::optional<OperandPlace> places[kMaxOperands];
     Base bases[kMaxOperands]{};  // read where by_segment
+    int site = -1;               // a linear's, in sites_
     Stream stream;
     size_t next_stream = 0;  // the first command after this one that has a stream; their count: none
   };
@@ -149,6 +156,8 @@ class Engine {
                        std::span<const PortData> inputs, std::span<const PortData> outputs) const;
   void compute(Entry& entry, std::span<const Segment> segments, int64_t tokens, int64_t rows,
                std::span<const PortData> inputs, std::span<const PortData> outputs);
+  int site_of(const Bound& bound);
+  void adapt(const Bound& bound, const Job& job, Call& call);
   void run_all(const Bound& bound, const Job& job, Call call) const;
   void run_one(const Bound& bound, const Segment& segment, int64_t token, int64_t row, Call call) const;
   void run_last(const Job& job, const Call& call);
@@ -164,6 +173,8 @@ class Engine {
   Handout handout_;
   std::mutex running_;
   std::vector<Entry> entries_;
+  std::vector<Site> sites_;
+  std::optional<AdapterMemory> adapting_;
   std::optional<Pages> arena_, io_, scratch_;
   size_t scratch_stride_ = 0;
 };

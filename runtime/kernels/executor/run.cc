@@ -32,7 +32,7 @@ void Engine::revive() {
 }
 
 void Engine::check_segment(const Entry& entry, const Segment& segment) const {
-  const auto& [kv, tokens, position, rows] = segment;
+  const auto& [kv, tokens, position, rows, adapter, scale] = segment;
   if (!scratch_) throw std::logic_error("finish() has not been called");
   if (int64_t(kv->nbytes()) < sizes_.kv)
     refuse("the state has " + number(kv->nbytes()) + " bytes, the program needs " + number(sizes_.kv));
@@ -75,6 +75,7 @@ struct Engine::Job {
   std::span<const Segment> segments;
   int64_t tokens, rows;
   std::span<const PortData> outputs;
+  bool adapted = std::ranges::any_of(segments, [](const Segment& each) { return each.adapter; });
 };
 
 void Engine::work(void* context, int thread) {
@@ -93,13 +94,46 @@ void Engine::work(void* context, int thread) {
     if (call.rows == 0) continue;
     if (!first) engine.pool_.barrier(thread, prefetch);
     first = false;
+    if (job.adapted) engine.adapt(bound, job, call);
     const Noting noting(stamps ? stamps + (&bound - commands.data()) : nullptr);
     if (bound.by_segment) engine.run_all(bound, job, call);
     else if (bound.stream.shared(call.rows, call.threads)) engine.run_shared(bound, call, turn++);
     else bound.kernel->run(bound.command, call);
     if (call.rows <= Stream::kFewRows && bound.next_stream < commands.size()) prefetch.aim(commands[bound.next_stream].stream);
   }
+  call.deltas = nullptr;
   if (together && job.entry.shared < commands.size()) engine.run_last(job, call);
+}
+
+// What adapters add to the rows of a linear: A x of each, and where B is. All threads come to the same.
+void Engine::adapt(const Bound& bound, const Job& job, Call& call) {
+  call.deltas = nullptr;
+  const auto linear_of = [&](const Segment& segment) {
+    return segment.adapter ? segment.adapter->of(bound.site) : nullptr;
+  };
+  if (std::ranges::none_of(job.segments, linear_of)) return;
+  const bool few = call.rows <= AdapterMemory::kFewRows;
+  const Share share(call.rows, call);
+  const int64_t begin = few ? 0 : share.begin, end = few ? call.rows : share.end;
+  const AdapterMemory& memory = *adapting_;
+  float* const u = few ? memory.own(call.thread) : memory.shared();
+  Delta* const deltas = memory.deltas(call.thread);
+  int64_t row = 0;
+  for (const Segment& segment : job.segments) {
+    const AdapterLinear* const linear = linear_of(segment);
+    const int64_t rows = bound.rows == kRowsT ? segment.tokens : bound.rows == kRowsR ? segment.rows : bound.rows;
+    const int64_t first = std::max(row, begin), last = std::min(row + rows, end), stride = memory.u_stride();
+    for (int64_t r = row; r < row + rows; ++r)
+      deltas[r] = {linear ? linear->blocks.data() : nullptr, u + r * stride, linear ? segment.adapter->form() : 0};
+    if (linear && first < last) {
+      const auto* x = static_cast<const std::byte*>(bound.command.operand[0]) + first * bound.command.stride[0];
+      memory.multiply(*linear, {x, bound.command.stride[0], last - first, u + first * stride, stride, segment.scale},
+                      call.thread);
+    }
+    row += rows;
+  }
+  if (!few) pool_.barrier(call.thread);
+  call.deltas = deltas;
 }
 
 // A linear of few rows, in pieces that go to whoever is free.
@@ -164,9 +198,9 @@ void Engine::run_last(const Job& job, const Call& call) {
 }
 
 void Engine::run(Pages& kv, int entry_number, int64_t tokens, int64_t position, std::span<const PortData> inputs,
-                 std::span<const PortData> outputs) {
+                 std::span<const PortData> outputs, const Adapter* adapter, float scale) {
   Entry& entry = at(entry_number);
-  Segment segment{&kv, tokens, position, 0};
+  Segment segment{&kv, tokens, position, 0, adapter, scale};
   check_segment(entry, segment);
   segment.rows = check_arrays(entry, 1, tokens, -1, inputs, outputs);
   compute(entry, {&segment, 1}, tokens, segment.rows, inputs, outputs);

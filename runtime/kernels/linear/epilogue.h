@@ -1,10 +1,10 @@
-// From sums to y: scales, bias, activation, residual, in the order of docs/arithmetic.md.
+// From sums to y: scales, bias, what an adapter adds, activation, residual, in the order of docs/arithmetic.md.
 //
 // Rows go four at a time where registers are many: one row's activation is a chain of dependent operations, four keep
 // the core busy. Of several units those rows are finished together, so that y is written in long stretches.
 #pragma once
 
-#include "linear/parts.h"
+#include "linear/delta.h"
 
 namespace hearth::HEARTH_ISA {
 
@@ -39,14 +39,16 @@ struct IntegerSums {
   }
 };
 
-// V: one row or several.
-template <bool kScaled, int kActivation, class V>
-static inline V activated(const Linear& l, const UnitValues& unit, V y, V up) {
+// V: one row or several. `delta` is called for block 0 and, of a paired unit, block 1.
+template <bool kScaled, int kActivation, class V, class D>
+static inline V activated(const Linear& l, const UnitValues& unit, V y, V up, D delta) {
   if (kScaled) y = y * unit.scale;
   if (l.bias) y = y + unit.bias;
+  y = delta(y, 0);
   if constexpr (kActivation != kSwiGLUActivation) return activate16(y, kActivation);
   if (kScaled) up = up * unit.up_scale;
   if (l.bias) up = up + unit.up_bias;
+  up = delta(up, 1);
   return silu16(y) * up;
 }
 
@@ -62,44 +64,83 @@ static inline void finish_row(const Linear& l, const UnitValues& unit, int64_t r
 
 constexpr int kMostUnits = 8;  // finished together
 
-template <bool kScaled, int kActivation, class Sums>
-static void finish_as(const Linear& l, const UnitValues* values, int64_t units, int64_t row, int64_t rows, Sums sums) {
+// The rows [r, end) of `rows`; all of them have the adapter that the first one has.
+template <bool kScaled, int kActivation, bool kAdapted, class Sums>
+static void finish_as(const Linear& l, const UnitValues* values, int64_t units, int64_t row, Range rows, Sums sums) {
   constexpr bool kPaired = kActivation == kSwiGLUActivation;
-  constexpr int64_t kUnitSums = kPaired ? 32 : 16;
-  int64_t r = 0;
+  constexpr int64_t kUnitSums = kPaired ? 32 : 16, kBlocks = kPaired ? 2 : 1;
+  int64_t r = rows.begin;
 #if HEARTH_WIDTH == 16
-  for (; r + 4 <= rows; r += 4)
+  for (; r + 4 <= rows.end; r += 4)
     for (int64_t u = 0; u < units; ++u) {
+      typedef Pair<Pair<F32x16>> Four;
       const auto four = [&](int64_t at) {
         const auto one = [&](int64_t i) { return sums.of(l, row, r + i, u * kUnitSums + at); };
-        return Pair<Pair<F32x16>>{{one(0), one(1)}, {one(2), one(3)}};
+        return Four{{one(0), one(1)}, {one(2), one(3)}};
       };
-      const auto up = kPaired ? four(16) : Pair<Pair<F32x16>>{};
-      const auto y = activated<kScaled, kActivation>(l, values[u], four(0), up);
+      const auto delta = [&](Four y, int64_t b) {
+        if constexpr (kAdapted) {
+          F32x16 d[4];
+          deltas_of<4>(l.deltas + row + r, values[u].first / 16 * kBlocks + b, d);
+          return y + Four{{d[0], d[1]}, {d[2], d[3]}};
+        } else {
+          return y;
+        }
+      };
+      const auto up = kPaired ? four(16) : Four{};
+      const auto y = activated<kScaled, kActivation>(l, values[u], four(0), up, delta);
       finish_row(l, values[u], row + r, y.low.low), finish_row(l, values[u], row + r + 1, y.low.high);
       finish_row(l, values[u], row + r + 2, y.high.low), finish_row(l, values[u], row + r + 3, y.high.high);
     }
 #endif
-  for (; r < rows; ++r)
+  for (; r < rows.end; ++r)
     for (int64_t u = 0; u < units; ++u) {
+      const auto delta = [&](F32x16 y, int64_t b) {
+        if constexpr (kAdapted) {
+          F32x16 d;
+          deltas_of<1>(l.deltas + row + r, values[u].first / 16 * kBlocks + b, &d);
+          return y + d;
+        } else {
+          return y;
+        }
+      };
       const F32x16 up = kPaired ? sums.of(l, row, r, u * kUnitSums + 16) : F32x16{};
       const F32x16 y = sums.of(l, row, r, u * kUnitSums);
-      finish_row(l, values[u], row + r, activated<kScaled, kActivation>(l, values[u], y, up));
+      finish_row(l, values[u], row + r, activated<kScaled, kActivation>(l, values[u], y, up, delta));
     }
+}
+
+template <bool kScaled, bool kAdapted, class Sums>
+static void finish_rows(const Linear& l, const UnitValues* values, int64_t units, int64_t row, Range rows, Sums sums) {
+  switch (l.activation) {
+#define HEARTH_CASE(a) return finish_as<kScaled, a, kAdapted>(l, values, units, row, rows, sums);
+    case kNone: HEARTH_CASE(kNone)
+    case kSilu: HEARTH_CASE(kSilu)
+    case kSwiGLUActivation: HEARTH_CASE(kSwiGLUActivation)
+    case kGelu: HEARTH_CASE(kGelu)
+    case kGeluTanh: HEARTH_CASE(kGeluTanh)
+    case kRelu: HEARTH_CASE(kRelu)
+    case kTanh: HEARTH_CASE(kTanh)
+    default: HEARTH_CASE(kSigmoid)
+#undef HEARTH_CASE
+  }
+}
+
+// Rows that follow each other and have the same adapter together.
+template <bool kScaled, class Sums>
+[[gnu::noinline]] static void finish_adapted(const Linear& l, const UnitValues* values, int64_t units, int64_t row,
+                                             int64_t rows, Sums sums) {
+  for (int64_t begin = 0, end = 0; begin < rows; begin = end) {
+    const DeltaBlock* const blocks = l.deltas[row + begin].blocks;
+    for (end = begin + 1; end < rows && l.deltas[row + end].blocks == blocks;) ++end;
+    finish_rows<kScaled, true>(l, values, units, row, {begin, end}, sums);
+  }
 }
 
 template <bool kScaled, class Sums>
 static void finish(const Linear& l, const UnitValues* values, int64_t units, int64_t row, int64_t rows, Sums sums) {
-  switch (l.activation) {
-    case kNone: return finish_as<kScaled, kNone>(l, values, units, row, rows, sums);
-    case kSilu: return finish_as<kScaled, kSilu>(l, values, units, row, rows, sums);
-    case kSwiGLUActivation: return finish_as<kScaled, kSwiGLUActivation>(l, values, units, row, rows, sums);
-    case kGelu: return finish_as<kScaled, kGelu>(l, values, units, row, rows, sums);
-    case kGeluTanh: return finish_as<kScaled, kGeluTanh>(l, values, units, row, rows, sums);
-    case kRelu: return finish_as<kScaled, kRelu>(l, values, units, row, rows, sums);
-    case kTanh: return finish_as<kScaled, kTanh>(l, values, units, row, rows, sums);
-    default: return finish_as<kScaled, kSigmoid>(l, values, units, row, rows, sums);
-  }
+  if (l.deltas) finish_adapted<kScaled>(l, values, units, row, rows, sums);
+  else finish_rows<kScaled, false>(l, values, units, row, {0, rows}, sums);
 }
 
 // Rows row .. row + rows of the units unit .. unit + units, at most kMostUnits; sums[0] is of the first of each.

@@ -37,7 +37,7 @@ struct Integer {
   }
 
   static void run(const Command& command, const Call& call, const Dot* dots, Expand expand) {
-    const Linear l(command);
+    const Linear l(command, call.deltas);
     if (call.rows == 0) return;
     if (call.rows <= Inner::kFewRows) few_rows(l, call, dots);
     else many_rows(l, call, expand);

@@ -169,7 +169,7 @@ void through_panels(const Linear& l, const Part& p, Read read, float* weights) {
 
 template <bool kScaled>
 void run(const Command& command, const Call& call, const Form& form) {
-  const Linear l(command);
+  const Linear l(command, call.deltas);
   float* weights = reinterpret_cast<float*>(call.scratch);
   float* sums = weights + kPanelFloats;
   const bool direct = call.rows <= form.direct_rows;

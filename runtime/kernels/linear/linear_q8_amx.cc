@@ -315,7 +315,7 @@ void run_pass(const Pass& p) {
 }
 
 void run(const Command& command, const Call& call, Expand expand) {
-  const Linear l(command);
+  const Linear l(command, call.deltas);
   const Rows rows(call.rows, l.packing.kp);
   const int64_t panel_units = 2 / l.blocks_per_unit;
   const Range panels = share((l.units + panel_units - 1) / panel_units, call.thread, call.threads);

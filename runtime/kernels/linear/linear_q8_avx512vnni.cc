@@ -96,19 +96,19 @@ using Kernel = Integer<Inner>;
 
 template <int kBits>
 void run_table(const Command& command, const Call& call) {
-  if (call.rows > kFewRows) Kernel::many_rows(Linear(command), call, expand_table<kBits, Inner::kWeightOffset>);
-  else if (call.rows > 0) few_rows_table<kBits>(Linear(command), call);
+  if (call.rows > kFewRows) Kernel::many_rows(Linear(command, call.deltas), call, expand_table<kBits, Inner::kWeightOffset>);
+  else if (call.rows > 0) few_rows_table<kBits>(Linear(command, call.deltas), call);
 }
 
 }  // namespace
 
 void linear_q8_q4b16(const Command& command, const Call& call) {
-  if (call.rows > kFewRows) Kernel::many_rows(Linear(command), call, Inner::expand_q4);
-  else if (call.rows > 0) few_rows_q4(Linear(command), call);
+  if (call.rows > kFewRows) Kernel::many_rows(Linear(command, call.deltas), call, Inner::expand_q4);
+  else if (call.rows > 0) few_rows_q4(Linear(command, call.deltas), call);
 }
 void linear_q8_q8b16(const Command& command, const Call& call) {
-  if (call.rows > kFewRows) Kernel::many_rows(Linear(command), call, Inner::expand_q8);
-  else if (call.rows > 0) few_rows_q8(Linear(command), call);
+  if (call.rows > kFewRows) Kernel::many_rows(Linear(command, call.deltas), call, Inner::expand_q8);
+  else if (call.rows > 0) few_rows_q8(Linear(command, call.deltas), call);
 }
 void linear_q8_t2b16(const Command& command, const Call& call) { run_table<2>(command, call); }
 void linear_q8_t3b16(const Command& command, const Call& call) { run_table<3>(command, call); }

@@ -109,7 +109,7 @@ void dot(const Linear& l, int64_t row, const int16_t* w, int32_t* sums) {
 }
 
 void run(const Command& command, const Call& call, Expand expand) {
-  const Linear l(command);
+  const Linear l(command, call.deltas);
   const Range units = share(l.units, call.thread, call.threads);
   int16_t* weights = reinterpret_cast<int16_t*>(call.scratch);
   for (int64_t unit = units.begin; unit < units.end; ++unit) {

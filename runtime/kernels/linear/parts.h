@@ -100,8 +100,9 @@ struct Linear {
   Packing packing;
   const float* scale;          // f32[blocks * 16], q8b16 and q4b16 only
   const uint16_t* half_scale;  // bf16[blocks * 16], t2b16 .. t6b16 only
+  const Delta* deltas;         // of each row, or null
 
-  explicit Linear(const Command& c)
+  explicit Linear(const Command& c, const Delta* of_rows = nullptr)
       : x(static_cast<const uint8_t*>(c.operand[0])),
         w(static_cast<const uint8_t*>(c.operand[1])),
         bias(static_cast<const float*>(c.operand[2])),
@@ -115,7 +116,8 @@ struct Linear {
         activation(static_cast<int>(c.ints[4])),
         packing(static_cast<int>(c.ints[2]), c.ints[1], c.ints[3]),
         scale(reinterpret_cast<const float*>(w + units * blocks_per_unit * packing.stride)),
-        half_scale(reinterpret_cast<const uint16_t*>(w + packing.begin() + units * blocks_per_unit * packing.stride)) {}
+        half_scale(reinterpret_cast<const uint16_t*>(w + packing.begin() + units * blocks_per_unit * packing.stride)),
+        deltas(of_rows) {}
 
   int64_t blocks() const { return units * blocks_per_unit; }
   const uint8_t* block(int64_t index) const { return w + packing.begin() + index * packing.stride; }

@@ -35,8 +35,8 @@ def test_people_get_a_line_for_each_step(file: Path, capsys: Captured) -> None:
     assert hearth("verify", file, "--all-isas", "--threads", 2) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [
-        "structure", "hashes", "schema", "consistency", "plan", "provenance", "tokenizer", "chat",
-        "golden", "recorded", "signature", "source", "content",
+        "structure", "hashes", "schema", "consistency", "plan", "adapters", "provenance", "tokenizer",
+        "chat", "golden", "recorded", "signature", "source", "content",
     ]  # fmt: skip
     golden = next(line for line in lines if line.startswith("golden"))
     assert all(isa in golden for isa in native.isas())
@@ -128,7 +128,7 @@ def test_the_source_gives_the_same_bytes(
     before = sorted(tmp_path.iterdir())
     assert hearth("verify", file, "--source", archives.checkpoint("hearthside")) == 0
     out = capsys.readouterr().out
-    assert "source         passed   all 11 sections are equal" in out
+    assert "source         passed   all 13 sections are equal" in out
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -1,0 +1,1 @@
+"""Adapters: the record of an archive's linears, and PEFT directories packed for it."""
