@@ -25,6 +25,7 @@ from hearth.runtime.serving.ollama.responses import (
     tool_call,
 )
 from hearth.runtime.serving.ollama.wishes import request_of
+from hearth.runtime.serving.openai.spelling import speller
 from hearth.runtime.serving.refusals import Refusal
 from hearth.runtime.serving.service import Held
 from hearth.runtime.tools import ToolCall, ToolFormat, ToolParser, tool_format
@@ -57,7 +58,7 @@ async def begin(serving: Serving, wanted: Wanted, held_open: AsyncExitStack) -> 
     answers = Answers(held.scheduler, [job], serving.limits.answer_s)
     await held_open.enter_async_context(answers)
     first = (await anext(answers))[1]
-    telling = _Telling(held, wanted, job, parser, began)
+    telling = _Telling(held, wanted, job, parser, speller(held.model), began)
     return _told(serving, telling, first, answers)
 
 
@@ -84,6 +85,7 @@ class _Telling:
     wanted: Wanted
     job: Job
     parser: ToolParser | None
+    spell: Callable[[int], bytes]
     began: float
     tokens: list[int] = field(default_factory=list)
     calls: int = 0
@@ -116,13 +118,8 @@ class _Telling:
     def _probabilities(self, choice: Choice) -> tuple[Json, ...]:
         if choice.logprob is None:
             return ()
-        decode = self.held.model.tokenizer.decode
-
-        def text(token: int) -> str:
-            return decode([token], skip_special_tokens=False)
-
-        top = [(text(token), value) for token, value in choice.top]
-        return (logprob(text(choice.token), choice.logprob, top),)
+        top = [(self.spell(token), value) for token, value in choice.top]
+        return (logprob(self.spell(choice.token), choice.logprob, top),)
 
     def _timing(self, usage: Usage) -> Timing:
         return Timing(

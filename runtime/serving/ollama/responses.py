@@ -91,8 +91,8 @@ def tool_call(index: int, name: str, arguments: Mapping[str, Any]) -> Json:
     return {"function": {"index": index, "name": name, "arguments": dict(arguments)}}
 
 
-def logprob(token: str, value: float, top: Sequence[tuple[str, float]]) -> Json:
-    """A chosen token's natural log probability, beside those of the likeliest ones."""
+def logprob(token: bytes, value: float, top: Sequence[tuple[bytes, float]]) -> Json:
+    """The natural log probability of a chosen token, given by its bytes, beside those of the likeliest ones."""
     others = [_token(other, probability) for other, probability in top]
     return _token(token, value) | ({"top_logprobs": others} if others else {})
 
@@ -112,5 +112,5 @@ def moment(when: datetime) -> str:
     return when.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _token(text: str, value: float) -> Json:
-    return {"token": text, "logprob": value, "bytes": list(text.encode())}
+def _token(spelt: bytes, value: float) -> Json:
+    return {"token": spelt.decode(errors="replace"), "logprob": value, "bytes": list(spelt)}

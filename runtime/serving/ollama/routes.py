@@ -29,12 +29,12 @@ from hearth.runtime.serving.ollama.requests import (
 )
 from hearth.runtime.serving.ollama.responses import End, Form, Json, Said, error, nanoseconds
 from hearth.runtime.serving.ollama.vectors import embed, normalised
+from hearth.runtime.serving.openai.errors import as_refusal
 from hearth.runtime.serving.presence import Stream, while_connected
-from hearth.runtime.serving.refusals import Refusal, refusal
+from hearth.runtime.serving.refusals import Refusal
 from hearth.runtime.serving.service import Served
 from hearth.runtime.tools import format_of
 from hearth.schemas import __version__
-from hearth.schemas.errors import HearthError
 
 LINES = "application/x-ndjson"
 
@@ -147,18 +147,17 @@ async def _answer(request: Request, wanted: Wanted) -> Response:
         if not common.stream:
             whole = collected(wanted.form, objects)
             return JSONResponse(await while_connected(request, whole))
-        return Stream(_lines(objects), held_open.pop_all(), LINES)
+        lines = _lines(objects, request.state.request_id)
+        return Stream(lines, held_open.pop_all(), LINES)
     raise AssertionError("unreachable")
 
 
-async def _lines(objects: AsyncIterator[Json]) -> AsyncIterator[bytes]:
+async def _lines(objects: AsyncIterator[Json], request_id: str) -> AsyncIterator[bytes]:
     try:
         async for found in objects:
             yield _line(found)
-    except HearthError as failure:
-        yield _line(error(refusal(failure).message))
-    except Refusal as failure:
-        yield _line(error(failure.message))
+    except Exception as failure:
+        yield _line(error(as_refusal(failure, request_id).message))
 
 
 async def _keep(request: Request, common: Common, form: Form) -> Response:

@@ -199,6 +199,12 @@ function stop() {
   running.get(store.current)?.abort();
 }
 
+/** What was written of answers is kept. */
+function leave() {
+  for (const controller of running.values()) controller.abort();
+  store.save();
+}
+
 function step(by) {
   const { conversations } = store;
   const next = conversations[conversations.indexOf(store.current) + by];
@@ -260,7 +266,7 @@ $("#options").onsubmit = (event) => event.preventDefault();
 $("#options").onreset = reset;
 addEventListener("keydown", pressed);
 addEventListener("storage", written);
-addEventListener("pagehide", () => store.save());
+addEventListener("pagehide", leave);
 
 drawTheme();
 drawSettings();

@@ -55,7 +55,7 @@ def test_a_chat_answers_with_a_message_and_gives_no_context() -> None:
 
 
 def test_probabilities_carry_the_bytes_of_a_token() -> None:
-    assert logprob("é", -0.5, [("a", -0.5)]) == {
+    assert logprob("é".encode(), -0.5, [(b"a", -0.5)]) == {
         "token": "é",
         "logprob": -0.5,
         "bytes": [0xC3, 0xA9],
