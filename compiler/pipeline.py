@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.ops import Graph
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.job import CompileReport, Options, Packed, gains_apart
+from hearth.compiler.judge.activations import chosen
 from hearth.compiler.lora.record import Recorded, record, refused
 from hearth.compiler.lower import Lowered, lower
 from hearth.compiler.memory import Prediction, predict, require, status_nbytes
@@ -82,7 +84,7 @@ def compile_model(
 
     graph = run_passes(FLOAT_PASSES, model.graph, skip, dumped.graph)
     text, exact = read_text(model, options), graph
-    graph = float_graph = transformed(graph, options.scheme, text, progress, threads)
+    graph = transformed(graph, options.scheme, text, progress, threads)
     if graph is not exact:
         verify(graph)
         dumped.graph("transform", graph)
@@ -91,16 +93,10 @@ def compile_model(
     if text is not None:
         tell = partial(announce, model) if announce is not None else None
         coded = code(source, model, graph, options, text, progress, threads, tell)
-    graph = _quantised(graph, options.scheme, coded, threads, dumped)
-    graph = run_passes(QUANTISED_PASSES, graph, skip, dumped.graph)
-
-    lowered = lower(graph, options.target)
-    dumped.program("lower", lowered)
-    check(lowered.program)
-
-    recorded = _recorded(model, float_graph, graph, lowered, options.scheme)
-    native = Native(_name(source), model, options.scheme, options.target, lowered, recorded)
-    package = native_package(native)
+    make = _Maker(_name(source), model, options, skip, graph, coded, threads)
+    statics, chosen_note = _statics(make, progress)
+    graph, native = make.native(statics, dumped)
+    lowered, package = native.lowered, native_package(native)
     prediction = predict(lowered, 0 if checked is None else checked.tokens)
     if announce is not None:
         announce(model, prediction)
@@ -123,7 +119,9 @@ def compile_model(
     if coded is not None:
         coded.work.remove()
         prediction = max(prediction, coded.prediction, key=lambda each: each.peak)
-    return _report(output, package, lowered, prediction, published, (*notes, *exact_notes(graph)))
+    return _report(
+        output, package, lowered, prediction, published, (*notes, *chosen_note, *exact_notes(graph))
+    )
 
 
 def _recorded(
@@ -145,15 +143,47 @@ def _skipped(options: Options) -> frozenset[str]:
     return (gains_apart(options) if options.scheme.methods.second_order else options).skip
 
 
-def _quantised(
-    graph: Graph, scheme: Scheme, coded: Coded | None, threads: int, dumped: Dump
-) -> Graph:
-    given = {} if coded is None else coded.calibrated.coded
-    statics = Statics() if coded is None else coded.calibrated.statics
-    graph = quantize(graph, scheme, given, statics, threads)
-    verify(graph)
-    dumped.graph("quantize", graph)
-    return graph
+@dataclass(frozen=True, eq=False)
+class _Maker:
+    """What makes a program of a float graph under static codes."""
+
+    name: str
+    model: SourceModel
+    options: Options
+    skip: frozenset[str]
+    graph: Graph
+    coded: Coded | None
+    threads: int
+
+    def native(self, statics: Statics, dumped: Dump) -> tuple[Graph, Native]:
+        """The coded graph, and all that its archive is packed from."""
+        scheme, target = self.options.scheme, self.options.target
+        given = {} if self.coded is None else self.coded.calibrated.coded
+        graph = quantize(self.graph, scheme, given, statics, self.threads)
+        verify(graph)
+        dumped.graph("quantize", graph)
+        graph = run_passes(QUANTISED_PASSES, graph, self.skip, dumped.graph)
+        lowered = lower(graph, target)
+        dumped.program("lower", lowered)
+        check(lowered.program)
+        recorded = _recorded(self.model, self.graph, graph, lowered, scheme)
+        return graph, Native(self.name, self.model, scheme, target, lowered, recorded)
+
+
+def _statics(make: _Maker, progress: Progress) -> tuple[Statics, tuple[str, ...]]:
+    """The static codes, and under `auto` what was chosen."""
+    if make.coded is None:
+        return Statics(), ()
+    calibrated, ids = make.coded.calibrated, make.coded.text.ids
+    if not calibrated.loudest or ids.shape[1] < 2:
+        return calibrated.statics, ()
+    silent = Dump(DumpOptions())
+    statics, choice = chosen(
+        calibrated.statics, calibrated.loudest,
+        lambda statics: native_package(make.native(statics, silent)[1]),
+        ids, make.coded.work.folder, progress, make.threads,
+    )  # fmt: skip
+    return statics, (choice.note,)
 
 
 def _name(source: Path) -> str:

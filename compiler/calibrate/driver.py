@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.calibrate.coded import Dequantised, write_coded
-from hearth.compiler.calibrate.measure import note_cache, note_input, statics_of
+from hearth.compiler.calibrate.measure import loudest_of, note_cache, note_input, statics_of
 from hearth.compiler.calibrate.run import Runner
 from hearth.compiler.calibrate.shift import Shifted, shift_factor
 from hearth.compiler.calibrate.stages import Stage, Stored, every_row, stages
@@ -62,10 +62,14 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """Coded weights, read from the work folder, and new gains, by name; static codes where the scheme has them."""
+    """Coded weights, read from the work folder, and new gains, by name; static codes where the scheme has them.
+
+    `loudest`: of activations `auto`, the weights of each input, those first that a scale per row would serve best.
+    """
 
     coded: Mapping[str, QuantisedSource | Source]
     statics: Statics
+    loudest: tuple[tuple[str, ...], ...] = ()
 
 
 def calibrate(job: Job, work: Work, progress: Progress, shares: Sequence[float] = ()) -> Calibrated:
@@ -129,7 +133,8 @@ class _Coding:
                 if self.work.due() or number + 1 == len(self.stages):
                     self._save()
                 advance(units[number])
-        return Calibrated(self.state.coded, statics_of(self.state.found))
+        found = self.state.found
+        return Calibrated(self.state.coded, statics_of(found), loudest_of(found))
 
     def _stage(self, stage: Stage) -> None:
         if stage.x is None:

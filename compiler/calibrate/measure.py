@@ -1,8 +1,4 @@
-"""Static codes of what passes: a linear's input and the halves of caches, and whether dynamic codes do better.
-
-An input stays dynamic under `auto` where static codes lose a thousandth of its power or more (30 dB), and at least
-twice what codes with a scale per row lose: that is what loud rows or channels do to one scale for all.
-"""
+"""Static codes of what passes: a linear's input and the halves of caches, and what dynamic codes would spare."""
 
 from __future__ import annotations
 
@@ -20,10 +16,9 @@ from hearth.schemas.commands import KVKind
 from hearth.schemas.recipe import RangeName
 
 F32 = NDArray[np.float32]
-LOST = 1e-3  # of the power of an input
-WORSE = 2.0
-
-Found = dict[str, Any]  # plain data: "inputs" and "caches" to [scale, zero], "dynamic" to names
+Found = dict[
+    str, Any
+]  # plain data: "inputs" and "caches" to [scale, zero], "spared" to [names, share of the power]
 
 
 def codes_of(values: F32, ranges: RangeName) -> Static:
@@ -34,8 +29,8 @@ def codes_of(values: F32, ranges: RangeName) -> Static:
     return static(counted, ranges)
 
 
-def better_dynamic(values: F32, codes: Static) -> bool:
-    """Whether an input f32[T, K] should keep a scale per row."""
+def spared(values: F32, codes: Static) -> float:
+    """The share of an input's power f32[T, K] that one scale for all loses beyond a scale per row."""
     power = fixed = per_row = 0.0
     for start in range(0, len(values), CHUNK):
         x = values[start : start + CHUNK]
@@ -44,7 +39,7 @@ def better_dynamic(values: F32, codes: Static) -> bool:
         fixed += float(np.square(x - code * np.float32(codes.scale), dtype=np.float64).sum())
         scale = np.maximum(np.abs(x).max(axis=1, keepdims=True), np.float32(1e-30)) / MOST_CODE
         per_row += float(np.square(x - np.rint(x / scale) * scale, dtype=np.float64).sum())
-    return fixed >= LOST * power and fixed >= WORSE * per_row
+    return (fixed - per_row) / power if power else 0.0
 
 
 def statics_of(found: Mapping[str, Any]) -> Statics:
@@ -58,7 +53,13 @@ def statics_of(found: Mapping[str, Any]) -> Statics:
         layer, _, kind = name.partition(".")
         caches[int(layer), KVKind[kind]] = read(pair)
     inputs = {name: read(pair) for name, pair in found.get("inputs", {}).items()}
-    return Statics(inputs, caches, frozenset(found.get("dynamic", ())))
+    return Statics(inputs, caches)
+
+
+def loudest_of(found: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Of `auto`, the weights that share an input, by what dynamic codes would spare there."""
+    ranked = sorted(found.get("spared", ()), key=lambda pair: (-pair[1], pair[0]))
+    return tuple(tuple(names) for names, _ in ranked)
 
 
 def note_input(found: Found, names: list[str], values: F32, ranges: RangeName, auto: bool) -> None:
@@ -66,8 +67,8 @@ def note_input(found: Found, names: list[str], values: F32, ranges: RangeName, a
     codes = codes_of(values, ranges)
     for name in names:
         found.setdefault("inputs", {})[name] = [codes.scale, codes.zero]
-    if auto and better_dynamic(values, codes):
-        found.setdefault("dynamic", []).extend(names)
+    if auto:
+        found.setdefault("spared", []).append([names, spared(values, codes)])
 
 
 def note_cache(found: Found, layer: int, kind: KVKind, values: F32, ranges: RangeName) -> None:

@@ -23,7 +23,7 @@ from hearth.compiler.calibrate.coded import CodedFile, file_hash
 from hearth.schemas.errors import UsageError
 
 STATE = "state.json"
-VERSION = 1
+VERSION = 2
 F32 = NDArray[np.float32]
 INTERVAL = 30.0  # seconds between states: what a kill costs at most, beside the stage it meets
 

@@ -85,15 +85,15 @@ CURVE_METHODS = {  # at 8 bits no error is worth passing on; the others: BEST
     "8.2": "rtn,importance", "3.5": TUNED, "3.35": TUNED, "2.6": TUNED,
 }  # fmt: skip
 COMBINED = (
-    "rtn", "rtn,importance", "lwc", "lwc,importance", "gptq", "gptq,importance", "lwc,gptq,importance",
-    "gptaq", "gptaq,importance", "lwc,gptaq,importance", "rtn,quarot", "gptaq,importance,quarot",
+    "rtn", "rtn,importance", "lwc,importance", "gptq,importance", "gptaq,importance",
+    "lwc,gptaq,importance", "gptaq,importance,tune", "rtn,quarot", "gptaq,importance,quarot",
     "rtn,smoothquant", "gptaq,importance,smoothquant", "gptaq,importance,smoothquant,quarot",
 )  # fmt: skip
 PIPES = (
-    "rtn", "gptaq,importance", "rtn,smoothquant", "gptaq,importance,smoothquant", "rtn,quarot",
-    "gptaq,importance,quarot", "rtn,smoothquant,quarot", "gptaq,importance,smoothquant,quarot",
-    "gptaq,importance,quarot,rotate-down",
+    "rtn", "rtn,smoothquant", "rtn,quarot", "rtn,quarot,rotate-down", "rtn,smoothquant,quarot",
+    "gptaq,importance", "gptaq,importance,smoothquant", "gptaq,importance,smoothquant,quarot",
 )  # fmt: skip
+COARSE = ("gptaq,importance", *PIPES[-2:])  # with 4-bit weights
 
 
 def cases() -> list[Case]:
@@ -107,20 +107,21 @@ def cases() -> list[Case]:
         recipe = coded(weights, table, CURVE_METHODS.get(name, BEST), tensors=tensors)
         found.append(Case(f"curve {name} dynamic", "activations", {**recipe, **DYNAMIC}))
     for checkpoint in (PLAIN, TWIN):
-        for bits, scheme in ((4, "nf4_g32"), (3, "lut3_g32")):
-            for method in COMBINED:
-                recipe = {**coded(scheme, "int8", method), **WEIGHTS_ONLY}
-                name = f"{checkpoint} {bits} bits {method}"
-                found.append(Case(name, "methods", recipe, checkpoint))
-        for weights, table in (("int8", "int8"), ("nf4_g32", "int8")):
-            for method in PIPES:
-                recipe = {**coded(weights, table, method), **STATIC}
+        for method in COMBINED:
+            recipe = {**coded("nf4_g32", "int8", method), **WEIGHTS_ONLY}
+            found.append(Case(f"{checkpoint} 4 bits {method}", "methods", recipe, checkpoint))
+        for weights, methods in (("int8", PIPES), ("nf4_g32", COARSE)):
+            for method in methods:
+                recipe = {**coded(weights, "int8", method), **STATIC}
                 name = f"{checkpoint} {weights} static {method}"
                 found.append(Case(name, "static", recipe, checkpoint))
-        for spread in ("minmax", "percentile"):
-            recipe = {**coded("int8", "int8"), **STATIC, "calibration_range": spread}
-            name = f"{checkpoint} int8 static {BEST} {spread}"
-            found.append(Case(name, "static", recipe, checkpoint))
+    for scheme in ("int4_g32", "lut4_g32"):
+        for method in ("rtn", "gptaq,importance"):
+            recipe = {**coded(scheme, "int8", method), **WEIGHTS_ONLY}
+            found.append(Case(f"{PLAIN} {scheme} {method}", "methods", recipe))
+    for spread in ("minmax", "percentile"):
+        recipe = {**coded("int8", "int8", PIPES[-2]), **STATIC, "calibration_range": spread}
+        found.append(Case(f"{PLAIN} int8 static {PIPES[-2]} {spread}", "static", recipe))
     return found
 
 
@@ -240,6 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", nargs="*", default=["curve", "activations", "methods", "static"])
     parser.add_argument("--only", default="", help="rows whose name has this in it")
+    parser.add_argument("--most", type=int, default=1 << 20, help="rows to measure")
     parser.add_argument("--windows", type=int, default=200)
     parser.add_argument("--json", type=Path, default=Path("docs/quality.json"))
     parser.add_argument("--svg", type=Path, default=Path("docs/quality.svg"))
@@ -254,8 +256,9 @@ def main() -> None:
             wished = (case.part == "base" and not rows) or (
                 case.part in args.part and args.only in case.name
             )
-            if not wished or case.name in rows:
+            if not wished or case.name in rows or args.most == 0:
                 continue
+            args.most -= 1
             f32 = rows["f32"]["perplexity"] if "f32" in rows else None
             rows[case.name] = measured(case, args.windows, Path(folder), f32)
             row = rows[case.name]
