@@ -93,11 +93,13 @@ def loads(kind: type[T], data: bytes | memoryview, root: str, where: str = "") -
     return decode(kind, unpack(data, root, where), root, where)
 
 
-def unpack(data: bytes | memoryview, root: str, where: str = "") -> Any:
-    """Plain data of untrusted msgpack bytes, in memory bounded by MAX_STRUCTURED_NBYTES."""
+def unpack(
+    data: bytes | memoryview, root: str, where: str = "", most: int = MAX_STRUCTURED_NBYTES
+) -> Any:
+    """Plain data of at most `most` untrusted msgpack bytes, in memory bounded by them."""
     size = len(data)
-    if size > MAX_STRUCTURED_NBYTES:
-        raise _error(f"{root} has {size} bytes", f"at most {MAX_STRUCTURED_NBYTES}", where)
+    if size > most:
+        raise _error(f"{root} has {size} bytes", f"at most {most}", where)
     limits = dict.fromkeys(("max_str_len", "max_bin_len", "max_array_len", "max_map_len"), size)
     try:
         return msgpack.unpackb(

@@ -1,0 +1,256 @@
+"""Save what a session has read, and what was being written, in a file; go on from it to the bit.
+
+Loading is all or nothing: a `Context` is made when the whole file has been checked, and nothing changes before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgpack
+
+from hearth.runtime.adapters import Adapter, AdapterUse
+from hearth.runtime.archive.files import SYSTEM_FILES, Files
+from hearth.runtime.context_file import MAX_HEAD_NBYTES, Parts, read_parts, write_parts
+from hearth.runtime.kv_strips import packed_nbytes
+from hearth.runtime.sampling.state import ChooserState
+from hearth.runtime.session import Executor, Session
+from hearth.runtime.snapshot import Piece, Snapshot
+from hearth.runtime.writing import Full, Request
+from hearth.schemas import __version__
+from hearth.schemas.codec import decode, dumps, unpack
+from hearth.schemas.context import ReaderRun, SavedAdapter, SavedContext, SavedTalk, SavedText
+from hearth.schemas.errors import ArchiveError, HearthError, UsageError
+from hearth.schemas.kv_layout import KVLayout
+
+StateT = TypeVar("StateT")
+PACKING = "strips 1"  # how kv_strips puts a cache in a row
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text that is being written after a session's tokens."""
+
+    request: Request
+    chooser: ChooserState
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A conversation's name, messages and tools."""
+
+    name: str
+    messages: tuple[Mapping[str, Any], ...]
+    tools: tuple[Mapping[str, Any], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a file holds: `adapter` is what the next tokens are to be read with."""
+
+    snapshot: Snapshot
+    adapter: AdapterUse | None = None
+    text: Text | None = None
+    talk: Talk | None = None
+
+    def restore_into(self, session: Session[Any]) -> None:
+        """The session goes on as the saved one would have."""
+        session.restore(self.snapshot)
+        use = self.adapter
+        session.use_adapter(use and use.name, 1.0 if use is None else use.scale)
+
+    def session(self, model: Executor[StateT]) -> Session[StateT]:
+        """A session of its own that goes on as the saved one would have."""
+        session = Session(model)
+        self.restore_into(session)
+        return session
+
+
+def save_context(
+    path: str | os.PathLike[str],
+    session: Session[Any],
+    text: Text | None = None,
+    talk: Talk | None = None,
+    *,
+    files: Files = SYSTEM_FILES,
+) -> None:
+    """Write a file with all that is needed to go on; what stood there before stays until the new one is whole.
+
+    ResourceError `resource.disk_full`, `resource.unwritable`; then there is no new file.
+    """
+    snapshot = session.snapshot()
+    head = dumps(_saved(session, snapshot, text, talk))
+    if len(head) > MAX_HEAD_NBYTES:
+        raise UsageError(
+            "arguments.context",
+            f"the texts of the conversation make a head of {len(head)} bytes",
+            expected=f"at most {MAX_HEAD_NBYTES}",
+        )
+    write_parts(Path(path), head, [piece.packed for piece in snapshot.pieces], files)
+
+
+def load_context(path: str | os.PathLike[str], model: Executor[Any]) -> Context:
+    """What a file holds, for a model of the archive that it was saved with.
+
+    ArchiveError `context.*` says what is wrong with it: another archive or adapter, another version, truncated,
+    damaged, not a context at all.
+    """
+    place = Path(path)
+    parts = read_parts(place)
+    try:
+        return _context(parts, model, str(place))
+    except HearthError as error:
+        if not error.code.startswith("context."):
+            raise _schema(error.found, error.expected, str(place)) from None
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise _schema(f"its head makes no sense: {error!r:.100}", "", str(place)) from None
+
+
+def _saved(
+    session: Session[Any], snapshot: Snapshot, text: Text | None, talk: Talk | None
+) -> SavedContext:
+    known = session.executor.adapters
+    return SavedContext(
+        hearth=__version__,
+        archive=snapshot.fingerprint,
+        layout=_layout_hash(snapshot.layout),
+        tokens=snapshot.tokens,
+        readers=tuple(
+            ReaderRun(sum(1 for _ in run), _saved_adapter(reader, known))
+            for reader, run in groupby(snapshot.readers)
+        ),
+        adapter=_saved_adapter(session.adapter, known),
+        text=None if text is None else _saved_text(text),
+        talk=None if talk is None else _saved_talk(talk),
+    )
+
+
+def _saved_adapter(use: AdapterUse | None, known: Mapping[str, Adapter]) -> SavedAdapter | None:
+    return None if use is None else SavedAdapter(use.name, use.scale, known[use.name].sha256)
+
+
+def _saved_text(text: Text) -> SavedText:
+    request, chooser = text.request, msgpack.packb(text.chooser.plain())
+    stops = tuple(sorted(request.stop_ids))
+    return SavedText(
+        chooser, request.max_tokens, stops, request.stop, request.logprobs, request.full.value
+    )
+
+
+def _saved_talk(talk: Talk) -> SavedTalk:
+    tools = None if talk.tools is None else tuple(map(_json, talk.tools))
+    return SavedTalk(talk.name, tuple(map(_json, talk.messages)), tools)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _layout_hash(layout: KVLayout) -> str:
+    return hashlib.sha256(PACKING.encode() + dumps(layout)).hexdigest()
+
+
+def _context(parts: Parts, model: Executor[Any], where: str) -> Context:
+    saved = decode(SavedContext, unpack(parts.head, "head", where, MAX_HEAD_NBYTES), "head", where)
+    _check_archive(saved, model, where)
+    readers = tuple(_readers(saved, model.adapters, where))
+    count, layout = len(saved.tokens), model.kv_layout
+    if (
+        len(readers) != count
+        or count > model.context
+        or max(saved.tokens, default=0) >= model.vocab
+    ):
+        raise _schema("tokens that are none of this model's", "its vocabulary and context", where)
+    if parts.packed.nbytes != packed_nbytes(layout, 0, count):
+        found = f"{parts.packed.nbytes} bytes of keys and values"
+        raise _schema(found, f"{packed_nbytes(layout, 0, count)} of {count} tokens", where)
+    piece = Piece(range(count), parts.packed)
+    snapshot = Snapshot(saved.archive, layout, saved.tokens, readers, (piece,))
+    return Context(
+        snapshot,
+        _use(saved.adapter, model.adapters, where),
+        None if saved.text is None else _text(saved.text),
+        None if saved.talk is None else _talk(saved.talk),
+    )
+
+
+def _check_archive(saved: SavedContext, model: Executor[Any], where: str) -> None:
+    if saved.archive != model.fingerprint:
+        raise ArchiveError(
+            "context.archive",
+            f"it was saved with the archive {saved.archive[:16]}",
+            expected=f"{model.fingerprint[:16]}, the archive that is loaded",
+            where=where,
+            remedy="load the archive that it was saved with (hearth inspect shows an archive's fingerprint)",
+        )
+    if saved.layout != _layout_hash(model.kv_layout):
+        raise ArchiveError(
+            "context.layout",
+            f"its keys and values are laid out as hearth {saved.hearth} did",
+            expected="the layout of this version",
+            where=where,
+            remedy="begin the conversation anew",
+        )
+
+
+def _readers(
+    saved: SavedContext, known: Mapping[str, Adapter], where: str
+) -> Iterator[AdapterUse | None]:
+    for run in saved.readers:
+        use = _use(run.adapter, known, where)
+        yield from [use] * min(run.tokens, len(saved.tokens) + 1)
+
+
+def _use(saved: SavedAdapter | None, known: Mapping[str, Adapter], where: str) -> AdapterUse | None:
+    if saved is None:
+        return None
+    here = known.get(saved.name)
+    if here is None or here.sha256 != saved.sha256:
+        has = "none of that name" if here is None else f"one with {here.sha256[:16]}"
+        raise ArchiveError(
+            "context.adapter",
+            f"it was saved with the adapter {saved.name!r} with SHA-256 {saved.sha256[:16]}",
+            expected=f"an adapter of this archive, which has {has}",
+            where=where,
+            remedy="add the adapter that it was saved with (hearth lora add)",
+        )
+    return AdapterUse(saved.name, saved.scale)
+
+
+def _text(saved: SavedText) -> Text:
+    state = ChooserState.from_plain(unpack(saved.chooser, "chooser"))
+    request = Request(
+        saved.max_tokens, frozenset(saved.stop_ids), saved.stop, state.sampling, saved.logprobs,
+        Full(saved.full),
+    )  # fmt: skip
+    return Text(request, state)
+
+
+def _talk(saved: SavedTalk) -> Talk:
+    tools = None if saved.tools is None else tuple(map(_object, saved.tools))
+    return Talk(saved.name, tuple(map(_object, saved.messages)), tools)
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text:.40} is no object")
+    return value
+
+
+def _schema(found: str, expected: str, where: str) -> ArchiveError:
+    return ArchiveError(
+        "context.schema",
+        found,
+        expected=expected or "a head as hearth writes it",
+        where=where,
+        remedy="the file was not written by hearth, or by another version",
+    )
