@@ -40,6 +40,7 @@ class Text:
 
     request: Request
     chooser: ChooserState
+    constrained: bool = False  # its constraint is not saved: it is made anew
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,9 @@ def _saved_text(text: Text) -> SavedText:
     request, chooser = text.request, msgpack.packb(text.chooser.plain())
     stops = tuple(sorted(request.stop_ids))
     return SavedText(
-        chooser, request.max_tokens, stops, request.stop, request.logprobs, request.full.value
-    )
+        chooser, text.constrained, request.max_tokens, stops, request.stop, request.logprobs,
+        request.full.value,
+    )  # fmt: skip
 
 
 def _saved_talk(talk: Talk) -> SavedTalk:
@@ -231,7 +233,7 @@ def _text(saved: SavedText) -> Text:
         saved.max_tokens, frozenset(saved.stop_ids), saved.stop, state.sampling, saved.logprobs,
         Full(saved.full),
     )  # fmt: skip
-    return Text(request, state)
+    return Text(request, state, saved.constrained)
 
 
 def _talk(saved: SavedTalk) -> Talk:

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from hearth.runtime.sampling import Choice, Constraint
 from hearth.runtime.session import Logits
+from hearth.runtime.sliding import rewound, slid, slide
 from hearth.runtime.speculative.drafted import Acceptance
-from hearth.runtime.writing import Decode, FinishReason, Request, Writer
+from hearth.runtime.writing import Decode, FinishReason, Full, Request, Writer
 
 Clock = Callable[[], float]
 
@@ -28,6 +29,8 @@ class Speaker(Protocol):
         self, ids: Sequence[int], *, between: Callable[[], None] | None = None
     ) -> Logits: ...
     def decode(self, token: int) -> Logits: ...
+    def rewind(self, position: int) -> None: ...
+    def shared(self, ids: Sequence[int]) -> int: ...
 
 
 class Cancelled(Exception):
@@ -70,7 +73,8 @@ class Generation(Iterator[str]):
     probabilities where asked for; `text` is without it and without the stop string. `finish_reason`
     is None while it runs. A generation may be left or cancelled at any time: the session then holds
     the prompt (nothing of it where it was not read to its end) and the tokens decoded so far, and
-    goes on from there.
+    goes on from there. Where the context slides (sliding.py) it holds what was kept. With a `writer`,
+    one restored, the prompt ends with that writer's last token.
     """
 
     def __init__(
@@ -84,11 +88,12 @@ class Generation(Iterator[str]):
         acceptance: Acceptance | None = None,
         clock: Clock = time.perf_counter,
         encode_s: float = 0.0,
+        writer: Writer | None = None,
     ) -> None:
         self._session, self.request, self._clock = session, request, clock
         self._prompt = list(prompt)
         before = (*session.tokens, *self._prompt)
-        self.writer = Writer(request, before, decode, constraint=constraint)
+        self.writer = writer or Writer(request, before, decode, constraint=constraint)
         self._encode_s, self._prefill_s = encode_s, 0.0
         self._first_choice_s, self._decode_s = 0.0, 0.0
         self._acceptance = acceptance or Acceptance()
@@ -150,14 +155,17 @@ class Generation(Iterator[str]):
                 yield piece
             if self._ended():
                 break
-            piece = self._next()
+            try:
+                piece = self._next()
+            except Cancelled:
+                return
         tail = self.writer.tail()
         if tail:
             yield tail
 
     def _first(self) -> str:
         began = self._clock()
-        logits = self._session.prefill(self._prompt, between=self._check)
+        logits = self._session.prefill(self._fitted(), between=self._check)
         read = self._clock()
         piece = self._push(logits)
         self._prefill_s, self._first_choice_s = read - began, self._clock() - read
@@ -165,9 +173,18 @@ class Generation(Iterator[str]):
 
     def _next(self) -> str:
         began = self._clock()
+        if self._session.position == self._session.context:
+            slide(self._session, self._check)
         piece = self._push(self._session.decode(self.tokens[-1]))
         self._decode_s += self._clock() - began
         return piece
+
+    def _fitted(self) -> list[int]:
+        """The prompt, or what of all the tokens is read where they are to slide."""
+        session, full = self._session, self.request.full
+        if full is Full.SLIDE and session.position + len(self._prompt) > session.context:
+            return rewound(session, slid((*session.tokens, *self._prompt), session.context))
+        return self._prompt
 
     def _push(self, logits: Logits) -> str:
         return self.writer.push(logits, room=self._session.position < self._session.context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -20,13 +21,14 @@ from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.generate import Clock, Generation, Speaker
 from hearth.runtime.loaded import Loaded
 from hearth.runtime.lora.stored import StoredAdapter, bind_adapter, stored_adapters
+from hearth.runtime.prefix_cache import PrefixCache
 from hearth.runtime.sampling import Beams, BeamSearch, Constraint, completion_seed
 from hearth.runtime.session import Ids, Logits, Segment, Session, check_room, checked_ids
 from hearth.runtime.several import Completion, complete, search, told
 from hearth.runtime.speculative.choice import Draft, drafter_of
 from hearth.runtime.speculative.drafted import Acceptance, Drafted
 from hearth.runtime.tools.messages import template_messages
-from hearth.runtime.writing import Decode, Request, Writer
+from hearth.runtime.writing import Decode, Full, Request, Writer
 from hearth.schemas import sections
 from hearth.schemas.errors import UsageError
 from hearth.schemas.kv_layout import KVLayout
@@ -34,9 +36,12 @@ from hearth.schemas.program import Rows
 
 if TYPE_CHECKING:
     from hearth.runtime.chat_template import ChatTemplate
+    from hearth.runtime.conversation import Conversation
+    from hearth.runtime.conversations import Conversations
     from hearth.runtime.grammar import Grammars, GrammarWish
 
 FOUR_BEAMS = BeamSearch()
+PREFIX_NBYTES = 256 << 20  # of a model's own prefix cache
 
 Messages = Sequence[Mapping[str, Any]]
 Prompt = str | Messages | Ids
@@ -117,6 +122,30 @@ class Model(Loaded):
         ids: list[int] = checked_ids(cast(Ids, prompt), self.vocab).tolist()
         return ids
 
+    @cached_property
+    def prefixes(self) -> PrefixCache:
+        """Keys and values of prompts that were read before; `prefixes.nbytes` may be set."""
+        return PrefixCache(PREFIX_NBYTES)
+
+    @cached_property
+    def conversations(self) -> Conversations:
+        """Its conversations by name: create, switch, fork, rename, remove, restore."""
+        from hearth.runtime.conversations import Conversations
+
+        return Conversations(self)
+
+    def conversation(self, name: str, system: str | None = None) -> Conversation:
+        """The conversation of this name, made with the system message where there is none of it yet."""
+        return self.conversations.open(name, system)
+
+    def restore(self, path: str | os.PathLike[str]) -> Conversation:
+        """The conversation that `Conversation.save` wrote, in the place of the one of its name if there is one.
+
+        ArchiveError `context.*` for another archive or adapter, another version, a damaged file; then
+        nothing has changed.
+        """
+        return self.conversations.restore(path)
+
     def request(self, **asked: Unpack[Asked]) -> Request:
         """What `generate` makes of its wishes: over the archive's defaults, with a seed where none was asked for."""
         return self.defaults.request(wishes(asked), secrets.randbits(64))
@@ -151,7 +180,9 @@ class Model(Loaded):
         decode = decode or self._decode(pieces)
         ids = self.encode(prompt)
         session = session or self.session()
-        check_room(session.position, len(checked_ids(ids, self.vocab)), self.context)
+        count = len(checked_ids(ids, self.vocab))
+        if request.full is not Full.SLIDE:
+            check_room(session.position, count, self.context)
         speaker: Speaker = session
         acceptance = Acceptance()
         if draft is not None:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Literal
 
 from hearth.runtime.detokenizer import Detokenizer
-from hearth.runtime.sampling import GREEDY, Choice, Chooser, Constraint, Sampling
+from hearth.runtime.sampling import GREEDY, Choice, Chooser, ChooserState, Constraint, Sampling
 from hearth.runtime.session import Logits
 from hearth.runtime.stop_strings import StopStrings
 from hearth.schemas.errors import HearthError, InputError, UsageError
@@ -80,6 +80,27 @@ class Writer:
         self._at_stop_string = False
         self._texts: list[str] = []
 
+    @classmethod
+    def restored(
+        cls,
+        request: Request,
+        state: ChooserState,
+        decode: Decode,
+        *,
+        constraint: Constraint | None = None,
+    ) -> Writer:
+        """Goes on where a chooser's state was taken; its choices have no probabilities up to there.
+
+        A fresh `constraint` is fed the answer's tokens.
+        """
+        writer = cls(request, state.tokens[: state.prompt], decode)
+        for token in state.tokens[state.prompt :]:
+            writer.choices.append(Choice(token))
+            writer._give(writer._read(token))
+        writer.constraint = constraint
+        writer.chooser = Chooser.restored(state, constraint=constraint, logprobs=request.logprobs)
+        return writer
+
     @property
     def text(self) -> str:
         """What `push` and `tail` have given."""
@@ -115,18 +136,23 @@ class Writer:
 
     def _accept(self, logits: Logits, room: bool) -> str:
         choice = self.chooser.choose(logits)
-        self.tokens.append(choice.token)
         self.choices.append(choice)
-        if choice.token in self.request.stop_ids:
+        piece = self._read(choice.token)
+        if self.finish_reason is None and not room:
+            self._meet_the_end_of_the_context()
+        return piece
+
+    def _read(self, token: int) -> str:
+        """The text that a token completes; whether it is the last one."""
+        self.tokens.append(token)
+        if token in self.request.stop_ids:
             self.finish_reason = "stop"
             return ""
-        piece, self._at_stop_string = self._stops.push(self._detokenizer.push(choice.token))
+        piece, self._at_stop_string = self._stops.push(self._detokenizer.push(token))
         if self._at_stop_string or (self.constraint is not None and self.constraint.done):
             self.finish_reason = "stop"
         elif len(self.tokens) == self.request.max_tokens:
             self.finish_reason = "length"
-        elif not room:
-            self._meet_the_end_of_the_context()
         return piece
 
     def _meet_the_end_of_the_context(self) -> None:

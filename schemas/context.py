@@ -29,6 +29,7 @@ class SavedText:
     """A text that was being written: what was asked for, and the chooser's state (`ChooserState.plain`, msgpack)."""
 
     chooser: bytes
+    constrained: bool
     max_tokens: int | None
     stop_ids: tuple[int, ...]
     stop: tuple[str, ...]

@@ -1,0 +1,391 @@
+"""A conversation: named, with its messages, an adapter, and a session that holds what of them has been read.
+
+An answer depends on the messages, the tools, the adapter and what is asked for alone: what the session holds
+already is used where it begins as the messages do, and read again where it does not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any, Unpack
+
+from hearth.runtime.adapters import AdapterUse
+from hearth.runtime.chat_template import plain_messages
+from hearth.runtime.contexts import Context, Talk, Text, save_context
+from hearth.runtime.defaults import Asked
+from hearth.runtime.generate import Generation, Speaker, Stats
+from hearth.runtime.sampling import Constraint
+from hearth.runtime.session import check_room
+from hearth.runtime.sliding import fitted, seen
+from hearth.runtime.speculative.choice import Draft, drafter_of
+from hearth.runtime.speculative.drafted import Acceptance, Drafted
+from hearth.runtime.tokenizer import Tokenizer
+from hearth.runtime.tools import ToolCall, ToolFormat, ToolParser, read_tools, tool_format
+from hearth.runtime.writing import Decode, FinishReason, Full, Writer
+from hearth.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from hearth.runtime.grammar import GrammarWish
+    from hearth.runtime.model import Model
+
+Message = Mapping[str, Any]
+Messages = Sequence[Message]
+Tools = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How answers are read: with a format of calls where the model has one and knows of tools."""
+
+    tokenizer: Tokenizer
+    format: ToolFormat | None = None
+    names: frozenset[str] = frozenset()
+
+    @property
+    def decode(self) -> Decode:
+        """Ids to text, with the marks of calls in it."""
+        decode = self.tokenizer.decode
+        return decode if self.format is None else self.format.decode(self.tokenizer)
+
+    def message(self, text: str) -> Message:
+        """The assistant's message that an answer is, its calls as OpenAI's API gives them."""
+        if self.format is None:
+            return {"role": "assistant", "content": text}
+        ids = (f"call{number:05}" for number in count(1))
+        parser = ToolParser(self.format, self.names, lambda: next(ids))
+        parts = [parser.push(text), parser.flush()]
+        written = "".join(each for each, _ in parts)
+        calls = [_call(call) for _, found in parts for call in found]
+        message: dict[str, Any] = {"role": "assistant", "content": written}
+        return message | ({"tool_calls": calls} if calls else {})
+
+
+class Reply(Iterator[str]):
+    """The answer as it is written: an iterator of text pieces. `Generation` says what the rest is.
+
+    `cached_tokens` of its tokens did not have to be read. It may be left or cancelled at any time; the
+    conversation then goes on with what was written, or `resume` with the answer itself.
+    """
+
+    def __init__(
+        self,
+        sent: Messages,
+        form: Form,
+        generation: Generation,
+        cached_tokens: int,
+        read: Callable[[], None],
+    ) -> None:
+        self.sent, self.form, self.cached_tokens = tuple(sent), form, cached_tokens
+        self.writer = generation.writer
+        self._generation, self._read = generation, read
+        self._begun = False
+
+    def __next__(self) -> str:
+        try:
+            return next(self._generation)
+        finally:
+            if not self._begun and self.stats.prefill_s:
+                self._begun = True
+                self._read()
+
+    def cancel(self) -> None:
+        """End after the token or the chunk of the prompt being computed; any thread may call it."""
+        self._generation.cancel()
+
+    @property
+    def tokens(self) -> list[int]:
+        """The ids chosen so far."""
+        return self.writer.tokens
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return self.writer.text
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why it ended; None while it runs."""
+        return self.writer.finish_reason
+
+    @property
+    def stats(self) -> Stats:
+        """Counts and times so far."""
+        return self._generation.stats
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """What was sent and the answer so far; nothing where no token of it was written."""
+        return (*self.sent, self.form.message(self.text)) if self.tokens else ()
+
+    @property
+    def unfinished(self) -> Text | None:
+        """What there is to go on with."""
+        if not self.tokens or self.finish_reason not in (None, "cancelled"):
+            return None
+        constrained = self.writer.constraint is not None
+        return Text(self.writer.request, self.writer.chooser.state(), constrained)
+
+
+@dataclass(frozen=True)
+class Paused:
+    """An answer that was restored unfinished."""
+
+    sent: tuple[Message, ...]
+    form: Form
+    text: Text
+    written: str
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return (*self.sent, self.form.message(self.written))
+
+    @property
+    def unfinished(self) -> Text:
+        return self.text
+
+
+class Conversation:
+    """One of a model's conversations (`model.conversation(name)`); one thread at a time.
+
+    `send` gives the answer piece by piece. What is done next ends an answer that is still being written.
+    """
+
+    def __init__(self, model: Model, name: str, messages: Messages = ()) -> None:
+        self.name = name
+        self._model, self._session = model, model.session()
+        self._messages = tuple(messages)
+        self._tools: tuple[Mapping[str, Any], ...] | None = None
+        self._reply: Reply | Paused | None = None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """All messages, an answer that is being written among them."""
+        return self._messages + (() if self._reply is None else self._reply.messages)
+
+    @property
+    def system(self) -> str | None:
+        """The text of the system message, where there is one."""
+        first = [each for each in self._messages[:1] if each["role"] == "system"]
+        return content(first[0]) if first else None
+
+    @property
+    def last(self) -> str | None:
+        """The text of the last answer."""
+        answers = [each for each in self.messages if each["role"] == "assistant"]
+        return content(answers[-1]) if answers else None
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The ids that the session holds now."""
+        return self._session.tokens
+
+    @property
+    def adapter(self) -> AdapterUse | None:
+        """What answers are written with."""
+        return self._session.adapter
+
+    def use_adapter(self, name: str | None, scale: float = 1.0) -> None:
+        """Write the next answers with this adapter, None: with none, as if it had been so from the start.
+
+        UsageError `arguments.adapter` for a name that the archive does not have; then nothing changes.
+        """
+        self._session.use_adapter(name, scale)
+        self._settle()
+
+    def send(
+        self,
+        message: str | Message | Messages,
+        *,
+        tools: Tools | None = None,
+        constraint: Constraint | None = None,
+        format: GrammarWish | None = None,
+        draft: Draft | None = None,
+        **asked: Unpack[Asked],
+    ) -> Reply:
+        """The answer to a user's text, or to messages (results of tools, say), as an iterator of pieces.
+
+        `tools` are told to the model from now on; an answer that calls them is read back as a message with
+        `tool_calls`. What is refused (messages that the template refuses or the context does not hold) changes
+        nothing; `full` says what happens where the context is full. The rest is as of `Model.generate`.
+        """
+        self._settle()
+        model, sent = self._model, _messages(message)
+        known = self._tools if tools is None else tuple(tools)
+        ids = model.encode(_checked((*self._messages, *sent)), tools=known or None)
+        request = model.request(**asked)
+        if format is not None:
+            constraint = model.grammars.constraint(format)
+        if request.full is not Full.SLIDE:
+            check_room(0, len(ids), model.context)
+        form = _form(model, known)
+        writer = Writer(request, ids, form.decode, constraint=constraint)
+        held = fitted(ids, model.context, request.full)
+        reply = self._begin(sent, form, writer, held, draft)
+        self._tools = known
+        return reply
+
+    def resume(self, *, constraint: Constraint | None = None, draft: Draft | None = None) -> Reply:
+        """Go on with an answer that was left or cancelled, also one of another process (`model.restore`).
+
+        Its text is what it would have been. An answer that had a constraint needs a fresh one. UsageError
+        `arguments.resume` where there is no such answer, or no constraint.
+        """
+        text = None if self._reply is None else self._reply.unfinished
+        if self._reply is None or text is None:
+            raise _no_resume("no answer was left unfinished", "one to go on with")
+        if text.constrained and constraint is None:
+            raise _no_resume("the answer had a constraint", "a fresh one like it")
+        model, state, full = self._model, text.chooser, text.request.full
+        writer = Writer.restored(text.request, state, model.tokenizer.decode, constraint=constraint)
+        prompt, answer = state.tokens[: state.prompt], state.tokens[state.prompt :]
+        return self._begin(self._reply.sent, writer, seen(prompt, answer, model.context, full))
+
+    def rewind(self, turns: int = 1) -> None:
+        """Forget the last turns: the user's messages and what follows them.
+
+        UsageError `arguments.turns` where there are not so many.
+        """
+        starts = turn_starts(self.messages)
+        if not 1 <= turns <= len(starts):
+            raise UsageError(
+                "arguments.turns",
+                f"cannot go back {turns} turns",
+                expected=f"1 to {len(starts)}" if starts else "a turn to forget; there is none",
+            )
+        self._settle()
+        self._messages = self._messages[: starts[-turns]]
+
+    def clear(self) -> None:
+        """Forget everything but the system message."""
+        self._settle()
+        self._tools = None
+        self._messages = self._messages[: _leading(self._messages)]
+        self._session.rewind(0)
+
+    def export(self) -> str:
+        """The conversation as text: each message under the name of its role."""
+        return "\n\n".join(f"{each['role']}: {content(each)}" for each in self.messages) + "\n"
+
+    def fork(self, name: str) -> Conversation:
+        """Another conversation that goes on from here (`model.conversations.fork` lists it)."""
+        other = Conversation(self._model, name, self.messages)
+        other._session, other._tools = self._session.fork(), self._tools
+        return other
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file with all that it takes to go on (contexts.py), an unfinished answer too.
+
+        ResourceError `resource.disk_full`, `resource.unwritable`; what stood there before then stays.
+        """
+        text = None if self._reply is None else self._reply.unfinished
+        if self._reply is not None and text is not None:
+            messages = (*self._messages, *self._reply.sent)
+        else:
+            messages = self.messages
+        save_context(path, self._session, text, Talk(self.name, messages, self._tools))
+
+    def restore(self, context: Context) -> None:
+        """Become what was saved, but for the name; all of it or, where that fails, nothing."""
+        talk, session = context.talk, context.session(self._model)
+        if talk is None:
+            raise not_a_conversation()
+        paused = None
+        messages = talk.messages
+        if context.text is not None:
+            text, form = context.text, _form(self._model, talk.tools)
+            written = Writer.restored(text.request, text.chooser, form.decode).text
+            answers = [i for i, each in enumerate(messages, 1) if each["role"] == "assistant"]
+            start = answers[-1] if answers else _leading(messages)
+            paused = Paused(messages[start:], form, text, written)
+            messages = messages[:start]
+        self._session, self._messages = session, messages
+        self._tools, self._reply = talk.tools, paused
+
+    def _begin(
+        self, sent: Messages, form: Form, writer: Writer, ids: Sequence[int], draft: Draft | None
+    ) -> Reply:
+        """The answer after these ids, of which the session and the prefix cache may have some."""
+        session, model = self._session, self._model
+        drafter = None if draft is None else drafter_of(draft, model)
+        cached = model.prefixes.fill(session, ids)
+        speaker: Speaker = session
+        acceptance = Acceptance()
+        if drafter is not None:
+            speaker = Drafted(session, drafter, acceptance)
+        first = not any(each["role"] == "assistant" for each in self._messages)
+
+        def read() -> None:  # what is likely to be shared: a system prompt, the first question
+            if first:
+                model.prefixes.keep(session, len(ids))
+
+        generation = Generation(
+            speaker, ids[cached:], writer.request, form.decode, acceptance=acceptance, writer=writer
+        )
+        self._reply = Reply(sent, form, generation, cached, read)
+        return self._reply
+
+    def _settle(self) -> None:
+        """An answer becomes one of the messages, as far as it was written."""
+        if isinstance(self._reply, Reply):
+            self._reply.cancel()
+        self._messages, self._reply = self.messages, None
+
+
+def content(message: Message) -> str:
+    """The text of a message, of whose parts only texts count."""
+    found = message.get("content") or ""
+    if isinstance(found, str):
+        return found
+    return "".join(str(part["text"]) for part in found if "text" in part)
+
+
+def turn_starts(messages: Messages) -> list[int]:
+    """Where users' messages begin that follow something else."""
+    users = [each["role"] == "user" for each in messages]
+    return [i for i, user in enumerate(users) if user and not (i and users[i - 1])]
+
+
+def not_a_conversation() -> UsageError:
+    """Of a context that was saved without messages."""
+    return UsageError(
+        "arguments.context",
+        "a session was saved here, no conversation",
+        expected="a file that a conversation wrote",
+        remedy="load_context(path, model).session(model) goes on with it",
+    )
+
+
+def _form(model: Model, tools: Tools | None) -> Form:
+    found = tool_format(model) if tools else None
+    if not tools or found is None:
+        return Form(model.tokenizer)
+    return Form(model.tokenizer, found, frozenset(tool.name for tool in read_tools(tools)))
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _leading(messages: Messages) -> int:
+    """How many messages are the system's, at the beginning."""
+    return int(bool(messages) and messages[0]["role"] == "system")
+
+
+def _checked(messages: Messages) -> Messages:
+    """InputError `input.messages` where a message has no role, or there is none."""
+    plain_messages(messages)
+    return messages
+
+
+def _messages(given: str | Message | Messages) -> tuple[Message, ...]:
+    if isinstance(given, str):
+        return ({"role": "user", "content": given},)
+    return (given,) if isinstance(given, Mapping) else tuple(given)
+
+
+def _no_resume(found: str, expected: str) -> UsageError:
+    return UsageError("arguments.resume", found, expected=expected, remedy="or send a message")
