@@ -49,7 +49,7 @@ def write_parts(
     """
     nbytes = sum(part.nbytes for part in packed)
     pad = bytes(-len(head) % ALIGN)
-    body = [memoryview(head), memoryview(pad), *(memoryview(part) for part in packed)]
+    body = [memoryview(head), memoryview(pad), *(part.data for part in packed)]
     header = _header(len(head), nbytes, _hash(body))
     try:
         output = Output(path)
@@ -116,7 +116,7 @@ def _read(descriptor: int, path: Path) -> Parts:
     got = _fill(descriptor, body)
     if got < body.nbytes:
         raise _truncated(HEADER.size + got, expected, str(path))
-    sum_ = _hash([memoryview(body)])
+    sum_ = _hash([body.data])
     if sum_ != digest:
         raise _damaged(f"its SHA-256 is {sum_.hex()}", digest.hex(), str(path))
     body.flags.writeable = False
@@ -158,7 +158,7 @@ def _parse(header: bytes, where: str) -> tuple[int, int, bytes]:
 
 def _fill(descriptor: int, body: Bytes) -> int:
     """Read what follows the header; how many bytes there were."""
-    view, got = memoryview(body), 0
+    view, got = body.data, 0
     while got < body.nbytes:
         count = os.preadv(descriptor, [view[got:]], HEADER.size + got)
         if not count:

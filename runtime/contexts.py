@@ -65,7 +65,10 @@ class Context:
         """The session goes on as the saved one would have."""
         session.restore(self.snapshot)
         use = self.adapter
-        session.use_adapter(use and use.name, 1.0 if use is None else use.scale)
+        if use is None:
+            session.use_adapter(None)
+        else:
+            session.use_adapter(use.name, use.scale)
 
     def session(self, model: Executor[StateT]) -> Session[StateT]:
         """A session of its own that goes on as the saved one would have."""

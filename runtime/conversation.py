@@ -239,9 +239,10 @@ class Conversation:
         if text.constrained and constraint is None:
             raise _no_resume("the answer had a constraint", "a fresh one like it")
         model, state, full = self._model, text.chooser, text.request.full
-        writer = Writer.restored(text.request, state, model.tokenizer.decode, constraint=constraint)
+        sent, form = self._reply.sent, self._reply.form
+        writer = Writer.restored(text.request, state, form.decode, constraint=constraint)
         prompt, answer = state.tokens[: state.prompt], state.tokens[state.prompt :]
-        return self._begin(self._reply.sent, writer, seen(prompt, answer, model.context, full))
+        return self._begin(sent, form, writer, seen(prompt, answer, model.context, full), draft)
 
     def rewind(self, turns: int = 1) -> None:
         """Forget the last turns: the user's messages and what follows them.

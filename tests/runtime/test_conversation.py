@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hearth.runtime import Model, load
-from hearth.runtime.conversation import Conversation
+from hearth.runtime.conversation import Conversation, Form
 from hearth.runtime.prefix_cache import PrefixCache
+from hearth.runtime.tools.formats import HERMES
 from hearth.runtime.writing import Full
 from hearth.schemas.errors import ArchiveError, HearthError, InputError, UsageError
 
@@ -276,6 +277,31 @@ def test_messages_of_tools_are_read_as_the_template_says(model: Model) -> None:
     list(talk.send(sent, max_tokens=2))
     assert [each["role"] for each in talk.messages] == ["user", "assistant", "tool", "assistant"]
     assert json.dumps(talk.messages)
+
+
+def test_calls_are_read_back_as_openai_has_them(model: Model) -> None:
+    form = Form(model.tokenizer, HERMES, frozenset(("f",)))
+    text = 'Well.\n<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call>'
+    assert form.message(text) == {
+        "role": "assistant",
+        "content": "Well.",
+        "tool_calls": [
+            {
+                "id": "call00001",
+                "type": "function",
+                "function": {"name": "f", "arguments": '{"x": 1}'},
+            }
+        ],
+    }
+    assert form.message("Well.") == {"role": "assistant", "content": "Well."}
+
+
+def test_a_draft_changes_no_answer(model: Model) -> None:
+    one, other = model.conversation("a"), model.conversation("b")
+    asked = {"max_tokens": 60, "ignore_eos": True, "full": Full.SLIDE}
+    for text in ("One", "Two two two two " * 20, "Three"):
+        guessed = "".join(one.send(text, draft="lookup", **asked))  # type: ignore[arg-type]
+        assert guessed == "".join(other.send(text, **asked))  # type: ignore[arg-type]
 
 
 def test_bad_messages_change_nothing(model: Model) -> None:
