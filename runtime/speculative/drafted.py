@@ -79,9 +79,8 @@ class Drafted:
         return logits
 
     def rewind(self, position: int) -> None:
-        """As of the session."""
+        """As of the session; `prefill` is to follow."""
         self._session.rewind(position)
-        self._text = list(self._session.tokens)
 
     def shared(self, ids: Sequence[int]) -> int:
         """As of the session."""
