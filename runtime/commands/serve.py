@@ -73,6 +73,7 @@ def serve_command(
     quiet: Annotated[bool, typer.Option("--quiet", help="log errors alone")] = False,
 ) -> None:
     """Serve compiled models over HTTP, as OpenAI's and Ollama's servers do."""
+    from hearth.runtime.machine import machine
     from hearth.runtime.serving.app import AppOptions, Limits
     from hearth.runtime.serving.host import Address, check_certificate, serve
     from hearth.runtime.serving.service import Settings
@@ -86,8 +87,10 @@ def serve_command(
             "--client-timeout": client_timeout,
         }
     )
+    here = read_options(threads, isa, placing=placing)
+    machine(here.threads, here.isa, here.placing.wishes())  # what is wrong is said now
     settings = Settings(
-        read_options(threads, isa, placing=placing),
+        here,
         math.inf if keep_alive is None else keep_alive,
         rows,
         queue,

@@ -62,11 +62,11 @@ class Refusal(Exception):
         return KINDS.get(self.status, usual)
 
 
-def refusal(error: HearthError) -> Refusal:
-    """The answer to an error of the runtime."""
+def refusal(error: HearthError, parameter: str | None = None) -> Refusal:
+    """The answer to an error of the runtime; `parameter` is the field that it is about."""
     status = http_status(error)
     headers = {"retry-after": str(RETRY_AFTER_S)} if status in (429, 503) else {}
-    return Refusal(status, str(error), code=error.code, headers=headers)
+    return Refusal(status, str(error), parameter=parameter, code=error.code, headers=headers)
 
 
 def http_status(error: HearthError) -> int:

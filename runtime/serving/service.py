@@ -286,12 +286,16 @@ def read_served(name: str, path: Path) -> Served:
 
 
 def read_files(given: Sequence[str]) -> dict[str, Path]:
-    """FILE or NAME=FILE of the command line; a file's name without its ending names it."""
+    """FILE or NAME=FILE of the command line; a file's name without its ending names it.
+
+    What has a slash before the equals sign is a path.
+    """
     files: dict[str, Path] = {}
     for text in given:
         name, equals, rest = text.partition("=")
-        path = Path(rest if equals else text)
-        name = name if equals else path.stem
+        named = equals and "/" not in name
+        path = Path(rest if named else text)
+        name = name if named else path.stem
         if not name or any(each in ":/?#" or each.isspace() for each in name):
             raise UsageError(
                 "arguments.model_name",

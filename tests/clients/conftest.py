@@ -43,7 +43,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 @pytest.fixture(scope="session")
 def served(files: Files) -> Iterator[Served]:
     names = [f"tales={files.decoder}", f"words={files.encoder}"]
-    with serving(names, "--api-key-file", str(files.key), "--threads", "1") as found:
+    with serving(
+        names, "--api-key-file", str(files.key), "--threads", "1", "--timeout", "20"
+    ) as found:
         yield found
         assert found.alive, "the server died: " + "".join(found.log[-20:])
         assert not [line for line in found.log if "this is a bug" in line]

@@ -36,7 +36,7 @@ def test_a_prompt_longer_than_the_context(client: Any) -> None:
     long = [{"role": "user", "content": "word " * 2000}]
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model="tales", messages=long)
-    assert caught.value.code == "context_length_exceeded"
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
 
 
 BAD: list[tuple[str, dict[str, Any]]] = [
@@ -110,6 +110,7 @@ def test_a_schema_that_cannot_be_followed_is_refused(client: Any) -> None:
         ("prompt", {"prompt": {}}),
         ("prompt", {"prompt": []}),
         ("prompt[1]", {"prompt": ["a", 1]}),
+        ("prompt", {"prompt": [99999]}),
         ("n", {"prompt": ["a", "b"], "n": 100}),
     ],
 )

@@ -41,9 +41,9 @@ class Served:
 
 
 @contextmanager
-def serving(files: Sequence[str], *options: str) -> Iterator[Served]:
+def serving(files: Sequence[str], *options: str, port: str = "0") -> Iterator[Served]:
     """The program, from when it listens; it is stopped with SIGTERM at the end."""
-    command = [sys.executable, str(PROGRAM), "serve", *files, "--port", "0", *options]
+    command = [sys.executable, str(PROGRAM), "serve", *files, "--port", port, *options]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )

@@ -81,6 +81,7 @@ def _choice(number: int, **rest: Any) -> Body:
 
 
 CHAT = Form(
+    "messages",
     "chatcmpl",
     "chat.completion",
     "chat.completion.chunk",

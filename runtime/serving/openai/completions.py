@@ -77,5 +77,13 @@ def _choice(
 
 
 COMPLETIONS = Form(
-    "cmpl", "text_completion", "text_completion", completion_work, _first, _delta, _last, _choices
+    "prompt",
+    "cmpl",
+    "text_completion",
+    "text_completion",
+    completion_work,
+    _first,
+    _delta,
+    _last,
+    _choices,
 )

@@ -13,6 +13,7 @@ from hearth.runtime.encoder import F32
 from hearth.runtime.serving.app import Serving
 from hearth.runtime.serving.bodies import read_object
 from hearth.runtime.serving.bridge import holding, in_thread
+from hearth.runtime.serving.openai.errors import about
 from hearth.runtime.serving.openai.requests import EmbeddingRequest, read_embedding
 from hearth.runtime.serving.presence import while_connected
 from hearth.runtime.serving.refusals import Refusal
@@ -26,7 +27,8 @@ async def embeddings(request: Request) -> Response:
     async with holding(serving.service, asked.model) as held:
         request.state.log = {"model": asked.model}
         work = in_thread(lambda: _embed(held, asked))
-        vectors, tokens = await while_connected(request, work)
+        with about("input"):
+            vectors, tokens = await while_connected(request, work)
     data = [
         {"object": "embedding", "index": index, "embedding": _written(vector, asked)}
         for index, vector in enumerate(vectors)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
 from hearth.runtime.serving.refusals import Refusal, refusal
-from hearth.schemas.errors import HearthError
+from hearth.schemas.errors import HearthError, InputError
 
 LOG = logging.getLogger("hearth.serve")
 # What OpenAI calls errors that its clients look for.
@@ -56,6 +57,17 @@ def as_refusal(error: Exception, request_id: str) -> Refusal:
             return refusal(error)
     LOG.error("request %s failed: this is a bug, please report it", request_id, exc_info=error)
     return Refusal(500, f"an internal error; its log entry is {request_id}", code="bug")
+
+
+@contextmanager
+def about(parameter: str) -> Iterator[None]:
+    """What is wrong with the input itself (too long, ids out of range) is said of this parameter."""
+    try:
+        yield
+    except InputError as error:
+        if error.code in PARAMETERS or not error.code.startswith("input."):
+            raise
+        raise refusal(error, parameter) from None
 
 
 def _parameter(code: str) -> str | None:

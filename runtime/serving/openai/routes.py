@@ -12,6 +12,7 @@ from hearth.runtime.serving.app import Part, Serving
 from hearth.runtime.serving.edge import Surface
 from hearth.runtime.serving.openai.chat import chat_completions
 from hearth.runtime.serving.openai.completions import completions
+from hearth.runtime.serving.openai.description import openapi
 from hearth.runtime.serving.openai.embeddings import embeddings
 from hearth.runtime.serving.openai.errors import error_body
 from hearth.runtime.serving.service import Served
@@ -45,5 +46,7 @@ PART = Part(
         Route("/v1/chat/completions", chat_completions, methods=["POST"]),
         Route("/v1/completions", completions, methods=["POST"]),
         Route("/v1/embeddings", embeddings, methods=["POST"]),
+        Route("/openapi.json", openapi, methods=["GET"]),
     ),
+    open_paths=lambda path: path == "/openapi.json",
 )

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from hearth.runtime.serving.app import Serving
 from hearth.runtime.serving.bridge import Answers, holding, in_thread
 from hearth.runtime.serving.jobs import Finished, Piece
-from hearth.runtime.serving.openai.errors import as_refusal, error_body
+from hearth.runtime.serving.openai.errors import about, as_refusal, error_body
 from hearth.runtime.serving.openai.requests import Speech
 from hearth.runtime.serving.openai.saying import Delta, Saying, Spell, usage_body
 from hearth.runtime.serving.openai.spelling import speller
@@ -50,6 +50,7 @@ class Form:
     `first` is the delta that opens a choice in a stream (None: none), `delta` one of a stream's, `choice` a whole one.
     """
 
+    prompt: str  # the field that the model reads
     prefix: str  # of ids
     object: str
     chunk_object: str
@@ -65,14 +66,16 @@ async def answer(request: Request, asked: Speech, form: Form) -> Response:
     serving: Serving = request.app.state.serving
     async with AsyncExitStack() as stack:
         held = await stack.enter_async_context(holding(serving.service, asked.model))
-        work = await in_thread(lambda: form.make(held, asked))
+        with about(form.prompt):
+            work = await in_thread(lambda: form.make(held, asked))
         head = _head(held, asked, form)
         speaking = Speaking(
             serving, asked, held, work, speller(held.model), head, request.state.request_id
         )
         request.state.log = {"model": asked.model, "stream": asked.stream}
         answers = Answers(held.scheduler, work.jobs, serving.limits.answer_s)
-        await stack.enter_async_context(answers)
+        with about(form.prompt):
+            await stack.enter_async_context(answers)
         if asked.stream:
             return Stream(_events(speaking, answers, form), stack.pop_all(), EVENTS)
         await while_connected(request, _listen(speaking, answers))

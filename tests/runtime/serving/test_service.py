@@ -18,10 +18,15 @@ def archive(archives: Archives) -> Path:
 
 
 def test_names_of_files() -> None:
-    assert read_files(["a/b.har", "x=c.har"]) == {"b": Path("a/b.har"), "x": Path("c.har")}
+    found = read_files(["a/b.har", "x=c.har", "y=a/b.har", "./d=e.har"])
+    assert found == {
+        "b": Path("a/b.har"), "x": Path("c.har"), "y": Path("a/b.har"), "d=e": Path("d=e.har"),
+    }  # fmt: skip
 
 
-@pytest.mark.parametrize("given", [["a.har", "b/a.har"], ["=a.har"], ["a:b=c.har"], ["x y.har"]])
+@pytest.mark.parametrize(
+    "given", [["a.har", "b/a.har"], ["=a.har"], ["a:b=c.har"], ["x y.har"], [""]]
+)
 def test_a_bad_name_is_refused(given: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
         read_files(given)
