@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 from support.encoders import compile_encoder, write_encoder
+from support.lora import Peft, write_peft
 from support.serve import KEY, Served, chat_checkpoint, serving
+
+from hearth.compiler.lora.add import add_adapter
+from hearth.runtime.archive import open_archive
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
         weights="int8",
         activations="dynamic",
     )
+    peft = write_peft(folder / "peft", folder / "chat", Peft(spread=2.0))
+    add_adapter(open_archive(decoder), "loud", peft)
     encoder = compile_encoder(
         write_encoder(folder / "bert"),
         folder / "words.har",

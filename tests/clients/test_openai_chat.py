@@ -269,6 +269,13 @@ def test_a_conversation_goes_on_after_a_tool(client: Any) -> None:
     assert chat(client, messages=messages, tools=[TOOL]).choices[0].message.content is not None
 
 
+def test_an_adapter_is_named_by_the_model_or_by_a_field(client: Any) -> None:
+    plain, loud = text(client), text(client, model="tales:loud")
+    assert plain != loud and text(client, model="tales:latest") == plain
+    assert text(client, extra_body={"adapter": "loud"}) == loud
+    assert text(client, extra_body={"adapter": {"name": "loud", "scale": 0.0}}) == plain
+
+
 def test_the_parse_helper_of_the_client_reads_a_schema(client: Any) -> None:
     pydantic = pytest.importorskip("pydantic")
     kind = pydantic.create_model("Thing", count=(int, pydantic.Field(ge=1, le=9)))

@@ -66,7 +66,7 @@ def test_a_decoder_makes_no_vectors(client: Any) -> None:
 
 
 def test_models_are_listed(client: Any) -> None:
-    assert [model.id for model in client.models.list()] == ["tales", "words"]
+    assert [model.id for model in client.models.list()] == ["tales", "tales:loud", "words"]
     assert client.models.retrieve("tales").owned_by == "hearth"
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("other")

@@ -12,7 +12,7 @@ from support.serve import KEY, Served
 from hearth.runtime.serving.openai.description import describe
 
 schemathesis = pytest.importorskip("schemathesis", reason="pip install hearth[clients]")
-DESCRIPTION = describe(["tales"], ["words"])
+DESCRIPTION = describe(["tales", "tales:loud"], ["words"])
 schema = schemathesis.openapi.from_dict(DESCRIPTION)
 BOUNDED = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
