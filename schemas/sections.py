@@ -71,12 +71,13 @@ class Kind(StrEnum):
     RETIRED = "retired"  # the directory that an append replaced
 
 
-LARGE = (Kind.WEIGHTS, Kind.TENSORS, Kind.LORA_DATA)
+PAGED = (Kind.WEIGHTS, Kind.TENSORS)
+LARGE = (*PAGED, Kind.LORA_DATA)  # not hashed where an archive is opened
 
 
 def alignment(kind: str) -> int:
     """Weights start on a page, everything else on a cache line."""
-    return 4096 if kind in LARGE else 64
+    return 4096 if kind in PAGED else 64
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,14 @@ import pytest
 from conftest import Archives
 from support.command_line import hearth
 from support.desk import Desk, make_desk
+from support.lora import Peft, write_peft
 from tokenizers import Tokenizer
 
-from hearth.runtime import load, native
+from hearth.compiler.lora.add import add_adapter
+from hearth.runtime import AdapterUse, Model, load, native
 from hearth.runtime.archive import open_archive
+from hearth.runtime.detokenizer import spell_ids
+from hearth.runtime.serving.scheduler import Event, Job, Piece, Scheduler
 
 SOURCE = Path(__file__).parent.parent / "models/hearthside"
 TEXT = "Once upon a time, there was a little fox.  \n“Hello,” she said in a naïve café 😀, 12345!"
@@ -113,3 +117,35 @@ def test_an_affinity_flag_that_does_nothing(
         for phase in phases.values():
             assert phase["asked"]
             assert phase["threads"] == [{"allowed": [core], "ran_on": [core]}]
+
+
+def _answers(model: Model, ids: list[int], uses: list[AdapterUse | None]) -> list[int]:
+    """The first token of each of these jobs, all of them at once."""
+    request = model.request(max_tokens=1, temperature=0.0)
+    events: list[list[Event]] = [[] for _ in uses]
+    scheduler = Scheduler(model, rows=4)
+    for use, found in zip(uses, events, strict=True):
+        scheduler.submit(Job(tuple(ids), request, adapter=use, decode=spell_ids), found.append)
+    scheduler.close(60.0)
+    return [each.choice.token for found in events for each in found if isinstance(each, Piece)][
+        : len(uses)
+    ]
+
+
+def test_lora_state_leaks_between_requests(archives: Archives, tmp_path: Path) -> None:
+    """What one request read with an adapter, another does not see (tests/runtime/lora has more), cancelled ones too."""
+    path = tmp_path / "adapted.har"
+    path.write_bytes(archives("hearthside", weights="int8").read_bytes())
+    for seed, name in enumerate(("poet", "clerk")):
+        folder = write_peft(tmp_path / name, SOURCE, Peft(seed=seed))
+        add_adapter(open_archive(path), name, folder)
+    ids, uses = list(range(4, 40)), [None, AdapterUse("poet"), AdapterUse("clerk"), None]
+    expected = [load(path).session(adapter=use).prefill(ids) for use in uses]
+    model = load(path)
+    answers = _answers(model, ids, uses * 3)
+    greedy = [int(logits.argmax()) for logits in expected]
+    assert answers == greedy * 3
+    for use, logits in zip(uses, expected, strict=True):
+        assert np.array_equal(model.session(adapter=use).prefill(ids), logits)
+    assert not np.array_equal(expected[0], expected[1])
+    assert not np.array_equal(expected[1], expected[2])

@@ -1,0 +1,130 @@
+"""Logits of adapters against peft on freshly drawn configs: max |difference| <= 2e-4 * max |logit| over an f32 base.
+
+A failure names its seed: HEARTH_PARITY_SEED=that draws the same again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.torch_weights import randomise
+
+from hearth.compiler.job import options
+from hearth.compiler.lora.add import add_adapter
+from hearth.compiler.pipeline import compile_model
+from hearth.runtime import AdapterUse, load
+from hearth.runtime.archive import open_archive
+from hearth.schemas.lora import AdapterWeights
+from hearth.schemas.recipe import make_recipe
+
+torch = pytest.importorskip("torch", reason="needs the parity extra")
+transformers = pytest.importorskip("transformers", reason="needs the parity extra")
+peft = pytest.importorskip("peft", reason="needs the parity extra")
+
+SEED = int(os.environ.get("HEARTH_PARITY_SEED", np.random.SeedSequence().generate_state(1)[0]))
+BOUND = 2e-4
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+SIZES = {
+    "vocab_size": 97, "hidden_size": 48, "intermediate_size": 72, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+def _llama() -> Any:
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES))
+
+
+def _qwen2() -> Any:
+    return transformers.Qwen2ForCausalLM(
+        transformers.Qwen2Config(**SIZES, tie_word_embeddings=True)
+    )
+
+
+def _gpt2() -> Any:
+    config = transformers.GPT2Config(vocab_size=97, n_embd=48, n_head=4, n_layer=2, n_positions=64)
+    return transformers.GPT2LMHeadModel(config)
+
+
+MODELS: Mapping[str, Callable[[], Any]] = {"llama": _llama, "qwen2": _qwen2, "gpt2": _gpt2}
+CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "all linears": ("llama", {"r": 8, "lora_alpha": 16, "target_modules": ALL}),
+    "q and v": ("llama", {"r": 3, "lora_alpha": 5, "target_modules": ["q_proj", "v_proj"]}),
+    "every linear by peft": ("qwen2", {"r": 4, "target_modules": "all-linear"}),
+    "rslora": (
+        "qwen2",
+        {"r": 16, "lora_alpha": 8, "target_modules": ALL, "use_rslora": True},
+    ),
+    "patterns": (
+        "qwen2",
+        {
+            "r": 4, "lora_alpha": 8, "target_modules": ALL,
+            "rank_pattern": {"k_proj": 9, "layers.1.mlp.up_proj": 2},
+            "alpha_pattern": {"k_proj": 30, "down_proj": 2},
+        },
+    ),
+    "one layer": (
+        "llama",
+        {"r": 2, "target_modules": ["up_proj", "o_proj"], "layers_to_transform": [1]},
+    ),
+    "Conv1D": (
+        "gpt2",
+        {"r": 5, "target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("weights", [AdapterWeights.F32, AdapterWeights.F16])
+@pytest.mark.parametrize("name", CASES)
+def test_an_adapter_gives_what_peft_gives(
+    name: str, weights: AdapterWeights, tmp_path: Path
+) -> None:
+    family, asked = CASES[name]
+    rng = np.random.default_rng([SEED, list(CASES).index(name)])
+    base = MODELS[family]().eval()
+    randomise(base, rng)
+    base.save_pretrained(tmp_path / "base")
+    model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **asked)).eval()
+    _draw(model, rng)
+    model.save_pretrained(tmp_path / "adapter")
+    ids = rng.integers(0, 97, 24)
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+        with model.disable_adapter():
+            plain = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+    recipe = make_recipe(
+        {
+            "source": "s",
+            "output": "o",
+            "context": 64,
+            "target": "native",
+            "weights": "f32",
+            "kv": "f32",
+        }
+    )
+    path = tmp_path / "m.har"
+    compile_model(tmp_path / "base", path, options(recipe, frozenset()))
+    add_adapter(open_archive(path), "a", tmp_path / "adapter", weights)
+    session = load(path, threads=2).session(adapter=AdapterUse("a"))
+    first = session.prefill(ids[:12])
+    found = np.stack([first, *(session.decode(int(token)) for token in ids[12:])])
+    largest = np.abs(wanted).max()
+    error = np.abs(found - wanted[11:]).max() / largest
+    assert error <= (BOUND if weights is AdapterWeights.F32 else 10 * BOUND), f"seed {SEED}"
+    assert np.abs(wanted - plain).max() > 0.02 * largest, "the adapter does nothing to speak of"
+    session = load(path, threads=2).session()
+    assert np.abs(session.prefill(ids) - plain[-1]).max() / largest <= BOUND, f"seed {SEED}"
+
+
+def _draw(model: Any, rng: np.random.Generator) -> None:
+    """Random A and B, values of f16; peft starts with B = 0."""
+    for name, parameter in model.named_parameters():
+        if ".lora_" not in name:
+            continue
+        values = rng.standard_normal(tuple(parameter.shape)) * 0.5 * parameter.shape[1] ** -0.5
+        with torch.no_grad():
+            parameter.copy_(torch.from_numpy(values.astype(np.float16).astype(np.float32)))
