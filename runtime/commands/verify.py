@@ -23,6 +23,9 @@ def verify_command(
     source: Annotated[
         Path | None, typer.Option(help="compile this source again, and compare the bytes")
     ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="with --source: the text that it was calibrated on")
+    ] = None,
     all_isas: Annotated[
         bool, typer.Option("--all-isas", help="replay with every instruction set this CPU has")
     ] = False,
@@ -43,7 +46,14 @@ def verify_command(
     options = read_options(threads, isa)
     subject = Subject(
         file,
-        wanted(options.threads, options.isa, all_isas=all_isas, key=key, source=source),
+        wanted(
+            options.threads,
+            options.isa,
+            all_isas=all_isas,
+            key=key,
+            source=source,
+            calibration=calibration,
+        ),
         choose(json_lines=as_json),
     )
     report = verify(subject, None if as_json else tell)
@@ -62,6 +72,7 @@ def wanted(
     all_isas: bool = False,
     key: Path | None = None,
     source: Path | None = None,
+    calibration: Path | None = None,
 ) -> Wanted:
     """The checked form of the options."""
     from hearth.runtime import native
@@ -69,7 +80,7 @@ def wanted(
     from hearth.runtime.verify.subject import Wanted
 
     isas = tuple(native.isas()) if all_isas else (checked_isa(isa),)
-    return Wanted(checked_threads(threads), isas, key, source)
+    return Wanted(checked_threads(threads), isas, key, source, calibration)
 
 
 def tell(step: StepResult) -> None:

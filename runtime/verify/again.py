@@ -42,7 +42,7 @@ def compiled_again(subject: Subject) -> str:
     recompile = wanted.recompile or installed()
     with _folder(subject.path.absolute().parent) as folder:
         output = Path(folder) / "again.har"
-        recompile(wanted.source, subject.provenance, output, wanted.threads)
+        recompile(wanted.source, subject.provenance, output, wanted.threads, wanted.calibration)
         made = open_container(output)
         _compare(subject, made)
         return _words(subject.container, made)

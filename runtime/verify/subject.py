@@ -20,8 +20,8 @@ from hearth.schemas.errors import ArchiveError
 from hearth.schemas.golden import Golden
 from hearth.schemas.provenance import Provenance, read_provenance
 
-# Makes an archive again: (source, provenance record, output, threads).
-Recompile = Callable[[Path, Provenance, Path, int], None]
+# Makes an archive again: (source, provenance record, output, threads, calibration text).
+Recompile = Callable[[Path, Provenance, Path, int, Path | None], None]
 
 
 class Skip(Exception):
@@ -44,6 +44,7 @@ class Wanted:
     isas: tuple[str, ...]
     key: Path | None = None
     source: Path | None = None
+    calibration: Path | None = None  # the text that the source was calibrated on
     recompile: Recompile | None = None
 
 

@@ -93,7 +93,8 @@ PIPES = (
     "rtn", "rtn,smoothquant", "rtn,quarot", "rtn,quarot,rotate-down", "rtn,smoothquant,quarot",
     "gptaq,importance", "gptaq,importance,smoothquant", "gptaq,importance,smoothquant,quarot",
 )  # fmt: skip
-COARSE = ("gptaq,importance", *PIPES[-2:])  # with 4-bit weights
+TWINS = tuple(each for each in COMBINED if "lwc" not in each and each != "rtn,importance")
+COARSE = ("gptaq,importance", "gptaq,importance,quarot", *PIPES[-2:])  # with 4-bit weights
 
 
 def cases() -> list[Case]:
@@ -107,7 +108,7 @@ def cases() -> list[Case]:
         recipe = coded(weights, table, CURVE_METHODS.get(name, BEST), tensors=tensors)
         found.append(Case(f"curve {name} dynamic", "activations", {**recipe, **DYNAMIC}))
     for checkpoint in (PLAIN, TWIN):
-        for method in COMBINED:
+        for method in COMBINED if checkpoint == PLAIN else TWINS:
             recipe = {**coded("nf4_g32", "int8", method), **WEIGHTS_ONLY}
             found.append(Case(f"{checkpoint} 4 bits {method}", "methods", recipe, checkpoint))
         for weights, methods in (("int8", PIPES), ("nf4_g32", COARSE)):

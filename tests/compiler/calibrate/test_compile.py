@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command_line import hearth
 from support.desk import SHAPE, Desk, make_desk
 
 from hearth.compiler.calibrate.work import STATE, Work
+from hearth.compiler.check.recompile import recompile
 from hearth.compiler.job import Options, options
 from hearth.compiler.pipeline import compile_model
 from hearth.compiler.provenance import as_recipe
 from hearth.runtime import load
 from hearth.runtime.archive import open_archive
+from hearth.runtime.verify import again
 from hearth.schemas import sections
 from hearth.schemas.errors import UsageError
 from hearth.schemas.provenance import read_provenance
@@ -209,3 +212,17 @@ def test_a_text_is_asked_for(desk: Desk, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         wanted(desk, tmp_path / "m.har", calibration=None)
     assert error.value.code == "usage.calibration"
+
+
+def test_a_calibrated_archive_is_made_again_with_its_text(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record names the text by its hash alone."""
+    monkeypatch.setattr(again, "installed", lambda: recompile)
+    file = tmp_path / "m.har"
+    compile_model(desk.source, file, wanted(desk, file, method="gptaq,tune", activations="auto"))
+    asked = ("verify", file, "--source", desk.source)
+    assert hearth(*asked, "--calibration", desk.folder / "text") == 0
+    assert hearth(*asked) != 0
+    (desk.folder / "other").write_text(TEXT[20:])
+    assert hearth(*asked, "--calibration", desk.folder / "other") != 0

@@ -181,7 +181,9 @@ def test_a_record_with_other_versions_says_which(
 ) -> None:
     """The recompiled archive's own record is compared field by field."""
 
-    def other(source: Path, record: Provenance, output: Path, threads: int) -> None:
+    def other(
+        source: Path, record: Provenance, output: Path, threads: int, text: Path | None
+    ) -> None:
         from dataclasses import replace
 
         from hearth.schemas.provenance import read_provenance, write_provenance
