@@ -1,0 +1,117 @@
+"""`hearth chat`: conversations with a model in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hearth.runtime.commands.arguments import (
+    AffinityOption,
+    DecodeAffinityOption,
+    HugePagesOption,
+    IsaOption,
+    LockOption,
+    PrefaultOption,
+    PrefillAffinityOption,
+    ThreadsOption,
+)
+from hearth.runtime.options import Placing, read_options
+from hearth.runtime.progress import choose
+from hearth.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from hearth.runtime.defaults import Asked
+
+NAME = "chat"  # of the conversation that a chat begins with
+HISTORY = Path("~/.local/state/hearth/chat_history")
+
+
+def chat_command(
+    file: Annotated[Path, typer.Argument(help="the .har file")],
+    system: Annotated[str | None, typer.Option(help="a system message")] = None,
+    load: Annotated[
+        Path | None, typer.Option("--load", help="go on with a conversation that /save wrote")
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="answer with this adapter of the archive")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="of an answer at most")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0: always the best token")] = None,
+    top_k: Annotated[int | None, typer.Option(help="choose among the k best; 0: all")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="choose among the best that make up this probability")
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="choose among those this likely beside the best")
+    ] = None,
+    repetition_penalty: Annotated[float | None, typer.Option(help="above 1: less again")] = None,
+    seed: Annotated[int | None, typer.Option(help="the same seed gives the same answers")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="end before this text; may be given several times")
+    ] = None,
+    full: Annotated[
+        str, typer.Option(help="at the end of the context: slide (forget the oldest), stop, error")
+    ] = "slide",
+    history: Annotated[
+        Path, typer.Option(help="where lines typed are kept for the next chat")
+    ] = HISTORY,
+    stats: Annotated[bool, typer.Option("--stats", help="say what each answer took")] = False,
+    threads: ThreadsOption = None,
+    isa: IsaOption = None,
+    affinity: AffinityOption = None,
+    prefill_affinity: PrefillAffinityOption = None,
+    decode_affinity: DecodeAffinityOption = None,
+    prefault: PrefaultOption = False,
+    huge_pages: HugePagesOption = False,
+    lock: LockOption = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print an object for each answer and command")
+    ] = False,
+) -> None:
+    """Talk with a model: messages and /commands from the terminal, or a line each from standard input."""
+    from hearth.runtime import loader
+    from hearth.runtime.chat import commands
+    from hearth.runtime.chat.reading import interactive, read_piped, typed
+    from hearth.runtime.chat.showing import JsonShown, TextShown
+    from hearth.runtime.chat.talking import Chat, talk
+    from hearth.runtime.writing import Full
+
+    if full not in [each.value for each in Full]:
+        raise UsageError("arguments.full", f"--full {full}", expected="slide, stop or error")
+    asked: Asked = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": tuple(stop or ()),
+        "full": Full(full),
+    }
+    placing = Placing(affinity, prefill_affinity, decode_affinity, prefault, huge_pages, lock)
+    limits = read_options(threads, isa, placing=placing)
+    wishes = limits.placing.wishes(choose(quiet=as_json))
+    model = loader.load(file, limits.threads, isa=limits.isa, **wishes)
+    assert (
+        model.chat_template
+    )  # read now: an archive without one is refused before anything is typed
+    model.request(**asked)  # so are settings out of range
+    person = interactive() and not as_json
+    shown = JsonShown() if as_json else TextShown(apart=not person, stats=stats)
+    chat = Chat(model, asked, shown)
+    if load is None:
+        model.conversation(NAME, system)
+    else:
+        commands.run(chat, f"/load {load}")
+    if adapter is not None:
+        chat.conversation.use_adapter(adapter)
+    if not person:
+        talk(chat, read_piped, commands.run)
+        return
+    shown.note("hello", f"{file.name}: /help lists commands, Ctrl-C stops an answer, Ctrl-D leaves")
+    with typed(history.expanduser()) as read:
+        talk(chat, read, commands.run)
+    shown.note("bye", "")
