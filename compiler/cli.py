@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from errno import ENAMETOOLONG
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,6 +72,10 @@ def compile_command(
     work: Annotated[
         str | None, typer.Option(help="folder of what a killed compile goes on from")
     ] = None,
+    prompt_cache: Annotated[
+        str | None,
+        typer.Option(help="a system message, or its file: read now, kept in the archive"),
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with defaults for the rest")
     ] = None,
@@ -116,6 +121,7 @@ def compile_command(
         "pooling": pooling, "target": target, "method": method, "tensors": tensor_schemes(tensor),
         "calibration": calibration, "calibration_windows": calibration_windows,
         "calibration_context": calibration_context, "calibration_range": calibration_range, "work": work,
+        "prompt_cache": prompt_text(prompt_cache),
     }  # fmt: skip
     gate = {
         "max_error": max_error, "max_kld": max_kld, "min_top1": min_top1,
@@ -196,6 +202,22 @@ def tensor_schemes(given: list[str] | None) -> dict[str, str] | None:
                 "arguments.tensor", f"--tensor {pattern or scheme}", expected="PATTERN=SCHEME"
             )
     return {pattern: scheme for pattern, _, scheme in found}
+
+
+def prompt_text(given: str | None) -> str | None:
+    """A text, or what is in the file of that name."""
+    try:
+        if given is None or not Path(given).is_file():
+            return given
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno == ENAMETOOLONG:
+            return given
+        raise UsageError(
+            "usage.prompt_cache",
+            f"--prompt-cache {given[:80] if given else ''}: {error}",
+            expected="a text, or a file of UTF-8",
+        ) from None
 
 
 def share(text: str | None) -> float | None:

@@ -32,6 +32,7 @@ class Options:
     skip: frozenset[str] = frozenset()
     pooling: PoolingName | None = None
     calibration: Calibration | None = None
+    prompt: str | None = None  # a system message to be read at compile time
     work: Path | None = None  # folder of resumable state; decides no byte
 
 
@@ -79,7 +80,8 @@ def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
     target = find_target(recipe.target, native_target(tuple(native.isas())))
     text = _calibration(recipe, scheme)
     work = Path(recipe.work or f"{recipe.output}.work")
-    return Options(scheme, target, recipe.context, skip, recipe.pooling, text, work)
+    prompt = recipe.prompt_cache
+    return Options(scheme, target, recipe.context, skip, recipe.pooling, text, prompt, work)
 
 
 def _calibration(recipe: Recipe, scheme: Scheme) -> Calibration | None:

@@ -24,6 +24,7 @@ from hearth.compiler.lower import Lowered, lower
 from hearth.compiler.memory import Prediction, predict, require, status_nbytes
 from hearth.compiler.package import Native, Package, native_package, require_disk, require_output
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, run_passes
+from hearth.compiler.prompt import require_prompt
 from hearth.compiler.provenance import is_onnx, native_record
 from hearth.compiler.publish import Publication, Published, publish
 from hearth.compiler.quantize import Statics, quantize
@@ -70,6 +71,7 @@ def compile_model(
         kv=KVScheme.F32 if kv is KVScheme.INT8_STATIC else kv,  # until its codes are measured
         pooling=options.pooling,
     )
+    require_prompt(model, options.prompt)
     if not isinstance(model, SourceModel):
         from hearth.compiler.segments.compile import compile_graph
 
@@ -110,10 +112,17 @@ def compile_model(
         package,
         model.files,
         lambda files, written: native_record(
-            native, files, written, sorted(skip), None if text is None else text.facts, judged
+            native,
+            files,
+            written,
+            sorted(skip),
+            None if text is None else text.facts,
+            judged,
+            options.prompt,
         ),
         compare,
         None if judge is None else lambda made: judged.update(judge(made, package.bits_per_weight)),
+        prompt=options.prompt,
     )
     published = publish(publication, progress, threads)
     if coded is not None:

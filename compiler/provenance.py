@@ -91,6 +91,7 @@ def native_record(
     skipped: Sequence[str],
     calibration: CalibrationFacts | None = None,
     judged: Mapping[str, Setting] = MappingProxyType({}),
+    prompt: str | None = None,
 ) -> Provenance:
     """What made an archive that runs natively: equal inputs give equal records."""
     model = native.model
@@ -102,7 +103,8 @@ def native_record(
         fingerprint=model.fingerprint,
         files=files,
         recipe=recorded_recipe(native.scheme, native.target, model)
-        | {f"{JUDGED}{name}": value for name, value in judged.items()},
+        | {f"{JUDGED}{name}": value for name, value in judged.items()}
+        | ({} if prompt is None else {"prompt_cache": prompt}),
         skipped_passes=tuple(skipped),
         calibration=calibration,
         arena=arena_facts(native.lowered.plans),

@@ -11,7 +11,10 @@ from hearth.compiler.check.golden import make_golden
 from hearth.compiler.package import Package, write_parts
 from hearth.compiler.provenance import SourceHashes
 from hearth.runtime.archive import Archive, ArchiveWriter
+from hearth.runtime.loader import any_of
+from hearth.runtime.model import Model
 from hearth.runtime.progress import Progress, step
+from hearth.runtime.prompt import compute
 from hearth.schemas import sections
 from hearth.schemas.codec import dumps
 from hearth.schemas.provenance import Provenance, SourceFile, write_provenance
@@ -25,8 +28,8 @@ class Publication:
     `source` is the path that was compiled, `files` what was read of it; `record` gives the provenance once those and
     the sections (SHA-256 in hex, by name) are hashed. `compare`, where it is to be compared with its source, runs the
     archive that is not finished yet and raises LimitError where a gate is missed; `judge`
-    runs it after that. `named`: its file needs a name before
-    it is whole, for another library opens it.
+    runs it after that. `prompt` is a system message whose keys and values are kept. `named`: its file needs a
+    name before it is whole, for another library opens it.
     """
 
     source: Path
@@ -37,6 +40,7 @@ class Publication:
     compare: Callable[[Archive], Accuracy] | None = None
     judge: Callable[[Archive], None] | None = None
     named: bool = False
+    prompt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,22 @@ def publish(made: Publication, progress: Progress, threads: int) -> Published:
             vectors = make_golden(writer.so_far(), threads)
             writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(vectors.golden))
             advance(1)
+        if made.prompt is not None:
+            _add_prompt(writer, made.prompt, progress, threads)
         accuracy = None if made.compare is None else made.compare(writer.so_far())
         if made.judge is not None:
             made.judge(writer.so_far())
         record = write_provenance(made.record(hashes.result(), writer.hashes))
         writer.add(sections.PROVENANCE, Kind.PROVENANCE, record)
     return Published(vectors.notes, accuracy)
+
+
+def _add_prompt(writer: ArchiveWriter, text: str, progress: Progress, threads: int) -> None:
+    """What reading it gives, by the very bytes just written."""
+    with step(progress, "prompt", 1) as advance:
+        model = any_of(writer.so_far(), threads or None)
+        assert isinstance(model, Model)  # the pipeline asks for no other
+        made = compute(model, text)
+        writer.add(sections.PROMPT, Kind.PROMPT, dumps(made.prompt))
+        writer.add(sections.PROMPT_KV, Kind.PROMPT_KV, made.packed)
+        advance(1)

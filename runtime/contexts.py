@@ -5,7 +5,6 @@ Loading is all or nothing: a `Context` is made when the whole file has been chec
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ import msgpack
 from hearth.runtime.adapters import Adapter, AdapterUse
 from hearth.runtime.archive.files import SYSTEM_FILES, Files
 from hearth.runtime.context_file import MAX_HEAD_NBYTES, Parts, read_parts, write_parts
-from hearth.runtime.kv_strips import packed_nbytes
+from hearth.runtime.kv_strips import layout_hash, packed_nbytes
 from hearth.runtime.sampling.state import ChooserState
 from hearth.runtime.session import Executor, Session
 from hearth.runtime.snapshot import Piece, Snapshot
@@ -28,10 +27,8 @@ from hearth.schemas import __version__
 from hearth.schemas.codec import decode, dumps, unpack
 from hearth.schemas.context import ReaderRun, SavedAdapter, SavedContext, SavedTalk, SavedText
 from hearth.schemas.errors import ArchiveError, HearthError, UsageError
-from hearth.schemas.kv_layout import KVLayout
 
 StateT = TypeVar("StateT")
-PACKING = "strips 1"  # how kv_strips puts a cache in a row
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def _saved(
     return SavedContext(
         hearth=__version__,
         archive=snapshot.fingerprint,
-        layout=_layout_hash(snapshot.layout),
+        layout=layout_hash(snapshot.layout),
         tokens=snapshot.tokens,
         readers=tuple(
             ReaderRun(sum(1 for _ in run), _saved_adapter(reader, known))
@@ -157,10 +154,6 @@ def _saved_talk(talk: Talk) -> SavedTalk:
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _layout_hash(layout: KVLayout) -> str:
-    return hashlib.sha256(PACKING.encode() + dumps(layout)).hexdigest()
 
 
 def _context(parts: Parts, model: Executor[Any], where: str) -> Context:
@@ -196,7 +189,7 @@ def _check_archive(saved: SavedContext, model: Executor[Any], where: str) -> Non
             where=where,
             remedy="load the archive that it was saved with (hearth inspect shows an archive's fingerprint)",
         )
-    if saved.layout != _layout_hash(model.kv_layout):
+    if saved.layout != layout_hash(model.kv_layout):
         raise ArchiveError(
             "context.layout",
             f"its keys and values are laid out as hearth {saved.hearth} did",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,11 +10,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.schemas.codec import dumps
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.kv_layout import KVHalf, KVLayer, KVLayout, Span
 
 Bytes = NDArray[np.uint8]
 
+PACKING = "strips 1"  # what pack makes of a cache
 BLOCK = 16  # positions of a block of int8 keys
 FLOAT_NBYTES = {KVScheme.F32: 4, KVScheme.F16: 2}
 
@@ -73,6 +76,11 @@ def _scales(layer: KVLayer, half: KVHalf) -> Iterator[Strip]:
     if half.scales is not None:
         positions = -(-layer.context // BLOCK) * BLOCK
         yield Strip(half.scales.offset, layer.heads, positions, 4)
+
+
+def layout_hash(layout: KVLayout) -> str:
+    """What names the form of packed copies: equal ones can be read by this version, and by this archive."""
+    return hashlib.sha256(PACKING.encode() + dumps(layout)).hexdigest()
 
 
 def packed_nbytes(layout: KVLayout, start: int, end: int) -> int:

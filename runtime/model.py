@@ -25,6 +25,7 @@ from hearth.runtime.prefix_cache import PrefixCache
 from hearth.runtime.sampling import Beams, BeamSearch, Constraint, completion_seed
 from hearth.runtime.session import Ids, Logits, Segment, Session, check_room, checked_ids
 from hearth.runtime.several import Completion, complete, search, told
+from hearth.runtime.snapshot import Snapshot
 from hearth.runtime.speculative.choice import Draft, drafter_of
 from hearth.runtime.speculative.drafted import Acceptance, Drafted
 from hearth.runtime.tools.messages import template_messages
@@ -125,7 +126,19 @@ class Model(Loaded):
     @cached_property
     def prefixes(self) -> PrefixCache:
         """Keys and values of prompts that were read before; `prefixes.nbytes` may be set."""
-        return PrefixCache(PREFIX_NBYTES)
+        return PrefixCache(PREFIX_NBYTES, self.pinned)
+
+    @property
+    def pinned(self) -> tuple[Snapshot, ...]:
+        """What each prefix cache of the model begins with."""
+        return () if self.prompt is None else (self.prompt,)
+
+    @cached_property
+    def prompt(self) -> Snapshot | None:
+        """The prompt that was compiled into the archive (`hearth compile --prompt-cache`)."""
+        from hearth.runtime.prompt import read_prompt
+
+        return read_prompt(self)
 
     @cached_property
     def conversations(self) -> Conversations:

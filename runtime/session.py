@@ -27,6 +27,7 @@ class Executor(Protocol[StateT]):
     `run_segments` does so for several states at once, whose rows of tokens and logits follow each other.
     One run takes at most `chunk` tokens, `logit_rows` rows of logits and `segments` states.
     `region` is the memory of a state, laid out as `kv_layout`; `fingerprint` names what decides its bits.
+    `prompt` is one that a state need not read.
     """
 
     @property
@@ -45,6 +46,8 @@ class Executor(Protocol[StateT]):
     def fingerprint(self) -> str: ...
     @property
     def kv_layout(self) -> KVLayout: ...
+    @property
+    def prompt(self) -> Snapshot | None: ...
     def new_state(self) -> StateT: ...
     def region(self, state: StateT) -> NDArray[np.uint8]: ...
     def run(
@@ -127,7 +130,7 @@ class Session(Generic[StateT]):
         tokens = self.checked(ids)
         size = self._chunk if chunk is None else _checked_chunk(chunk, self._executor.chunk)
         logits = np.empty(self._executor.vocab, np.float32)
-        for start in range(0, len(tokens), size):
+        for start in range(self._known(tokens), len(tokens), size):
             if between is not None:
                 between()
             last = start + size >= len(tokens)
@@ -237,6 +240,17 @@ class Session(Generic[StateT]):
         tokens = checked_ids(ids, self._executor.vocab, where)
         check_room(self.position, len(tokens), self._executor.context, where)
         return tokens
+
+    def _known(self, tokens: NDArray[np.int32]) -> int:
+        """Put into an empty cache what the model has of a prompt, all but its last token; how many tokens that are."""
+        prompt = self._executor.prompt
+        if prompt is None or self._tokens or self._adapter is not None:
+            return 0
+        pairs = zip(prompt.tokens, tokens[:-1].tolist(), strict=False)
+        count = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if count:
+            prompt.first(count).copy_into(self._executor.region(self._state))
+        return count
 
     def _run(self, entry: str, tokens: NDArray[np.int32], position: int, logits: Logits) -> None:
         self._executor.run(self._state, entry, tokens, position, logits, self._adapter)

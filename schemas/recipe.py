@@ -68,6 +68,7 @@ class Recipe:
     as the files of an encoder say. `method` is a comma list (quantize/schemes.py), `tensors` gives the weights whose
     names a pattern matches (the first that does) a scheme of their own, as `int6_g64`. `calibration` is a text; its
     first `calibration_windows` windows of `calibration_context` tokens are run. `work` None: `<output>.work`.
+    `prompt_cache` is a system message whose keys and values become part of the archive.
     Paths in a recipe's file start from its folder.
     """
 
@@ -89,6 +90,7 @@ class Recipe:
     calibration_context: Annotated[int, Bounds(2, LONGEST)] = 512
     calibration_range: RangeName = "minmax"
     work: str | None = None
+    prompt_cache: str | None = None
 
 
 def parse_recipe(

@@ -21,6 +21,8 @@ GENERATION_CONFIG = "generation_config"
 PROVENANCE = "provenance"
 GRAPH = "graph"  # ports and steps of a general graph
 TENSORS = "tensors"  # the large tensors of a graph's ONNX segments
+PROMPT = "prompt"  # a prompt that need not be read
+PROMPT_KV = "prompt.kv"  # its keys and values
 GOLDEN = "golden"  # inputs with the results they must give
 SIGNATURE = "signature"
 LINEARS = "linears"  # which modules of the source the linears hold
@@ -61,6 +63,8 @@ class Kind(StrEnum):
     PROVENANCE = "provenance"
     GRAPH = "graph"
     GOLDEN = "golden"
+    PROMPT = "prompt"
+    PROMPT_KV = "prompt_kv"
     SIGNATURE = "signature"
     ONNX = "onnx"  # a ModelProto
     TENSORS = "tensors"  # the large tensors of an ONNX segment
@@ -72,7 +76,7 @@ class Kind(StrEnum):
 
 
 PAGED = (Kind.WEIGHTS, Kind.TENSORS)
-LARGE = (*PAGED, Kind.LORA_DATA)  # not hashed where an archive is opened
+LARGE = (*PAGED, Kind.LORA_DATA, Kind.PROMPT_KV)  # not hashed where an archive is opened
 
 
 def alignment(kind: str) -> int:

@@ -21,6 +21,7 @@ NAMES = (
     "weights_index",
     "graph",
     "golden",
+    "prompt",
     "provenance",
     "signature",
     "recipe",

@@ -77,7 +77,7 @@ def compile_gated(
     graph = _graph(source, options)
     with TemporaryDirectory(prefix=f".{output.name}-", dir=output.absolute().parent) as name:
         folder = Path(name)
-        float_options = replace(options, scheme=FLOAT, calibration=None, work=None)
+        float_options = replace(options, scheme=FLOAT, calibration=None, prompt=None, work=None)
         compile_model(
             source, folder / "float.har", float_options, progress=progress, threads=threads
         )

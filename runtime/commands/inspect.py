@@ -55,6 +55,7 @@ def describe(archive: Archive) -> dict[str, Any]:
         "fingerprint": archive.fingerprint,
         "content_hash": content_hash(archive.directory.sections),
         "signed_by": signer(archive),
+        "prompt": prompt(archive),
         "sections": [
             {
                 "name": section.name,
@@ -94,6 +95,20 @@ def adapters(archive: Archive) -> list[dict[str, Any]]:
         }
         for name, each in stored_adapters(archive).items()
     ]
+
+
+def prompt(archive: Archive) -> dict[str, Any] | None:
+    """The prompt compiled into it: its text, tokens, and bytes of keys and values."""
+    from hearth.schemas import sections
+    from hearth.schemas.codec import loads
+    from hearth.schemas.prompt import Prompt
+
+    if sections.PROMPT not in archive.entries:
+        return None
+    where = str(archive.path)
+    found = loads(Prompt, archive.section(sections.PROMPT), sections.PROMPT, where)
+    nbytes = archive.section(sections.PROMPT_KV).nbytes
+    return {"text": found.text, "tokens": len(found.tokens), "nbytes": nbytes, "isa": found.isa}
 
 
 def signer(archive: Archive) -> str | None:
@@ -180,6 +195,7 @@ def _head(facts: Mapping[str, Any]) -> str:
         ("content", facts["content_hash"]),
         ("signed by", facts["signed_by"] or "nobody"),
         *_kind_rows(manifest),
+        *_prompt_rows(facts["prompt"]),
         ("schemes", ", ".join(f"{name} {value}" for name, value in manifest["schemes"].items())),
         ("targets", ", ".join(manifest["targets"])),
         ("parameters", f"{held['parameters']:,} in {held['tensors']} tensors"),
@@ -191,6 +207,15 @@ def _head(facts: Mapping[str, Any]) -> str:
     ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+
+
+def _prompt_rows(found: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    if found is not None:
+        only = "" if found["isa"] is None else f", used with {found['isa']} alone"
+        yield (
+            "prompt",
+            f"{found['tokens']} tokens, {size(found['nbytes'])}{only}: {found['text']!r:.60}",
+        )
 
 
 def _kind_rows(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

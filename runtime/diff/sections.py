@@ -19,6 +19,7 @@ from hearth.schemas.codec import loads
 from hearth.schemas.golden import Golden
 from hearth.schemas.graph import Plan
 from hearth.schemas.lora import Linears, Lora
+from hearth.schemas.prompt import Prompt
 from hearth.schemas.sections import Kind, Section
 
 UNREADABLE = "the bytes differ, and one of the two cannot be read as what it is"
@@ -200,6 +201,7 @@ KINDS: Mapping[str, Compare] = {
     Kind.MANIFEST: typed(lambda archive: archive.manifest),
     Kind.KV_LAYOUT: typed(lambda archive: archive.kv_layout),
     Kind.GOLDEN: typed(part(sections.GOLDEN, Golden)),
+    Kind.PROMPT: typed(part(sections.PROMPT, Prompt)),
     Kind.GRAPH: typed(part(sections.GRAPH, Plan)),
     Kind.LINEARS: typed(part(sections.LINEARS, Linears)),
     Kind.LORA: compare_lora,

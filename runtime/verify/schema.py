@@ -12,6 +12,7 @@ from hearth.schemas import sections
 from hearth.schemas.codec import encode, loads
 from hearth.schemas.errors import MissingError
 from hearth.schemas.graph import Plan
+from hearth.schemas.prompt import Prompt
 from hearth.schemas.validation import first_problem
 
 
@@ -32,6 +33,7 @@ PARTS = (
     Part("weights_index", sections.WEIGHTS_INDEX, lambda subject: subject.archive.weights_index),
     Part("graph", sections.GRAPH, lambda subject: _plan(subject)),
     Part("golden", sections.GOLDEN, lambda subject: subject.golden, required=True),
+    Part("prompt", sections.PROMPT, lambda subject: _prompt(subject)),
     Part("provenance", sections.PROVENANCE, lambda subject: subject.provenance, required=True),
     Part("signature", sections.SIGNATURE, lambda subject: read_signature(subject.archive)),
 )
@@ -58,6 +60,11 @@ def _decoded(subject: Subject) -> Iterator[tuple[str, Any]]:
                 yield part.schema, part.read(subject)
             except Skip:
                 continue
+
+
+def _prompt(subject: Subject) -> Prompt:
+    data = subject.archive.section(sections.PROMPT)
+    return loads(Prompt, data, sections.PROMPT, subject.where)
 
 
 def _plan(subject: Subject) -> Plan:

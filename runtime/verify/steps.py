@@ -11,8 +11,11 @@ from hearth.runtime.archive.content import RECORDS
 from hearth.runtime.archive.reader import check_hash
 from hearth.runtime.binding import bind, checked_isa
 from hearth.runtime.chat_template import ChatTemplate
+from hearth.runtime.loader import any_of
 from hearth.runtime.lora.stored import adapter_names, bind_adapter, stored_adapters
+from hearth.runtime.model import Model
 from hearth.runtime.progress import step
+from hearth.runtime.prompt import computed, described, prompt_ids
 from hearth.runtime.signing import check_signature, read_signature
 from hearth.runtime.verify.again import compiled_again
 from hearth.runtime.verify.golden import count_cases, replay, tokens_of
@@ -176,6 +179,29 @@ def chat_template(subject: Subject) -> str:
     return f"{len(cases)} chats"
 
 
+def prompt(subject: Subject) -> str:
+    """The compiled prompt's ids and its keys and values are those that reading its text gives."""
+    archive, wanted = subject.archive, subject.wanted
+    if sections.PROMPT not in archive.entries:
+        raise Skip("no prompt was compiled into it")
+    ways = []
+    for isa in wanted.isas:
+        model = any_of(archive, wanted.threads, isa)
+        found = described(model) if isinstance(model, Model) else None
+        if not isinstance(model, Model) or found is None:
+            raise mismatch("prompt", "there is a prompt that this version cannot use", subject)
+        if found.isa not in (None, isa):
+            continue
+        if prompt_ids(model, found.text) != found.tokens:
+            raise mismatch("prompt", "the prompt's text gives other ids than recorded", subject)
+        if computed(model, found.tokens).tobytes() != archive.section(sections.PROMPT_KV):
+            raise mismatch("prompt", f"{isa}: the prompt's keys and values differ", subject)
+        ways.append(isa)
+    if not ways:
+        raise Skip("its bits are those of an instruction set that was not asked for")
+    return f"{len(found.tokens) if found else 0} tokens with {', '.join(ways)}"
+
+
 def golden(subject: Subject) -> str:
     """The model gives the recorded results: with every instruction set asked for, with one thread and with all."""
     cases = count_cases(subject.golden)
@@ -232,6 +258,7 @@ STEPS: Sequence[Step] = (
     Step("tokenizer", tokenizer, ("schema",)),
     Step("chat template", chat_template, ("schema",)),
     Step("golden", golden, ("plan",)),
+    Step("prompt", prompt, ("plan", "tokenizer", "chat template")),
     Step("recorded", recorded, ("provenance",)),
     Step("signature", signature, ("hashes",)),
     Step("source", source, ("provenance",)),

@@ -18,6 +18,7 @@ from hearth.schemas.graph import Plan
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.manifest import Manifest
 from hearth.schemas.program import Program
+from hearth.schemas.prompt import Prompt
 from hearth.schemas.provenance import Provenance
 from hearth.schemas.recipe import Recipe, with_defaults
 from hearth.schemas.signature import Signature
@@ -147,6 +148,7 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
         arena=st.dictionaries(TEXT, record("nbytes lower_bound", COUNT), max_size=2),
         sections=st.dictionaries(TEXT, TEXT, max_size=2),
     ),
+    "prompt": record("text layout", TEXT, tokens=st.lists(st.integers(0, 2**63 - 1), max_size=3), isa=st.none() | TEXT),
     "signature": record("key signature", TEXT, algorithm=st.just("ed25519")),
     "recipe": record(
         "source output target", TEXT,
@@ -157,6 +159,7 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
         kv=st.sampled_from(["f32", "f16", "int8", "int8-static"]),
         context=st.none() | st.integers(1, 2**24), method=TEXT, tensors=st.dictionaries(TEXT, TEXT, max_size=2),
         calibration=st.none() | TEXT, work=st.none() | TEXT, calibration_windows=st.integers(1, 2**20),
+        prompt_cache=st.none() | TEXT,
         calibration_context=st.integers(2, 2**24),
         calibration_range=st.sampled_from(["minmax", "percentile", "least-squares"]),
         pooling=st.sampled_from(["mean", "cls", "last", "max", "none", None]),
@@ -171,13 +174,13 @@ VALID: Mapping[str, st.SearchStrategy[Any]] = {
     ),
 }  # fmt: skip
 MIRRORS: Mapping[str, type] = {
-    "graph": Plan, "golden": Golden, "provenance": Provenance, "signature": Signature,
+    "graph": Plan, "golden": Golden, "prompt": Prompt, "provenance": Provenance, "signature": Signature,
     "manifest": Manifest, "program": Program, "kv_layout": KVLayout, "recipe": Recipe,
     "weights_index": WeightsIndex,
 }  # fmt: skip
 EXAMPLES: Mapping[str, Any] = {
     "graph": archives.plan(), "golden": archives.golden(), "provenance": archives.provenance(),
-    "signature": Signature("ed25519", "ab", "cd"),
+    "signature": Signature("ed25519", "ab", "cd"), "prompt": Prompt("Be brief.", (1, 2), "ab", None),
     "manifest": archives.manifest(), "program": archives.program(), "kv_layout": archives.kv_layout(),
     "weights_index": archives.weights_index(),
     "recipe": Recipe("in", "out", context=9),

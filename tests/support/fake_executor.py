@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hearth.runtime.adapters import Adapter, AdapterUse
 from hearth.runtime.session import Segment
+from hearth.runtime.snapshot import Snapshot
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.kv_layout import KVHalf, KVLayer, KVLayout, Span
 
@@ -38,6 +39,7 @@ class FakeExecutor:
     fail_at: int | None = None  # position at which a run raises
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     fingerprint: str = "ab" * 32
+    prompt: Snapshot | None = None
 
     @property
     def kv_layout(self) -> KVLayout:
