@@ -12,6 +12,7 @@ from hearth.runtime.batch import Turn
 from hearth.runtime.prefix_cache import PrefixCache
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Sink, Usage
 from hearth.runtime.session import Ids, Logits, Session
+from hearth.runtime.sliding import fitted, rewound, slid
 from hearth.runtime.speculative.drafted import MOST, Acceptance, Pace, guessed
 from hearth.runtime.speculative.drafter import Drafter
 from hearth.runtime.writing import Writer
@@ -53,9 +54,11 @@ class Row:
         self.ticket, self.session, self.writer = ticket, session, ticket.writer
         self.ended = False
         self.drafter = drafter
-        self._text = list(ticket.job.prompt)
+        job = ticket.job
+        self._prompt = tuple(fitted(job.prompt, session.context, job.request.full))
+        self._text = list(job.prompt)
         self._pace, self._acceptance = Pace(MOST), Acceptance()
-        self._unread: Sequence[int] = ticket.job.prompt
+        self._unread: Sequence[int] = self._prompt
         self._cached, self._clock = 0, clock
         self._began, self._first, self._last = clock(), 0.0, 0.0
 
@@ -64,12 +67,12 @@ class Row:
         one, two = self.ticket.job, other.ticket.job
         if one.adapter != two.adapter:
             return 0
-        pairs = zip(one.prompt[:-1], two.prompt, strict=False)
+        pairs = zip(self._prompt[:-1], other._prompt, strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def fill(self, prefixes: PrefixCache) -> None:
         """Take what is kept of the prompt, or was read by the session, as read."""
-        prompt = self.ticket.job.prompt
+        prompt = self._prompt
         before = len(prompt) - len(self._unread)
         count = prefixes.fill(self.session, prompt)
         self._cached += count - before
@@ -77,8 +80,18 @@ class Row:
 
     @property
     def reading(self) -> bool:
-        """Whether the prompt is not read to its end."""
+        """Whether the prompt is not read to its end, or what was kept of a context that slid."""
         return len(self._unread) > 0
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for the token chosen last."""
+        return self.session.position == self.session.context
+
+    def slide(self) -> None:
+        """Make room (sliding.py): what is kept and the token chosen last are read like a prompt."""
+        kept = slid(self.session.tokens, self.session.context)
+        self._unread = [*rewound(self.session, kept), self.writer.tokens[-1]]
 
     def read(self, most: int) -> Turn[Any]:
         """The next part of the prompt; its last token gives logits."""

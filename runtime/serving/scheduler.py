@@ -18,7 +18,7 @@ from hearth.runtime.serving.stepping import Rows
 from hearth.runtime.session import Session, check_room, checked_ids
 from hearth.runtime.speculative.choice import drafter_of
 from hearth.runtime.speculative.drafter import Drafter
-from hearth.runtime.writing import Writer
+from hearth.runtime.writing import Full, Writer
 from hearth.schemas.errors import ResourceError, UsageError
 
 __all__ = [
@@ -82,7 +82,7 @@ class Scheduler:
         self.model = model
         self._clock = clock
         self._decode = model.tokenizer.decode if model.has_tokenizer else spell_ids
-        self._prefixes = PrefixCache(prefix_nbytes)
+        self._prefixes = PrefixCache(prefix_nbytes, model.pinned)
         self._serving = Rows(model, self._prefixes)
         self._free: list[Session[Any]] = []  # kept, since their memory is what costs
         self._draft = draft
@@ -102,7 +102,8 @@ class Scheduler:
         with the job: InputError for its ids, UsageError for its adapter, biases and bans.
         """
         prompt = checked_ids(job.prompt, self.model.vocab)
-        check_room(0, len(prompt), self.model.context)
+        if job.request.full is not Full.SLIDE:
+            check_room(0, len(prompt), self.model.context)
         check_known(job.adapter, self.model.adapters)
         job.request.sampling.check_vocabulary(self.model.vocab)
         decode = job.decode or self._decode

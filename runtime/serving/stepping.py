@@ -63,6 +63,7 @@ class Rows:
     def step(self) -> None:
         """Read and write once. Where the model itself fails, so do all the rows of the step."""
         self._stop_waiting()
+        self._slide()
         guesses = GUESSING // len(self._writing) - 1 if self._writing else 0
         turns = {row: row.write(guesses) for row in self._writing} | self._shares()
         for row, turn, logits in zip(
@@ -85,6 +86,14 @@ class Rows:
             self._writing = [row for row in self._writing if not row.ended]
             self._reading = deque(row for row in self._reading if not row.ended)
         return gone
+
+    def _slide(self) -> None:
+        """Rows that write beyond their context read again before they go on."""
+        full = [row for row in self._writing if row.full]
+        for row in full:
+            row.slide()
+        self._writing = [row for row in self._writing if row not in full]
+        self._reading.extend(full)
 
     def _stop_waiting(self) -> None:
         for row, wait in [each for each in self._waits.items() if each[1].over]:
