@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Unpack
@@ -25,7 +26,7 @@ from hearth.runtime.speculative.drafted import Acceptance, Drafted
 from hearth.runtime.tokenizer import Tokenizer
 from hearth.runtime.tools import ToolCall, ToolFormat, ToolParser, read_tools, tool_format
 from hearth.runtime.writing import Decode, FinishReason, Full, Writer
-from hearth.schemas.errors import UsageError
+from hearth.schemas.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
     from hearth.runtime.grammar import GrammarWish
@@ -320,7 +321,8 @@ class Conversation:
 
         def read() -> None:  # what is likely to be shared: a system prompt, the first question
             if first:
-                model.prefixes.keep(session, len(ids))
+                with suppress(ResourceError):  # no memory for it: then nothing is kept
+                    model.prefixes.keep(session, len(ids))
 
         generation = Generation(
             speaker, ids[cached:], writer.request, form.decode, acceptance=acceptance, writer=writer

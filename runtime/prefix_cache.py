@@ -126,8 +126,8 @@ class PrefixCache:
         with self._lock:
             node, found = self._find(ids, readers[0])
             self._touch(node)
-            if found < same:
-                self._add(session, node, ids, found)
+            if found < same and self._add(session, node, ids, found) and not found:
+                self._roots[readers[0]] = node
 
     def clear(self) -> None:
         """Forget all but what is pinned."""
@@ -145,7 +145,7 @@ class PrefixCache:
 
     def _find(self, ids: Ids, adapter: AdapterUse | None) -> tuple[Node, int]:
         """The node that ends the longest known prefix, and the prefix's length."""
-        node, found = self._roots.setdefault(adapter, _root()), 0
+        node, found = self._roots.get(adapter) or _root(), 0
         while found < len(ids):
             child = node.children.get((found, int(ids[found])))
             if child is None:
@@ -158,15 +158,17 @@ class PrefixCache:
         for each in node.path():
             each.used = self._clock
 
-    def _add(self, session: Session[Any], parent: Node, ids: Ids, found: int) -> None:
+    def _add(self, session: Session[Any], parent: Node, ids: Ids, found: int) -> bool:
+        """Whether there is room for what follows the parent's first tokens."""
         model = session.executor
         if not self._make_room(packed_nbytes(model.kv_layout, found, len(ids)), parent):
-            return
+            return False
         piece = take_piece(model.kv_layout, model.region(session.state), found, len(ids))
         node = Node(parent, found, ids[found:], piece, self._clock)
         parent.children[node.key] = node
         self._held += piece.packed.nbytes
         self._entries += 1
+        return True
 
     def _make_room(self, nbytes: int, needed: Node) -> bool:
         """Drop leaves until there is room; False where there cannot be."""
