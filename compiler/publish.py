@@ -14,7 +14,7 @@ from hearth.runtime.archive import Archive, ArchiveWriter
 from hearth.runtime.loader import any_of
 from hearth.runtime.model import Model
 from hearth.runtime.progress import Progress, step
-from hearth.runtime.prompt import compute
+from hearth.runtime.verify.prompts import compute
 from hearth.schemas import sections
 from hearth.schemas.codec import dumps
 from hearth.schemas.provenance import Provenance, SourceFile, write_provenance

@@ -15,11 +15,12 @@ from hearth.runtime.loader import any_of
 from hearth.runtime.lora.stored import adapter_names, bind_adapter, stored_adapters
 from hearth.runtime.model import Model
 from hearth.runtime.progress import step
-from hearth.runtime.prompt import computed, described, prompt_ids
+from hearth.runtime.prompt import described
 from hearth.runtime.signing import check_signature, read_signature
 from hearth.runtime.verify.again import compiled_again
 from hearth.runtime.verify.golden import count_cases, replay, tokens_of
 from hearth.runtime.verify.plan import PlanError, check
+from hearth.runtime.verify.prompts import computed, prompt_ids
 from hearth.runtime.verify.schema import check_schemas
 from hearth.runtime.verify.subject import Skip, Subject, mismatch
 from hearth.runtime.verify.texts import (
