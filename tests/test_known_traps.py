@@ -15,10 +15,20 @@ from support.lora import Peft, write_peft
 from tokenizers import Tokenizer
 
 from hearth.compiler.lora.add import add_adapter
-from hearth.runtime import AdapterUse, Model, load, native
+from hearth.runtime import (
+    AdapterUse,
+    Full,
+    Model,
+    PrefixCache,
+    load,
+    load_context,
+    native,
+    save_context,
+)
 from hearth.runtime.archive import open_archive
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.serving.scheduler import Event, Job, Piece, Scheduler
+from hearth.schemas.errors import ArchiveError, InputError
 
 SOURCE = Path(__file__).parent.parent / "models/hearthside"
 TEXT = "Once upon a time, there was a little fox.  \n“Hello,” she said in a naïve café 😀, 12345!"
@@ -149,3 +159,43 @@ def test_lora_state_leaks_between_requests(archives: Archives, tmp_path: Path) -
         assert np.array_equal(model.session(adapter=use).prefill(ids), logits)
     assert not np.array_equal(expected[0], expected[1])
     assert not np.array_equal(expected[1], expected[2])
+
+
+def test_output_that_changes_with_cache_hits(archives: Archives) -> None:
+    """tests/runtime/test_prefix_cache.py has prompts that share beginnings of all lengths."""
+    model = load(archives("hearthside", weights="int4", context=256))
+    cache = PrefixCache(1 << 20)
+    for last in (5, 6, 5):
+        ids = [*range(4, 60), last]
+        session, fresh = model.session(), model.session()
+        found = cache.fill(session, ids)
+        assert np.array_equal(session.prefill(ids[found:]), fresh.prefill(ids))
+        cache.keep(session)
+    assert cache.stats.hits == 2
+
+
+def test_a_saved_session_that_another_model_goes_on_with(
+    archives: Archives, tmp_path: Path
+) -> None:
+    """tests/runtime/test_contexts.py has 200 damaged files besides."""
+    one, other = (load(archives("hearthside", weights=name)) for name in ("int4", "int8"))
+    session = one.session()
+    session.prefill([5, 6, 7])
+    save_context(tmp_path / "talk.ctx", session)
+    with pytest.raises(ArchiveError, match="saved with the archive") as found:
+        load_context(tmp_path / "talk.ctx", other)
+    assert found.value.code == "context.archive"
+
+
+def test_the_beginning_forgotten_in_silence_at_a_full_context(archives: Archives) -> None:
+    """A context slides only where that was asked for (tests/runtime/test_sliding.py)."""
+    model = load(archives("hearthside", weights="int4", context=64))
+    stopped = model.generate([5, 6, 7], ignore_eos=True)
+    list(stopped)
+    assert (stopped.finish_reason, len(stopped.tokens)) == ("length", 62)
+    with pytest.raises(InputError) as found:
+        list(model.generate([5, 6, 7], ignore_eos=True, full=Full.ERROR))
+    assert found.value.code == "input.context_full"
+    slid = model.generate([5, 6, 7], ignore_eos=True, full=Full.SLIDE, max_tokens=100)
+    list(slid)
+    assert len(slid.tokens) == 100
