@@ -32,7 +32,8 @@ class Wait:
     @property
     def over(self) -> bool:
         """They are read, or will not be."""
-        return self.leader.ended or self.leader.session.position >= self.count
+        leader = self.leader
+        return leader.ended or not leader.reading or leader.session.position >= self.count
 
 
 class Rows:
