@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.encoders import compile_encoder, write_encoder
-from support.serve import chat_checkpoint, serving
+from support.serve import KEY, Served
 
 ollama = pytest.importorskip("ollama", reason="the package ollama is not installed")
 from hearth.runtime import load, load_encoder  # noqa: E402
+from hearth.runtime.adapters import AdapterUse  # noqa: E402
 from hearth.runtime.serving.ollama.prompts import chat_text_ids  # noqa: E402
 
 PROMPT = "Tell me a story about a fire."
@@ -35,43 +32,20 @@ ADD = {
     },
 }
 USER = {"role": "user", "content": PROMPT}
-
-
-@dataclass(frozen=True)
-class Files:
-    decoder: Path
-    encoder: Path
+SHOWN = {"Authorization": f"Bearer {KEY}"}
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    """The demo's model with a template that knows tools, and a small random encoder."""
-    from hearth.compiler.job import options
-    from hearth.compiler.pipeline import compile_model
-    from hearth.schemas.recipe import make_recipe
-
-    folder = tmp_path_factory.mktemp("ollama")
-    recipe = make_recipe({"source": "-", "output": "-", "target": "x86-64-v3"})
-    source = chat_checkpoint(folder / "checkpoint")
-    compile_model(source, folder / "decoder.har", options(recipe, frozenset()))
-    write_encoder(folder / "encoder")
-    compile_encoder(folder / "encoder", folder / "encoder.har", pooling="mean")
-    return Files(folder / "decoder.har", folder / "encoder.har")
-
-
-@pytest.fixture(scope="module")
-def url(files: Files) -> Iterator[str]:
-    with serving([f"tales={files.decoder}", f"vectors={files.encoder}"]) as served:
-        yield served.url
-        assert served.alive
+def url(served: Served) -> str:
+    return served.url
 
 
 @pytest.fixture(scope="module")
 def client(url: str) -> Any:
-    return ollama.Client(host=url)
+    return ollama.Client(host=url, headers=SHOWN)
 
 
-def alone(files: Files, prompt: str = PROMPT, **asked: Any) -> str:
+def alone(files: Any, prompt: str = PROMPT, **asked: Any) -> str:
     """The answer of the model itself."""
     model = load(files.decoder, threads=1)
     ids = chat_text_ids(model, [{"role": "user", "content": prompt}], (), None)
@@ -85,14 +59,14 @@ def options(**given: Any) -> dict[str, Any]:
 # models
 
 
-def test_list(client: Any, files: Files) -> None:
+def test_list(client: Any, files: Any) -> None:
     found = {model.model: model for model in client.list().models}
-    assert set(found) == {"tales:latest", "vectors:latest"}
+    assert set(found) == {"tales:latest", "tales:loud", "words:latest"}
     tales = found["tales:latest"]
     assert tales.size == files.decoder.stat().st_size
     assert len(tales.digest) == 64 and tales.modified_at.tzinfo is not None
     assert (tales.details.format, tales.details.family) == ("har", "llama")
-    assert tales.details.quantization_level == "int4_g32"
+    assert tales.details.quantization_level == "int8"
 
 
 def test_show(client: Any) -> None:
@@ -101,7 +75,7 @@ def test_show(client: Any) -> None:
     assert "add_generation_prompt" in found.template
     assert found.modelinfo["general.architecture"] == "llama"
     assert found.modelinfo["llama.context_length"] > 0
-    assert client.show("vectors:latest").capabilities == ["embedding"]
+    assert client.show("words:latest").capabilities == ["embedding"]
 
 
 def test_ps_and_keep_alive(client: Any) -> None:
@@ -124,10 +98,22 @@ def test_a_model_kept_for_no_time_is_unloaded_after_its_answer(client: Any) -> N
     assert "tales:latest" not in [each.model for each in client.ps().models]
 
 
+def test_an_adapter_is_a_model_of_its_own(client: Any, files: Any) -> None:
+    loud = next(each for each in client.list().models if each.model == "tales:loud")
+    assert loud.details.parent_model == "tales"
+    found = client.chat("tales:loud", [USER], options=options()).message.content
+    model = load(files.decoder, threads=1)
+    session = model.session(adapter=AdapterUse("loud"))
+    ids = chat_text_ids(model, [USER], (), None)
+    assert found == "".join(model.generate(ids, session=session, temperature=0.0, max_tokens=24))
+    assert found != client.chat("tales", [USER], options=options()).message.content
+    assert client.show("tales:loud").details.parent_model == "tales"
+
+
 # texts
 
 
-def test_generate(client: Any, files: Files) -> None:
+def test_generate(client: Any, files: Any) -> None:
     found = client.generate("tales", PROMPT, options=options())
     assert found.response == alone(files, temperature=0.0, max_tokens=24)
     assert (found.model, found.done, found.done_reason) == ("tales", True, "length")
@@ -147,7 +133,7 @@ def test_generate_streams_the_same_text(client: Any) -> None:
     assert pieces[0].eval_count is None and pieces[0].done_reason is None
 
 
-def test_chat(client: Any, files: Files) -> None:
+def test_chat(client: Any, files: Any) -> None:
     found = client.chat("tales:latest", [USER], options=options())
     assert found.message.role == "assistant"
     assert found.message.content == alone(files, temperature=0.0, max_tokens=24)
@@ -164,7 +150,7 @@ def test_an_answer_that_ends_by_itself(client: Any) -> None:
 
 def test_async(url: str, client: Any) -> None:
     async def main() -> tuple[str, str, list[str]]:
-        there = ollama.AsyncClient(host=url)
+        there = ollama.AsyncClient(host=url, headers=SHOWN)
         whole = await there.chat("tales", [USER], options=options())
         stream = await there.generate("tales", PROMPT, options=options(), stream=True)
         pieces = [piece.response async for piece in stream]
@@ -173,10 +159,10 @@ def test_async(url: str, client: Any) -> None:
 
     chatted, generated, listed = asyncio.run(main())
     assert chatted == generated == client.generate("tales", PROMPT, options=options()).response
-    assert len(listed) == 2
+    assert len(listed) == 3
 
 
-def test_context_goes_on_with_the_conversation(client: Any, files: Files) -> None:
+def test_context_goes_on_with_the_conversation(client: Any, files: Any) -> None:
     first = client.generate("tales", PROMPT, options=options())
     second = client.generate("tales", "And then?", context=first.context, options=options())
     assert second.context[: len(first.context)] == first.context
@@ -186,7 +172,7 @@ def test_context_goes_on_with_the_conversation(client: Any, files: Files) -> Non
     assert second.response == "".join(model.generate(ids, temperature=0.0, max_tokens=24))
 
 
-def test_raw_and_system(client: Any, files: Files) -> None:
+def test_raw_and_system(client: Any, files: Any) -> None:
     raw = client.generate("tales", "Once upon a time", raw=True, options=options())
     model = load(files.decoder, threads=1)
     wanted = "".join(model.generate("Once upon a time", temperature=0.0, max_tokens=24))
@@ -196,7 +182,7 @@ def test_raw_and_system(client: Any, files: Files) -> None:
     assert told.prompt_eval_count > plain.prompt_eval_count
 
 
-def test_seed(client: Any, files: Files) -> None:
+def test_seed(client: Any, files: Any) -> None:
     drawn = [
         client.generate("tales", PROMPT, options=options(temperature=1.0, seed=seed)).response
         for seed in (1, 1, 2)
@@ -221,7 +207,7 @@ def test_seed(client: Any, files: Files) -> None:
         ({"mirostat": 2, "num_gpu": 1, "numa": False, "num_thread": 4, "tfs_z": 0.5}, {}),
     ],
 )
-def test_options(client: Any, files: Files, given: Any, same: Any) -> None:
+def test_options(client: Any, files: Any, given: Any, same: Any) -> None:
     asked = options(temperature=1.0, seed=3, **given)
     wanted = alone(files, temperature=1.0, seed=3, max_tokens=24, **same)
     assert client.generate("tales", PROMPT, options=asked).response == wanted
@@ -247,7 +233,7 @@ def test_num_ctx_and_num_keep(client: Any) -> None:
 def test_a_long_prompt_may_be_refused(url: str) -> None:
     body = {"model": "tales", "prompt": "fire " * 1000, "truncate": False}
     with pytest.raises(ollama.ResponseError, match=r"input\.context_full") as caught:
-        ollama.Client(host=url)._request_raw("POST", "/api/generate", json=body)
+        ollama.Client(host=url, headers=SHOWN)._request_raw("POST", "/api/generate", json=body)
     assert caught.value.status_code == 400
 
 
@@ -279,7 +265,7 @@ def test_logprobs(client: Any) -> None:
 # tools
 
 
-def test_tools(client: Any, files: Files) -> None:
+def test_tools(client: Any, files: Any) -> None:
     """The demo's model calls nothing; what a call looks like is tested in test_answers.py."""
     with_tools = client.chat("tales", [USER], tools=[ADD], options=options())
     without = client.chat("tales", [USER], options=options())
@@ -298,31 +284,31 @@ def test_tools(client: Any, files: Files) -> None:
 # vectors
 
 
-def test_embed(client: Any, files: Files) -> None:
+def test_embed(client: Any, files: Any) -> None:
     encoder = load_encoder(files.encoder, threads=1)
     texts = ["one fire", "two"]
-    found = client.embed("vectors", texts)
+    found = client.embed("words", texts)
     for mine, theirs in zip(encoder.embed(texts), found.embeddings, strict=True):
         assert theirs == pytest.approx((mine / math.sqrt((mine**2).sum())).tolist(), abs=1e-6)
     assert found.prompt_eval_count == sum(len(encoder.encode(text).ids) for text in texts)
     assert found.total_duration > 0
-    assert client.embed("vectors", texts[0]).embeddings == [found.embeddings[0]]
-    assert client.embed("vectors", []).embeddings == []
-    short = client.embed("vectors", texts[0], dimensions=4).embeddings[0]
+    assert client.embed("words", texts[0]).embeddings == [found.embeddings[0]]
+    assert client.embed("words", []).embeddings == []
+    short = client.embed("words", texts[0], dimensions=4).embeddings[0]
     assert len(short) == 4 and math.hypot(*short) == pytest.approx(1, abs=1e-5)
 
 
 def test_embed_cuts_or_refuses_what_is_too_long(client: Any) -> None:
     long = "one " * 2000
-    assert len(client.embed("vectors", long).embeddings) == 1
+    assert len(client.embed("words", long).embeddings) == 1
     with pytest.raises(ollama.ResponseError, match=r"input\.context_full") as caught:
-        client.embed("vectors", long, truncate=False)
+        client.embed("words", long, truncate=False)
     assert caught.value.status_code == 400
 
 
-def test_embeddings(client: Any, files: Files) -> None:
+def test_embeddings(client: Any, files: Any) -> None:
     encoder = load_encoder(files.encoder, threads=1)
-    found = client.embeddings("vectors", "one fire").embedding
+    found = client.embeddings("words", "one fire").embedding
     assert found == pytest.approx(encoder.embed("one fire")[0].tolist(), abs=1e-6)
 
 
@@ -338,7 +324,7 @@ def test_embeddings(client: Any, files: Files) -> None:
         (lambda c: c.embed("other", "a"), 404, "other"),
         (lambda c: c.generate("tales:french", PROMPT), 404, "tales:french"),
         (lambda c: c.embed("tales", "a"), 400, "decoder"),
-        (lambda c: c.generate("vectors", "a"), 400, "encoder"),
+        (lambda c: c.generate("words", "a"), 400, "encoder"),
         (lambda c: c.generate("tales", PROMPT, suffix="end"), 400, "suffix"),
         (lambda c: c.generate("tales", PROMPT, template="{{ x }}"), 400, "template"),
         (lambda c: c.generate("tales", PROMPT, images=[b"png"]), 400, "images"),
@@ -350,7 +336,7 @@ def test_embeddings(client: Any, files: Files) -> None:
         (lambda c: c.chat("tales", [{"role": "user", "content": "a", "images": [b"p"]}]), 400, "images"),
         (lambda c: c.generate("tales", PROMPT, format={"type": "nothing"}), 400, "schema"),
         (lambda c: c.generate("tales", PROMPT, context=[1 << 30]), 400, "token id"),
-        (lambda c: c.embed("vectors", "a", dimensions=1 << 20), 400, "dimensions"),
+        (lambda c: c.embed("words", "a", dimensions=1 << 20), 400, "dimensions"),
         (lambda c: c.create("new", from_="tales"), 501, "registry"),
         (lambda c: c.push("tales"), 501, "registry"),
         (lambda c: c.push("other"), 404, "other"),
@@ -379,15 +365,11 @@ def test_a_model_that_is_served_is_pulled_already(client: Any) -> None:
     assert [each.status for each in client.pull("tales", stream=True)][-1] == "success"
 
 
-def test_a_key(files: Files, tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text("secret\n")
-    with serving([f"tales={files.decoder}"], "--api-key-file", str(keys)) as served:
+def test_a_key(url: str) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
         with pytest.raises(ollama.ResponseError, match="key") as caught:
-            ollama.Client(host=served.url).list()
+            ollama.Client(host=url, headers=headers).list()
         assert caught.value.status_code == 401
-        there = ollama.Client(host=served.url, headers={"Authorization": "Bearer secret"})
-        assert len(there.list().models) == 1
 
 
 def test_times_grow_along_a_stream(client: Any) -> None:

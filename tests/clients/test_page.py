@@ -6,13 +6,11 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.encoders import compile_encoder
 from support.endless import endless_archive
-from support.serve import chat_checkpoint, serving
+from support.serve import KEY, Served, serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install hearth[clients]")
 CHROMIUM = shutil.which("chromium")
@@ -27,10 +25,9 @@ LONG_MS = 20_000  # that a busy machine may take
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("page")
-    tales = compile_encoder(chat_checkpoint(folder / "chat"), folder / "tales.har")
-    with serving([f"tales={tales}", f"endless={endless_archive(folder)}"]) as served:
+def url(files: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    endless = endless_archive(tmp_path_factory.mktemp("page"))
+    with serving([f"tales={files.decoder}", f"endless={endless}"]) as served:
         yield served.url
         assert served.alive
 
@@ -258,20 +255,48 @@ def test_errors_say_what_can_be_done(page: Any) -> None:
     page.complaints.clear()  # the browser's own lines on 429 and the aborted request
 
 
-def test_a_key_is_asked_for_and_kept_for_the_tab(browser: Any, tmp_path: Path) -> None:
-    tales = compile_encoder(chat_checkpoint(tmp_path / "chat"), tmp_path / "tales.har")
-    (tmp_path / "keys").write_text("secret\n")
-    with serving([f"tales={tales}"], "--api-key-file", str(tmp_path / "keys")) as served:
-        page = browser.new_page()
-        page.goto(served.url)
-        page.get_by_role("button", name="Enter the API key").click()
-        page.keyboard.type("secret")
-        page.keyboard.press("Enter")
-        playwright.expect(page.locator("#model")).to_have_value("tales:latest", timeout=LONG_MS)
-        send(page, "Hello")
-        answer(page)
-        assert "secret" not in page.evaluate("JSON.stringify(localStorage)")
-        page.close()
+def test_a_key_is_asked_for_and_kept_for_the_tab(browser: Any, served: Served) -> None:
+    page = browser.new_page()
+    page.goto(served.url)
+    page.get_by_role("button", name="Enter the API key").click()
+    page.keyboard.type(KEY)
+    page.keyboard.press("Enter")
+    playwright.expect(page.locator("#model")).to_have_value("tales:latest", timeout=LONG_MS)
+    send(page, "Hello")
+    answer(page)
+    assert KEY not in page.evaluate("JSON.stringify(localStorage)")
+    page.close()
+
+
+def test_an_adapter_is_chosen_among_those_of_the_model(page: Any) -> None:
+    models: list[str] = []
+    page.on("request", lambda each: each.post_data and models.append(each.post_data_json["model"]))
+    page.click("#show-settings")
+    page.select_option("[name=adapter]", label="loud")
+    send(page, "Hello")
+    answer(page)
+    assert set(models) == {"tales:loud"}
+    page.select_option("#model", label="endless")
+    assert page.locator("[name=adapter] option").all_inner_texts() == ["none"]
+
+
+def test_a_small_window(page: Any) -> None:
+    page.set_viewport_size({"width": 400, "height": 700})
+    send(page, "Hello")
+    answer(page)
+    assert page.locator("#sidebar").is_hidden()
+    shots(page, "small")
+    page.click("#menu")
+    page.click("#new")
+    assert page.locator("article").count() == 0 and page.locator("#sidebar").is_hidden()
+    page.click("#menu")
+    page.keyboard.press("Escape")
+    assert page.locator("#sidebar").is_hidden()
+    page.click("#show-settings")
+    page.click("#hide-settings")
+    assert page.locator("#settings").is_hidden()
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 400
 
 
 def test_everything_can_be_reached_and_has_a_name(page: Any) -> None:

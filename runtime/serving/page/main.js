@@ -30,7 +30,7 @@ function drawFrame() {
 
 function choose(conversation) {
   store.choose(conversation);
-  document.body.classList.remove("menu-open");
+  toggleMenu(false);
   draw();
   $("#prompt").focus();
 }
@@ -183,9 +183,10 @@ function toggleSettings(open = $("#settings").hidden) {
   $("#show-settings").setAttribute("aria-expanded", String(open));
 }
 
-function toggleMenu() {
-  const open = document.body.classList.toggle("menu-open");
-  $("#menu").setAttribute("aria-expanded", String(open));
+/** The list, where the window is too small to show it always. */
+function toggleMenu(open) {
+  document.body.classList.toggle("menu-open", open);
+  $("#menu").setAttribute("aria-expanded", String(document.body.classList.contains("menu-open")));
 }
 
 /** The message's box is as high as its text, to a limit of the style sheet. */
@@ -223,6 +224,7 @@ function pressed(event) {
     event.preventDefault();
     ALT_KEYS[event.key]();
   } else if (event.key === "Escape") {
+    toggleMenu(false);
     stop();
   }
 }
@@ -258,7 +260,9 @@ $("#stop").onclick = stop;
 $("#prompt").oninput = fit;
 $("#prompt").onkeydown = pressedInPrompt;
 $("#new").onclick = ALT_KEYS.n;
-$("#menu").onclick = toggleMenu;
+$("#menu").onclick = () => toggleMenu();
+$("#scroll").onclick = () => toggleMenu(false);
+$("#hide-settings").onclick = () => toggleSettings(false);
 $("#show-settings").onclick = () => toggleSettings();
 $("#model").onchange = ({ target }) => (change({ model: target.value, adapter: "" }), drawAdapters());
 $("#options").onchange = changed;
