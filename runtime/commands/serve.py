@@ -50,6 +50,10 @@ def serve_command(
     prefix_cache: Annotated[
         int, typer.Option(help="MiB of prompts kept for others that begin alike")
     ] = 256,
+    draft: Annotated[
+        str | None,
+        typer.Option(help="guess tokens: lookup (in the prompt), or a smaller model's .har file"),
+    ] = None,
     keep_alive: Annotated[
         float | None, typer.Option(help="seconds after which an idle model is unloaded; else never")
     ] = None,
@@ -76,7 +80,7 @@ def serve_command(
     from hearth.runtime.machine import machine
     from hearth.runtime.serving.app import AppOptions, Limits
     from hearth.runtime.serving.host import Address, check_certificate, serve
-    from hearth.runtime.serving.service import Settings
+    from hearth.runtime.serving.service import Settings, read_served
 
     placing = Placing(affinity, prefill_affinity, decode_affinity, prefault, huge_pages, lock)
     _check(
@@ -95,6 +99,8 @@ def serve_command(
         rows,
         queue,
         prefix_cache * MIB,
+        draft,
+        drain,
     )
     limits = Limits(
         int(max_body * MIB),
@@ -103,6 +109,8 @@ def serve_command(
         timeout or None,
         client_timeout,
     )
+    if draft not in (None, "lookup"):
+        read_served("draft", Path(draft))
     address = Address(host, port, tls_cert, tls_key)
     check_certificate(address)
     options = AppOptions(read_keys(api_key_file), tuple(cors or ()), limits)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from hearth.runtime.loader import load
 from hearth.runtime.model import Model
 from hearth.runtime.serving.jobs import Scheduler
 from hearth.runtime.serving.scheduler import Scheduler as BatchingScheduler
@@ -13,7 +16,18 @@ def scheduler_of(settings: Settings) -> Schedule:
 
     def schedule(model: Model) -> Scheduler:
         return BatchingScheduler(
-            model, rows=settings.rows, queue=settings.queue, prefix_nbytes=settings.prefix_nbytes
+            model,
+            rows=settings.rows,
+            queue=settings.queue,
+            prefix_nbytes=settings.prefix_nbytes,
+            draft=_draft(settings),
         )
 
     return schedule
+
+
+def _draft(settings: Settings) -> Model | Literal["lookup"] | None:
+    """What guesses tokens; an archive is loaded on as many threads as the model."""
+    if settings.draft is None or settings.draft == "lookup":
+        return "lookup" if settings.draft else None
+    return load(settings.draft, settings.options.threads, isa=settings.options.isa)

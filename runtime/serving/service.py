@@ -61,6 +61,7 @@ class Settings:
     rows: int = 8
     queue: int = 64
     prefix_nbytes: int = 256 << 20
+    draft: str | None = None  # what guesses tokens: "lookup", or the path of a smaller archive
     drain_s: float = 10.0  # how long a scheduler may go on with what it has when it is closed
 
 

@@ -276,6 +276,13 @@ def test_an_adapter_is_named_by_the_model_or_by_a_field(client: Any) -> None:
     assert text(client, extra_body={"adapter": {"name": "loud", "scale": 0.0}}) == plain
 
 
+def test_a_prompt_that_was_there_before_is_not_read_again(client: Any) -> None:
+    messages = [{"role": "user", "content": "The same words again and again. " * 6}]
+    first, second = chat(client, messages=messages), chat(client, messages=messages)
+    assert second.usage.prompt_tokens_details.cached_tokens > first.usage.prompt_tokens // 2
+    assert second.choices[0].message.content == first.choices[0].message.content
+
+
 def test_the_parse_helper_of_the_client_reads_a_schema(client: Any) -> None:
     pydantic = pytest.importorskip("pydantic")
     kind = pydantic.create_model("Thing", count=(int, pydantic.Field(ge=1, le=9)))

@@ -329,6 +329,7 @@ def test_a_port_that_is_taken_is_refused(archive: Path) -> None:
         ("arguments.tls", ("--tls-key", "/nonexistent")),
         ("arguments.serve", ("--rows", 0)),
         ("arguments.threads", ("--threads", 0)),
+        ("archive.not_found", ("--draft", "/nonexistent")),
     ],
 )
 def test_what_cannot_be_served_is_refused_at_the_start(
