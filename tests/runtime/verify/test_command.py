@@ -36,7 +36,7 @@ def test_people_get_a_line_for_each_step(file: Path, capsys: Captured) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [
         "structure", "hashes", "schema", "consistency", "plan", "adapters", "provenance", "tokenizer",
-        "chat", "golden", "recorded", "signature", "source", "content",
+        "chat", "golden", "prompt", "recorded", "signature", "source", "content",
     ]  # fmt: skip
     golden = next(line for line in lines if line.startswith("golden"))
     assert all(isa in golden for isa in native.isas())
