@@ -7,145 +7,35 @@ already is used where it begins as the messages do, and read again where it does
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Any, Unpack
 
 from hearth.runtime.adapters import AdapterUse
-from hearth.runtime.chat_template import plain_messages
-from hearth.runtime.contexts import Context, Talk, Text, save_context
+from hearth.runtime.contexts import Context, Talk, save_context
 from hearth.runtime.defaults import Asked
-from hearth.runtime.generate import Generation, Speaker, Stats
+from hearth.runtime.generate import Generation, Speaker
+from hearth.runtime.messages import (
+    Message,
+    Messages,
+    checked,
+    content,
+    leading,
+    sent_messages,
+    turn_starts,
+)
+from hearth.runtime.reply import Form, Paused, Reply, Tools, form_of
 from hearth.runtime.sampling import Constraint
 from hearth.runtime.session import check_room
 from hearth.runtime.sliding import fitted, seen
 from hearth.runtime.speculative.choice import Draft, drafter_of
 from hearth.runtime.speculative.drafted import Acceptance, Drafted
-from hearth.runtime.tokenizer import Tokenizer
-from hearth.runtime.tools import ToolCall, ToolFormat, ToolParser, read_tools, tool_format
-from hearth.runtime.writing import Decode, FinishReason, Full, Writer
+from hearth.runtime.writing import Full, Writer
 from hearth.schemas.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
     from hearth.runtime.grammar import GrammarWish
     from hearth.runtime.model import Model
-
-Message = Mapping[str, Any]
-Messages = Sequence[Message]
-Tools = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Form:
-    """How answers are read: with a format of calls where the model has one and knows of tools."""
-
-    tokenizer: Tokenizer
-    format: ToolFormat | None = None
-    names: frozenset[str] = frozenset()
-
-    @property
-    def decode(self) -> Decode:
-        """Ids to text, with the marks of calls in it."""
-        decode = self.tokenizer.decode
-        return decode if self.format is None else self.format.decode(self.tokenizer)
-
-    def message(self, text: str) -> Message:
-        """The assistant's message that an answer is, its calls as OpenAI's API gives them."""
-        if self.format is None:
-            return {"role": "assistant", "content": text}
-        ids = (f"call{number:05}" for number in count(1))
-        parser = ToolParser(self.format, self.names, lambda: next(ids))
-        parts = [parser.push(text), parser.flush()]
-        written = "".join(each for each, _ in parts)
-        calls = [_call(call) for _, found in parts for call in found]
-        message: dict[str, Any] = {"role": "assistant", "content": written}
-        return message | ({"tool_calls": calls} if calls else {})
-
-
-class Reply(Iterator[str]):
-    """The answer as it is written: an iterator of text pieces. `Generation` says what the rest is.
-
-    `cached_tokens` of its tokens did not have to be read. It may be left or cancelled at any time; the
-    conversation then goes on with what was written, or `resume` with the answer itself.
-    """
-
-    def __init__(
-        self,
-        sent: Messages,
-        form: Form,
-        generation: Generation,
-        cached_tokens: int,
-        read: Callable[[], None],
-    ) -> None:
-        self.sent, self.form, self.cached_tokens = tuple(sent), form, cached_tokens
-        self.writer = generation.writer
-        self._generation, self._read = generation, read
-        self._begun = False
-
-    def __next__(self) -> str:
-        try:
-            return next(self._generation)
-        finally:
-            if not self._begun and self.stats.prefill_s:
-                self._begun = True
-                self._read()
-
-    def cancel(self) -> None:
-        """End after the token or the chunk of the prompt being computed; any thread may call it."""
-        self._generation.cancel()
-
-    @property
-    def tokens(self) -> list[int]:
-        """The ids chosen so far."""
-        return self.writer.tokens
-
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return self.writer.text
-
-    @property
-    def finish_reason(self) -> FinishReason | None:
-        """Why it ended; None while it runs."""
-        return self.writer.finish_reason
-
-    @property
-    def stats(self) -> Stats:
-        """Counts and times so far."""
-        return self._generation.stats
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """What was sent and the answer so far; nothing where no token of it was written."""
-        return (*self.sent, self.form.message(self.text)) if self.tokens else ()
-
-    @property
-    def unfinished(self) -> Text | None:
-        """What there is to go on with."""
-        if not self.tokens or self.finish_reason not in (None, "cancelled"):
-            return None
-        constrained = self.writer.constraint is not None
-        return Text(self.writer.request, self.writer.chooser.state(), constrained)
-
-
-@dataclass(frozen=True)
-class Paused:
-    """An answer that was restored unfinished."""
-
-    sent: tuple[Message, ...]
-    form: Form
-    text: Text
-    written: str
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        return (*self.sent, self.form.message(self.written))
-
-    @property
-    def unfinished(self) -> Text:
-        return self.text
 
 
 class Conversation:
@@ -213,15 +103,15 @@ class Conversation:
         nothing; `full` says what happens where the context is full. The rest is as of `Model.generate`.
         """
         self._settle()
-        model, sent = self._model, _messages(message)
+        model, sent = self._model, sent_messages(message)
         known = self._tools if tools is None else tuple(tools)
-        ids = model.encode(_checked((*self._messages, *sent)), tools=known or None)
+        ids = model.encode(checked((*self._messages, *sent)), tools=known or None)
         request = model.request(**asked)
         if format is not None:
             constraint = model.grammars.constraint(format)
         if request.full is not Full.SLIDE:
             check_room(0, len(ids), model.context)
-        form = _form(model, known)
+        form = form_of(model, known)
         writer = Writer(request, ids, form.decode, constraint=constraint)
         held = fitted(ids, model.context, request.full)
         reply = self._begin(sent, form, writer, held, draft)
@@ -264,7 +154,7 @@ class Conversation:
         """Forget everything but the system message."""
         self._settle()
         self._tools = None
-        self._messages = self._messages[: _leading(self._messages)]
+        self._messages = self._messages[: leading(self._messages)]
         self._session.rewind(0)
 
     def export(self) -> str:
@@ -297,10 +187,10 @@ class Conversation:
         paused = None
         messages = talk.messages
         if context.text is not None:
-            text, form = context.text, _form(self._model, talk.tools)
+            text, form = context.text, form_of(self._model, talk.tools)
             written = Writer.restored(text.request, text.chooser, form.decode).text
             answers = [i for i, each in enumerate(messages, 1) if each["role"] == "assistant"]
-            start = answers[-1] if answers else _leading(messages)
+            start = answers[-1] if answers else leading(messages)
             paused = Paused(messages[start:], form, text, written)
             messages = messages[:start]
         self._session, self._messages = session, messages
@@ -337,20 +227,6 @@ class Conversation:
         self._messages, self._reply = self.messages, None
 
 
-def content(message: Message) -> str:
-    """The text of a message, of whose parts only texts count."""
-    found = message.get("content") or ""
-    if isinstance(found, str):
-        return found
-    return "".join(str(part["text"]) for part in found if "text" in part)
-
-
-def turn_starts(messages: Messages) -> list[int]:
-    """Where users' messages begin that follow something else."""
-    users = [each["role"] == "user" for each in messages]
-    return [i for i, user in enumerate(users) if user and not (i and users[i - 1])]
-
-
 def not_a_conversation() -> UsageError:
     """Of a context that was saved without messages."""
     return UsageError(
@@ -359,35 +235,6 @@ def not_a_conversation() -> UsageError:
         expected="a file that a conversation wrote",
         remedy="load_context(path, model).session(model) goes on with it",
     )
-
-
-def _form(model: Model, tools: Tools | None) -> Form:
-    found = tool_format(model) if tools else None
-    if not tools or found is None:
-        return Form(model.tokenizer)
-    return Form(model.tokenizer, found, frozenset(tool.name for tool in read_tools(tools)))
-
-
-def _call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments}
-    return {"id": call.id, "type": "function", "function": function}
-
-
-def _leading(messages: Messages) -> int:
-    """How many messages are the system's, at the beginning."""
-    return int(bool(messages) and messages[0]["role"] == "system")
-
-
-def _checked(messages: Messages) -> Messages:
-    """InputError `input.messages` where a message has no role, or there is none."""
-    plain_messages(messages)
-    return messages
-
-
-def _messages(given: str | Message | Messages) -> tuple[Message, ...]:
-    if isinstance(given, str):
-        return ({"role": "user", "content": given},)
-    return (given,) if isinstance(given, Mapping) else tuple(given)
 
 
 def _no_resume(found: str, expected: str) -> UsageError:

@@ -168,7 +168,7 @@ def _summary(conversation: Conversation) -> str:
 
 def _last_words(conversation: Conversation, before: str = "the last message: ") -> str:
     """The beginning of the last message."""
-    from hearth.runtime.conversation import content
+    from hearth.runtime.messages import content
 
     if not conversation.messages:
         return "" if before.startswith(",") else "nothing is left"

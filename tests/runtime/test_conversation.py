@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hearth.runtime import Model, load
-from hearth.runtime.conversation import Conversation, Form
+from hearth.runtime.conversation import Conversation
 from hearth.runtime.prefix_cache import PrefixCache
+from hearth.runtime.reply import Form
 from hearth.runtime.tools.formats import HERMES
 from hearth.runtime.writing import Full
 from hearth.schemas.errors import ArchiveError, HearthError, InputError, UsageError
