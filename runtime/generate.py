@@ -159,9 +159,6 @@ class Generation(Iterator[str]):
                 piece = self._next()
             except Cancelled:
                 return
-        tail = self.writer.tail()
-        if tail:
-            yield tail
 
     def _first(self) -> str:
         began = self._clock()
@@ -187,7 +184,8 @@ class Generation(Iterator[str]):
         return self._prompt
 
     def _push(self, logits: Logits) -> str:
-        return self.writer.push(logits, room=self._session.position < self._session.context)
+        piece = self.writer.push(logits, room=self._session.position < self._session.context)
+        return piece if self.finish_reason is None else piece + self.writer.tail()
 
     def _check(self) -> None:
         if self._ended():

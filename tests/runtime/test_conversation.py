@@ -305,6 +305,16 @@ def test_a_draft_changes_no_answer(model: Model) -> None:
         assert guessed == "".join(other.send(text, **asked))  # type: ignore[arg-type]
 
 
+def test_a_finished_answer_is_whole_before_its_last_piece_is_taken(model: Model) -> None:
+    """What was held back of it belongs to its last token."""
+    talk = model.conversation("alice")
+    reply = talk.send("One", max_tokens=12, stop="never to be seen", **DRAW)  # type: ignore[arg-type]
+    while reply.finish_reason is None:
+        next(reply)
+    assert list(reply) == []
+    assert talk.last == reply.text == say(model.conversation("bob"), "One")
+
+
 def test_bad_messages_change_nothing(model: Model) -> None:
     talk = model.conversation("alice")
     refused("input.messages", talk.send, [])
