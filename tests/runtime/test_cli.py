@@ -117,7 +117,7 @@ def test_help_lists_the_verbs_without_importing_them() -> None:
     assert "Run a compiled model: continue a prompt" in found.stdout
 
 
-SPEAKING = ("serve", "chat")  # they answer while they run: nothing is left to print at the end
+SPEAKING = ("serve",)  # it answers while it runs: nothing is left to print at the end
 
 
 VERBS_OF = {"lora": ("add", "list", "remove")}
