@@ -20,21 +20,37 @@ struct Scan {
 
 struct Sums {
   int64_t w, wx;  // of w, and of w x rounded to a whole number each
+  double best;    // the highest x with a weight
+};
+
+// Distances |x - centre| from low to high, in buckets: `scale` of them for each unit, the last for all beyond. What is
+// not in the range is in bucket kBuckets.
+struct Range {
+  double centre, low, high, scale;
+};
+
+struct Extent {
+  double low, high;
 };
 
 struct Passes {
   // Any n.
   Scan (*scan)(const float* logits, int64_t n);
-  // x = (logits - best) / temperature, of one block.
-  void (*relative)(const float* logits, double best, double temperature, double* x);
-  // w = 2^43 e^x, rounded; the sum. x <= 0. n is a multiple of kBlock, as in all that follow.
+  // x = (logits - best) / temperature, of one block; the least above -inf.
+  double (*relative)(const float* logits, double best, double temperature, double* x);
+  // w = 2^43 e^x, rounded; their sum. x <= 0. n is a multiple of kBlock, as in all that follow.
   int64_t (*weigh)(const double* x, int64_t n, int64_t* w);
-  // The bucket of |x - centre|: 0 at `low`, `scale` more for each unit, the last for all beyond.
-  void (*buckets)(const double* x, int64_t n, double centre, double low, double scale, int64_t* bucket);
+  void (*buckets)(const double* x, int64_t n, const Range&, int64_t* bucket);
+  // The distances in a bucket.
+  Extent (*extent)(const double* x, int64_t n, const Range&, int64_t chosen);
+  // Places where `bucket` is `chosen`, in order; how many those are. It ends above `most` of them.
+  int64_t (*members)(const uint16_t* bucket, int64_t n, uint16_t chosen, int64_t most, uint32_t* places);
   // x = -inf where |x| > most.
   void (*cut)(double* x, int64_t n, double most);
   // w = 0 where |x - centre| > most or w < least.
   Sums (*keep)(const double* x, int64_t* w, int64_t n, double centre, double most, int64_t least);
+  // x less `by` where it has a weight, else -inf.
+  void (*shift)(double* x, const int64_t* w, int64_t n, double by);
 };
 
 // Of the highest ISA up to this one.

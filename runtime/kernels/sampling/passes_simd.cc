@@ -32,6 +32,12 @@ inline int64_t total(Longs v) {
   return sum;
 }
 
+bool some_of(Longs v) {
+  int64_t all = 0;
+  for (int i = 0; i < kLanes; ++i) all |= v[i];
+  return all != 0;
+}
+
 // e^x for kNothing <= x <= 0: 2^n e^r, the series of Taylor (runtime/sampling/weights.py).
 inline Doubles exp_of(Doubles x) {
   const Doubles shifted = x * 1.4426950408889634 + kMagic, n = shifted - kMagic;
@@ -74,12 +80,22 @@ Scan scan(const float* logits, int64_t n) {
   return {n - finite, most};
 }
 
-void relative(const float* logits, double best, double temperature, double* x) {
+double lowest(Doubles v) {
+  double most = v[0];
+  for (int i = 1; i < kLanes; ++i) most = v[i] < most ? v[i] : most;
+  return most;
+}
+
+double relative(const float* logits, double best, double temperature, double* x) {
+  Doubles low{};
   for (int64_t i = 0; i < kBlock; i += kLanes) {
     const HalfFloats v = *reinterpret_cast<const HalfFloats*>(logits + i);
     const Doubles away = __builtin_convertvector(v, Doubles) - best;
-    put(x + i, temperature == 1 ? away : away / temperature);
+    const Doubles now = temperature == 1 ? away : away / temperature;
+    put(x + i, now);
+    low = (now < low) & (now > -__builtin_inf()) ? now : low;
   }
+  return lowest(low);
 }
 
 int64_t weigh(const double* x, int64_t n, int64_t* w) {
@@ -88,7 +104,7 @@ int64_t weigh(const double* x, int64_t n, int64_t* w) {
   for (int64_t i = 0; i < n; i += kStep) {
     Longs any{}, part[4]{};
     for (int j = 0; j < 4; ++j) any |= at(x + i + j * kLanes) > kNothing;
-    if (total(any))
+    if (some_of(any))
 #pragma GCC unroll 4
       for (int j = 0; j < 4; ++j) part[j] = weight(at(x + i + j * kLanes));
 #pragma GCC unroll 4
@@ -98,12 +114,43 @@ int64_t weigh(const double* x, int64_t n, int64_t* w) {
   return total(sum);
 }
 
-void buckets(const double* x, int64_t n, double centre, double low, double scale, int64_t* bucket) {
+inline Longs bucket_of(Doubles distance, const Range& range) {
   const Doubles last = Doubles{} + (kBuckets - 1);
+  const Doubles place = (distance - range.low) * range.scale;
+  const Doubles capped = place < last ? place : last;
+  return whole((distance >= range.low) & (distance <= range.high) ? capped : Doubles{} + kBuckets);
+}
+
+void buckets(const double* x, int64_t n, const Range& range, int64_t* bucket) {
+  const Range own = range;
+  for (int64_t i = 0; i < n; i += kLanes) put(bucket + i, bucket_of(magnitude(at(x + i) - own.centre), own));
+}
+
+Extent extent(const double* x, int64_t n, const Range& range, int64_t chosen) {
+  const Range own = range;
+  Doubles low = Doubles{} + __builtin_inf(), high{};
   for (int64_t i = 0; i < n; i += kLanes) {
-    const Doubles place = (magnitude(at(x + i) - centre) - low) * scale;
-    put(bucket + i, whole(place < last ? place : last));
+    const Doubles distance = magnitude(at(x + i) - own.centre);
+    const Longs in = bucket_of(distance, own) == chosen;
+    low = in & (distance < low) ? distance : low;
+    high = in & (distance > high) ? distance : high;
   }
+  return {lowest(low), -lowest(-high)};
+}
+
+int64_t members(const uint16_t* bucket, int64_t n, uint16_t chosen, int64_t most, uint32_t* places) {
+  typedef uint16_t Shorts __attribute__((vector_size(HEARTH_WIDTH * 4), aligned(2), may_alias));
+  constexpr int kShorts = HEARTH_WIDTH * 2;
+  int64_t found = 0;
+  for (int64_t i = 0; i < n && found <= most; i += kShorts) {
+    const auto same = (Longs)(*reinterpret_cast<const Shorts*>(bucket + i) == chosen);
+    if (!some_of(same)) continue;
+    for (int j = 0; j < kShorts; ++j) {
+      places[found] = uint32_t(i + j);
+      found += bucket[i + j] == chosen;
+    }
+  }
+  return found;
 }
 
 void cut(double* x, int64_t n, double most) {
@@ -116,23 +163,29 @@ void cut(double* x, int64_t n, double most) {
 
 Sums keep(const double* x, int64_t* w, int64_t n, double centre, double most, int64_t least) {
   Longs sum{}, products{};
+  Doubles best = Doubles{} - __builtin_inf();
   for (int64_t i = 0; i < n; i += kLanes) {
     const Doubles v = at(x + i);
     const Longs before = at(w + i);
     const Longs stays = (magnitude(v - centre) <= most) & (before >= least);
-    const Longs now = before & stays;
+    const Longs now = before & stays, some = now > 0;
     put(w + i, now);
     sum += now;
-    const Longs some = now > 0;
     const Doubles product = ((Doubles)(now + (Longs)(Doubles{} + kMagic)) - kMagic) * v;
     products += whole(some ? product : Doubles{});
+    best = some & (v > best) ? v : best;
   }
-  return {total(sum), total(products)};
+  return {total(sum), total(products), -lowest(-best)};
+}
+
+void shift(double* x, const int64_t* w, int64_t n, double by) {
+  const Doubles gone = Doubles{} - __builtin_inf();
+  for (int64_t i = 0; i < n; i += kLanes) put(x + i, at(w + i) > 0 ? at(x + i) - by : gone);
 }
 
 }  // namespace
 
 extern const sampling::Passes sampling_passes;
-const sampling::Passes sampling_passes{scan, relative, weigh, buckets, cut, keep};
+const sampling::Passes sampling_passes{scan, relative, weigh, buckets, extent, members, cut, keep, shift};
 
 }  // namespace hearth::HEARTH_ISA

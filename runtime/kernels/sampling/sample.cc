@@ -33,11 +33,13 @@ struct Workspace {
   std::vector<float> logits;
   std::vector<double> x;
   std::vector<int64_t> w;
+  std::vector<uint16_t> buckets;
+  std::vector<uint32_t> places;
   std::vector<Mass> masses;
 
   void grow(size_t n) {
     if (x.size() >= n) return;
-    logits.resize(n), x.resize(n), w.resize(n), masses.resize(n);
+    logits.resize(n), x.resize(n), w.resize(n), buckets.resize(n), places.resize(n), masses.resize(n);
   }
 };
 
@@ -78,20 +80,28 @@ double best_of(const Question& q, const float* plain, const Passes& passes) {
   return best;
 }
 
-// x of every token, in whole blocks.
-void relate(const Question& q, const float* plain, double best, const Passes& passes, std::span<double> x) {
+// A whole block from `at`; the last one in `room`, filled up with -inf.
+const float* block_of(const float* logits, int64_t n, int64_t at, float* room) {
+  if (at + kBlock <= n) return logits + at;
+  std::fill(std::copy(logits + at, logits + n, room), room + kBlock, kGone);
+  return room;
+}
+
+// x of every token, in whole blocks; the largest distance of one to the best.
+double relate(const Question& q, const float* plain, double best, const Passes& passes, std::span<double> x) {
   const int64_t n = int64_t(q.logits.size());
+  double low = 0;
   for (int64_t at = 0; at < n; at += kBlock) {
-    float last[kBlock];
-    const float* from = plain + at;
-    if (at + kBlock > n) {
-      std::fill(std::copy(from, plain + n, last), last + kBlock, kGone);
-      from = last;
-    }
-    passes.relative(from, best, q.temperature, x.data() + at);
+    float room[kBlock];
+    low = std::min(low, passes.relative(block_of(plain, n, at, room), best, q.temperature, x.data() + at));
   }
-  for (size_t i = 0; i < q.changed.size(); ++i)
-    if (allows(q, q.changed[i])) x[q.changed[i]] = (q.scores[i] - best) / q.temperature;
+  for (size_t i = 0; i < q.changed.size(); ++i) {
+    const double own = (q.scores[i] - best) / q.temperature;
+    if (!allows(q, q.changed[i]) || own == -HUGE_VAL) continue;
+    x[q.changed[i]] = own;
+    low = std::min(low, own);
+  }
+  return -low;
 }
 
 int64_t reached(double share, int64_t total) {
@@ -100,8 +110,8 @@ int64_t reached(double share, int64_t total) {
 
 // Of the tokens as good as the last of the nucleus those of the highest ids, where not all are needed.
 Sums drop_ties(std::span<const double> x, std::span<int64_t> w, const Crossing& found, int64_t bound, Sums sums) {
-  if (found.ties == 1) return sums;
   int64_t left = bound - found.before;
+  if ((found.ties - 1) * found.each < left) return sums;
   for (size_t i = 0; i < x.size(); ++i) {
     if (-x[i] != found.distance || w[i] == 0) continue;
     if (left <= 0) {
@@ -113,16 +123,6 @@ Sums drop_ties(std::span<const double> x, std::span<int64_t> w, const Crossing& 
     }
   }
   return sums;
-}
-
-// After the best was dropped: weights relative to the best that is left. What weighed nothing before was farther from
-// the mean than the best (the mean is above -16 for up to 2^20 tokens), so it stays away.
-int64_t reweigh(std::span<double> x, std::span<int64_t> w, const Passes& passes) {
-  double best = -HUGE_VAL;
-  for (size_t i = 0; i < x.size(); ++i)
-    if (w[i] > 0) best = std::max(best, x[i]);
-  for (size_t i = 0; i < x.size(); ++i) x[i] = w[i] > 0 ? x[i] - best : -HUGE_VAL;
-  return passes.weigh(x.data(), int64_t(x.size()), w.data());
 }
 
 }  // namespace
@@ -141,30 +141,39 @@ Weighed weigh(const Question& q, const Passes& passes) {
   work.grow(n);
   const std::span<double> x(work.x.data(), n);
   const std::span<int64_t> w(work.w.data(), n);
-  const std::span<Mass> room(work.masses.data(), n);
+  const Room room{work.buckets.data(), work.places.data(), work.masses.data()};
 
   const float* plain = plain_logits(q, work);
   const double best = best_of(q, plain, passes);
   if (best == -HUGE_VAL) return {w.first(0), 0};
-  relate(q, plain, best, passes, x);
-  if (q.top_k > 0)
-    passes.cut(x.data(), n, cross(passes, x, nullptr, 0, q.top_k, room).distance);
-  Sums sums{passes.weigh(x.data(), n, w.data()), 0};
+  double farthest = relate(q, plain, best, passes, x);
+  if (q.top_k > 0) {
+    const double most = cross(passes, x, nullptr, 0, farthest, q.top_k, room).distance;
+    passes.cut(x.data(), n, most);
+    farthest = std::min(farthest, most);
+  }
+  Sums sums{passes.weigh(x.data(), n, w.data()), 0, 0};
 
   const int64_t least = q.min_p > 0 ? int64_t(std::ceil(q.min_p * kOne)) : 1;
   if (q.top_p < 1) {
     const int64_t bound = reached(q.top_p, sums.w);
-    const Crossing found = cross(passes, x, w.data(), 0, bound, room);
+    const Crossing found = cross(passes, x, w.data(), 0, farthest, bound, room);
     sums = passes.keep(x.data(), w.data(), n, 0, found.distance, least);
     sums = drop_ties(x, w, found, bound, sums);
+    farthest = found.distance;
   } else if (q.min_p > 0 || q.typical_p < 1) {
     sums = passes.keep(x.data(), w.data(), n, 0, HUGE_VAL, least);
   }
   if (q.typical_p < 1) {
-    const double mean = double(sums.wx) / double(sums.w);
-    const Crossing found = cross(passes, x, w.data(), mean, reached(q.typical_p, sums.w), room);
+    const double mean = double(sums.wx) / double(sums.w), end = std::max(-mean, mean + farthest);
+    const Crossing found = cross(passes, x, w.data(), mean, end, reached(q.typical_p, sums.w), room);
     sums = passes.keep(x.data(), w.data(), n, mean, found.distance, 1);
-    if (-mean > found.distance) sums.w = reweigh(x, w, passes);
+    if (-mean > found.distance) {
+      // The best was dropped: weights are relative to the best that is left. What weighed nothing was farther from
+      // the mean than the best (the mean is above -16 for up to 2^20 tokens), so it stays away.
+      passes.shift(x.data(), w.data(), n, sums.best);
+      sums.w = passes.weigh(x.data(), n, w.data());
+    }
   }
   return {w, sums.w};
 }
@@ -201,8 +210,16 @@ int64_t greedy(const Question& q, const Passes& passes) {
 }
 
 int64_t total_weight(std::span<const float> logits, const Passes& passes) {
-  return weigh({.logits = logits, .changed = {}, .scores = {}, .mask = nullptr, .words = 0, .temperature = 1,
-                .top_k = 0, .top_p = 1, .min_p = 0, .typical_p = 1}, passes).total;
+  const double best = passes.scan(logits.data(), int64_t(logits.size())).best;
+  int64_t total = 0;
+  double x[kBlock];
+  int64_t w[kBlock];
+  for (size_t at = 0; at < logits.size(); at += kBlock) {
+    float room[kBlock];
+    passes.relative(block_of(logits.data(), int64_t(logits.size()), int64_t(at), room), best, 1, x);
+    total += passes.weigh(x, kBlock, w);
+  }
+  return total;
 }
 
 std::vector<int64_t> best_tokens(std::span<const float> logits, int64_t count) {
