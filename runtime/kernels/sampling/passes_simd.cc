@@ -38,23 +38,25 @@ bool some_of(Longs v) {
   return all != 0;
 }
 
-// e^x for kNothing <= x <= 0: 2^n e^r, the series of Taylor (runtime/sampling/weights.py).
-inline Doubles exp_of(Doubles x) {
-  const Doubles shifted = x * 1.4426950408889634 + kMagic, n = shifted - kMagic;
-  Doubles r = x - n * 0x1.62e42feep-1;
-  r = r - n * 0x1.a39ef35793c76p-33;
-  Doubles y = Doubles{} + 1 / 6227020800.0;
-  constexpr double series[] = {1 / 479001600.0, 1 / 39916800.0, 1 / 3628800.0, 1 / 362880.0, 1 / 40320.0,
-                               1 / 5040.0, 1 / 720.0, 1 / 120.0, 1 / 24.0, 1 / 6.0, 1 / 2.0, 1.0, 1.0};
-#pragma GCC unroll 16
-  for (const double term : series) y = y * r + term;
-  return (Doubles)((Longs)y + ((Longs)shifted << 52));
-}
+constexpr int kChains = 8;  // vectors whose steps alternate: each waits for its own step before
 
-inline Longs weight(Doubles x) {
-  const Longs some = x > kNothing;
-  const Doubles inside = some ? x : Doubles{} + kNothing;
-  return whole(exp_of(inside) * kOne) & some;
+#define HEARTH_EACH _Pragma("GCC unroll 8") for (int j = 0; j < kChains; ++j)
+
+// e^x for kNothing <= x <= 0: 2^n e^r, the series of Taylor (runtime/sampling/weights.py).
+inline void exp_of(const Doubles* x, Doubles* y) {
+  static constexpr double series[] = {1 / 479001600.0, 1 / 39916800.0, 1 / 3628800.0, 1 / 362880.0, 1 / 40320.0,
+                               1 / 5040.0, 1 / 720.0, 1 / 120.0, 1 / 24.0, 1 / 6.0, 1 / 2.0, 1.0, 1.0};
+  Doubles shifted[kChains], r[kChains];
+  HEARTH_EACH shifted[j] = x[j] * 1.4426950408889634 + kMagic;
+  HEARTH_EACH r[j] = x[j] - (shifted[j] - kMagic) * 0x1.62e42feep-1;
+  HEARTH_EACH r[j] = r[j] - (shifted[j] - kMagic) * 0x1.a39ef35793c76p-33;
+  HEARTH_EACH y[j] = Doubles{} + 1 / 6227020800.0;
+#pragma GCC unroll 1  // unrolled, GCC would put one chain behind the other
+  for (const double term : series) {
+    HEARTH_EACH y[j] = y[j] * r[j];
+    HEARTH_EACH y[j] = y[j] + term;
+  }
+  HEARTH_EACH y[j] = (Doubles)((Longs)y[j] + ((Longs)shifted[j] << 52));
 }
 
 Scan scan(const float* logits, int64_t n) {
@@ -99,17 +101,24 @@ double relative(const float* logits, double best, double temperature, double* x)
 }
 
 int64_t weigh(const double* x, int64_t n, int64_t* w) {
-  constexpr int kStep = 4 * kLanes;  // four chains at a time hide the latency of the series
   Longs sum{};
-  for (int64_t i = 0; i < n; i += kStep) {
-    Longs any{}, part[4]{};
-    for (int j = 0; j < 4; ++j) any |= at(x + i + j * kLanes) > kNothing;
-    if (some_of(any))
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) part[j] = weight(at(x + i + j * kLanes));
-#pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) put(w + i + j * kLanes, part[j]);
-    sum += (part[0] + part[1]) + (part[2] + part[3]);
+  for (int64_t i = 0; i < n; i += kChains * kLanes) {
+    Doubles v[kChains], y[kChains];
+    Longs some[kChains], any{};
+    HEARTH_EACH v[j] = at(x + i + j * kLanes);
+    HEARTH_EACH some[j] = v[j] > kNothing;
+    HEARTH_EACH any |= some[j];
+    if (!some_of(any)) {
+      HEARTH_EACH put(w + i + j * kLanes, Longs{});
+      continue;
+    }
+    HEARTH_EACH v[j] = some[j] ? v[j] : Doubles{} + kNothing;
+    exp_of(v, y);
+    HEARTH_EACH {
+      const Longs now = whole(y[j] * kOne) & some[j];
+      put(w + i + j * kLanes, now);
+      sum += now;
+    }
   }
   return total(sum);
 }
