@@ -70,6 +70,16 @@ def run_command(
     frequency_penalty: Annotated[
         float | None, typer.Option(help="the same for each time that they are there")
     ] = None,
+    penalty_window: Annotated[
+        int | None, typer.Option(help="penalties look at this many tokens; 0: all")
+    ] = None,
+    logit_bias: Annotated[
+        list[str] | None,
+        typer.Option(help="TOKEN=BIAS, added to a token's logit; may be given several times"),
+    ] = None,
+    logprobs: Annotated[
+        int | None, typer.Option(help="with --json: log probabilities, and of the N best tokens")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same text")] = None,
     stop: Annotated[
         list[str] | None, typer.Option(help="end before this text; may be given several times")
@@ -164,6 +174,9 @@ def run_command(
             repetition_penalty=repetition_penalty,
             presence_penalty=presence_penalty,
             frequency_penalty=frequency_penalty,
+            penalty_window=penalty_window,
+            logit_bias=tuple(logit_bias or ()),
+            logprobs=logprobs,
             seed=seed,
             stop=tuple(stop or ()),
             ignore_eos=ignore_eos,

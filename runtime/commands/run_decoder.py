@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.commands.arguments import read_prompt
 from hearth.runtime.commands.forms import wish_of
-from hearth.runtime.commands.run_options import RunOptions
+from hearth.runtime.commands.run_options import RunOptions, biases
 from hearth.runtime.commands.terminal import duration, emit, emit_json, rate
 from hearth.runtime.whereabouts import whereabouts, whereabouts_text
+from hearth.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from hearth.runtime.generate import Generation, Stats
@@ -22,6 +23,10 @@ def run_decoder(model: Model, options: RunOptions) -> None:
     """Text piece by piece, or one JSON object at the end."""
     given, wanted = options.text, options.decoder
     chat = wanted.chat or wanted.system is not None
+    if wanted.logprobs is not None and not options.as_json:
+        raise UsageError(
+            "arguments.logprobs", "--logprobs without --json", expected="--json, which prints them"
+        )
     adapter = None if wanted.adapter is None else AdapterUse.parse(wanted.adapter)
     generation = model.generate(
         read_prompt(given.prompt, chat=chat, system=wanted.system, ids=given.ids),
@@ -34,6 +39,9 @@ def run_decoder(model: Model, options: RunOptions) -> None:
         repetition_penalty=wanted.repetition_penalty,
         presence_penalty=wanted.presence_penalty,
         frequency_penalty=wanted.frequency_penalty,
+        penalty_window=wanted.penalty_window,
+        logit_bias=biases(wanted.logit_bias),
+        logprobs=wanted.logprobs,
         seed=wanted.seed,
         stop=wanted.stop,
         ignore_eos=wanted.ignore_eos,
@@ -87,7 +95,14 @@ def as_object(generation: Generation, load_s: float) -> dict[str, Any]:
         "encode_s": stats.encode_s,
         "prefill_tokens_per_s": stats.prefill_rate,
         "decode_tokens_per_s": stats.decode_rate,
-    }
+    } | _logprobs(generation)
+
+
+def _logprobs(generation: Generation) -> dict[str, Any]:
+    """Of each token its log probability and [id, log probability] of the best, where asked for."""
+    if generation.request.logprobs is None:
+        return {}
+    return {"logprobs": [{"logprob": one.logprob, "top": one.top} for one in generation.choices]}
 
 
 def stats_text(stats: Stats, load_s: float) -> str:

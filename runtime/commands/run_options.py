@@ -26,6 +26,9 @@ class DecoderOptions:
     repetition_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    penalty_window: int | None = None
+    logit_bias: tuple[str, ...] = ()  # TOKEN=BIAS
+    logprobs: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
@@ -117,3 +120,27 @@ def _changed(options: Any) -> list[str]:
         if getattr(options, field.name) != getattr(default, field.name)
     ]
     return ["a prompt" if name == "prompt" else f"--{name.replace('_', '-')}" for name in names]
+
+
+def biases(options: tuple[str, ...]) -> dict[int, float]:
+    """TOKEN=BIAS as numbers; UsageError `arguments.logit_bias` for anything else."""
+    found: dict[int, float] = {}
+    for option in options:
+        token, _, bias = option.partition("=")
+        try:
+            number, amount = int(token), float(bias)
+        except ValueError:
+            raise _bad_bias(f"{option!r}") from None
+        if number in found:
+            raise _bad_bias(f"token {number} twice")
+        found[number] = amount
+    return found
+
+
+def _bad_bias(found: str) -> UsageError:
+    return UsageError(
+        "arguments.logit_bias",
+        f"--logit-bias is {found}",
+        expected="TOKEN=BIAS, such as 17=-5, each token once",
+        remedy="hearth run --ids --json shows the ids of tokens",
+    )

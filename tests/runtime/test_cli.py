@@ -175,6 +175,18 @@ def test_run_as_json(archive: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["tokens"] == first["tokens"]
 
 
+def test_run_biases_tokens_and_gives_log_probabilities(
+    archive: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("run", archive, "403", "--ids", "--json", "--max-tokens", 2, "--logprobs", 3)
+    assert hearth(*command, "--logit-bias", "17=1000", "--penalty-window", 8) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["tokens"] == [17, 17]
+    assert [len(one["top"]) for one in shown["logprobs"]] == [3, 3]
+    assert all(one["logprob"] <= one["top"][0][1] < 0 for one in shown["logprobs"])
+    assert hearth("run", archive, "403", "--ids", "--logprobs", 3) == 2  # which prints none
+
+
 def test_run_reads_ids_and_shows_ids(archive: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert hearth("run", archive, "0, 403 407", "--ids", "--max-tokens", 3) == 0
     assert len([int(word) for word in capsys.readouterr().out.split()]) == 3
