@@ -93,7 +93,10 @@ PIPES = (
     "rtn", "rtn,smoothquant", "rtn,quarot", "rtn,quarot,rotate-down", "rtn,smoothquant,quarot",
     "gptaq,importance", "gptaq,importance,smoothquant", "gptaq,importance,smoothquant,quarot",
 )  # fmt: skip
-TWINS = tuple(each for each in COMBINED if "lwc" not in each and each != "rtn,importance")
+TWINS = (
+    "rtn", "gptq,importance", "gptaq,importance", "rtn,smoothquant", "gptaq,importance,smoothquant",
+    "rtn,quarot", "gptaq,importance,quarot", "gptaq,importance,smoothquant,quarot",
+)  # fmt: skip
 COARSE = ("gptaq,importance", "gptaq,importance,quarot", *PIPES[-2:])  # with 4-bit weights
 
 
@@ -116,10 +119,6 @@ def cases() -> list[Case]:
                 recipe = {**coded(weights, "int8", method), **STATIC}
                 name = f"{checkpoint} {weights} static {method}"
                 found.append(Case(name, "static", recipe, checkpoint))
-    for scheme in ("int4_g32", "lut4_g32"):
-        for method in ("rtn", "gptaq,importance"):
-            recipe = {**coded(scheme, "int8", method), **WEIGHTS_ONLY}
-            found.append(Case(f"{PLAIN} {scheme} {method}", "methods", recipe))
     for spread in ("minmax", "percentile"):
         recipe = {**coded("int8", "int8", PIPES[-2]), **STATIC, "calibration_range": spread}
         found.append(Case(f"{PLAIN} int8 static {PIPES[-2]} {spread}", "static", recipe))
