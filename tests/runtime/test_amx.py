@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from support.amx import amx
 from support.data import checkpoint
+from support.lora import write_peft
 
-from hearth.runtime import load, native
+from hearth.compiler.lora.add import add_adapter
+from hearth.runtime import AdapterUse, Model, Turn, load, native, step
+from hearth.runtime.archive import open_archive
 
 if TYPE_CHECKING:
     from conftest import Archives
@@ -42,6 +45,26 @@ def test_an_archive_for_amx_runs_everywhere(archives: Archives) -> None:
     with amx():
         for isa in native.isas():
             assert np.array_equal(rows(path, 2, isa, 200), expected), isa
+
+
+def test_rows_with_adapters_and_without_give_the_same_bits(
+    archives: Archives, tmp_path: Path
+) -> None:
+    path = tmp_path / "adapted.har"
+    path.write_bytes(archives("hearthside", weights="int4").read_bytes())
+    source = Path(__file__).parents[2] / "models/hearthside"
+    add_adapter(open_archive(path), "poet", write_peft(tmp_path / "poet", source))
+    with amx():
+        found = [_mixed_rows(load(path, threads=2, isa=isa)) for isa in ("amx", "avx512vnni")]
+    assert np.array_equal(*found)
+    assert not np.array_equal(found[0][0], found[0][1])
+
+
+def _mixed_rows(model: Model) -> list[np.ndarray]:
+    """The same 30 tokens with an adapter, without and with a part of it, in one run."""
+    uses = [AdapterUse("poet"), None, AdapterUse("poet", 0.4)]
+    ids = list(range(4, 34))
+    return step([Turn(model.session(adapter=use), ids) for use in uses])
 
 
 def rows(path: Path, threads: int, isa: str, chunk: int) -> np.ndarray:
@@ -87,7 +110,9 @@ assert libc.prctl(22, 2, ctypes.byref(filter), 0, 0) == 0    # seccomp
 libc.syscall.argtypes = [ctypes.c_long] * 3
 assert libc.syscall(ARCH_PRCTL, REQUEST, 18) == -1 and ctypes.get_errno() == 1
 import sys
-from hearth.runtime import load, native
+from hearth.compiler.lora.add import add_adapter
+from hearth.runtime import AdapterUse, Model, Turn, load, native, step
+from hearth.runtime.archive import open_archive
 print(*native.isas(), load(sys.argv[1]).isa)
 """
 
