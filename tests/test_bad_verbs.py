@@ -89,14 +89,15 @@ def test_bad_input_is_refused(
     require_refusal(case, desk, capsys, monkeypatch)
 
 
+NOT_JSON = ("serve", "lora")  # the server speaks while it runs; the verbs of lora have it
+
+
 @pytest.mark.parametrize("name", declared())
 def test_help_says_what_a_verb_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert hearth(name, "--help") == 0
     shown = capsys.readouterr().out
     assert f"Usage: hearth {name}" in shown
-    assert (
-        name in ("serve", "lora") or "--json" in shown
-    )  # the server speaks while it runs; verbs of lora have it
+    assert name in NOT_JSON or "--json" in shown
     assert hearth(name, "--no-such-option") == 2
     assert "arguments.usage" in capsys.readouterr().err
 

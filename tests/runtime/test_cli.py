@@ -118,8 +118,6 @@ def test_help_lists_the_verbs_without_importing_them() -> None:
 
 
 SPEAKING = ("serve",)  # it answers while it runs: nothing is left to print at the end
-
-
 VERBS_OF = {"lora": ("add", "list", "remove")}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.command_line import hearth
+from support.lora import write_peft
 
 from hearth.runtime.chat.commands import COMMANDS
 
@@ -139,6 +141,25 @@ def test_messages_of_several_lines_and_with_a_slash(talk: Chat) -> None:
     *_, export = talk('"""', "one", "two", '"""', "//three", "", "/export")
     assert "user: one\ntwo\n" in export["export"] and "user: /three\n" in export["export"]
     assert export["export"].count("user:") == 2
+
+
+def test_an_adapter_answers_until_it_is_off(
+    archives: Archives,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with_poet = Path(shutil.copy(file, tmp_path / "poet.har"))
+    peft = write_peft(tmp_path / "peft", archives.checkpoint("hearthside"))
+    assert hearth("lora", "add", with_poet, "poet", peft) == 0
+    capsys.readouterr()
+    lines = b"A fox.\n/rewind\n/adapter poet 0.5\n/list\n/adapter off\nA fox.\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert hearth("chat", with_poet, "--json", "--max-tokens", 12, "--temperature", 0) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert found[2] == {"command": "/adapter", "adapter": "poet", "scale": 0.5, "known": ["poet"]}
+    assert found[4]["adapter"] is None and found[5]["answer"] == found[0]["answer"]
 
 
 def test_options(talk: Chat, tmp_path: Path) -> None:
