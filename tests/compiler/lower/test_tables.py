@@ -102,7 +102,7 @@ def test_a_weight_of_another_form_is_refused() -> None:
         (Draw().coded("w", 3, 40, 4, 32).value, Layout.T4B16, "4-bit tables"),
         (whole, Layout.Q4B16, "int4 layout"),
         (replaced(whole, table=whole.all_rows.table[:8]), Layout.T4B16, "another table"),
-        (replaced(whole, multipliers=None), Layout.T4B16, "multiplier per group"),
+        (replaced(whole, multipliers=None), Layout.T4B16, "in groups has a multiplier"),
     )
     for weight, layout, message in refused:
         with pytest.raises(TypeError, match=message):

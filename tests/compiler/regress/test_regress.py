@@ -75,11 +75,14 @@ def test_a_changed_source_is_told_part_by_part(recorded: Bench, capsys: Capture)
     recorded.change_source()
     assert recorded.regress() == 8
     told = capsys.readouterr().out
-    assert "int4: changed: other manifest, tensors, golden\n" in told
+    assert "int4: changed: other manifest, tensors, golden, linears.vectors\n" in told
     assert "fingerprint" in told
     assert "model.layers.*.mlp.gate_proj+up_proj.weight" in told or "gate_proj+up_proj" in told
     assert recorded.regress("--update") == 0
-    assert "int4: updated: other manifest, tensors, golden\n" in capsys.readouterr().out
+    assert (
+        "int4: updated: other manifest, tensors, golden, linears.vectors\n"
+        in capsys.readouterr().out
+    )
     assert recorded.regress() == 0
 
 
