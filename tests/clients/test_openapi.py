@@ -15,7 +15,7 @@ schemathesis = pytest.importorskip("schemathesis", reason="pip install hearth[cl
 DESCRIPTION = describe(["tales", "tales:loud"], ["words"])
 schema = schemathesis.openapi.from_dict(DESCRIPTION)
 BOUNDED = settings(
-    max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -220,7 +220,8 @@ def _get(name: str, summary: str, answer: str, *statuses: int) -> Json:
 def _post(name: str, summary: str, asked: str, answer: str, streams: bool) -> Json:
     responses = _responses(answer, STATUSES)
     if streams:
-        events = {"description": "`data:` lines, each a chunk; the last one is [DONE]", **TEXT}
+        about = "events, each a chunk as JSON; the last one is [DONE]"
+        events = {**_object({"data": TEXT}), "description": about}
         responses["200"]["content"]["text/event-stream"] = {"schema": events}
     body = {"required": True, "content": {"application/json": {"schema": _ref(asked)}}}
     return {"operationId": name, "summary": summary, "requestBody": body, "responses": responses}
