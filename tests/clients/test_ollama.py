@@ -32,6 +32,7 @@ ADD = {
     },
 }
 USER = {"role": "user", "content": PROMPT}
+LONG = {"type": "string", "minLength": 100_000}
 SHOWN = {"Authorization": f"Bearer {KEY}"}
 
 
@@ -228,6 +229,14 @@ def test_num_ctx_and_num_keep(client: Any) -> None:
     long = client.generate("tales", "fire " * 400, options=options(num_ctx=64, num_keep=2))
     assert long.prompt_eval_count == 48
     client.generate("tales", PROMPT, options=options(num_ctx=1 << 20, num_predict=1))
+
+
+def test_a_context_that_slides(url: str) -> None:
+    there = ollama.Client(host=url, headers=SHOWN)
+    body = {"model": "tales", "prompt": "Once", "raw": True, "stream": False, "shift": True}
+    body |= {"options": {"num_predict": 700, "temperature": 1.0, "seed": 1}, "format": LONG}
+    found = there._request_raw("POST", "/api/generate", json=body).json()
+    assert found["eval_count"] == 700  # of a context of 512
 
 
 def test_a_long_prompt_may_be_refused(url: str) -> None:

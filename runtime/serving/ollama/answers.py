@@ -137,7 +137,7 @@ def _job(held: Held, wanted: Wanted) -> tuple[Job, ToolParser | None]:
     model, common = held.model, wanted.common
     format = _tool_format(model, wanted)
     ids = wanted.read(model)
-    request = request_of(model, common.options, common.logprobs, len(ids))
+    request = request_of(model, common, len(ids))
     constraint = (
         None if common.format is None else model.grammars.constraint(wish_of(common.format))
     )

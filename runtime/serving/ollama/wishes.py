@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from hearth.runtime.defaults import Asked
 from hearth.runtime.serving.ollama.options import REPEAT_LAST_N, Options
-from hearth.runtime.writing import Request
+from hearth.runtime.serving.ollama.requests import Common
+from hearth.runtime.writing import Full, Request
 
 if TYPE_CHECKING:
     from hearth.runtime.model import Model
+
+MOST_CONTEXTS = 10
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,18 @@ class Room:
         return [*ids[:keep], *ids[len(ids) - (self.prompt - keep) :]]
 
 
-def request_of(model: Model, options: Options, logprobs: int | None, used: int) -> Request:
-    """What `Model.generate` would be asked for, after a prompt of `used` tokens; errors as there."""
-    request = replace(model.request(**asked_of(options)), logprobs=logprobs)
+def request_of(model: Model, common: Common, used: int) -> Request:
+    """What `Model.generate` would be asked for, after a prompt of `used` tokens; errors as there.
+
+    A context that slides has an end too: a text of ten of them, unless `num_predict` says another.
+    """
+    options = common.options
+    request = replace(model.request(**asked_of(options)), logprobs=common.logprobs)
     if options.num_predict is not None and options.num_predict <= 0:
         request = replace(request, max_tokens=None)
+    if common.shift:
+        most = request.max_tokens or MOST_CONTEXTS * model.context
+        return replace(request, full=Full.SLIDE, max_tokens=most)
     if options.num_ctx is None or options.num_ctx >= model.context:
         return request
     left = max(1, options.num_ctx - used)

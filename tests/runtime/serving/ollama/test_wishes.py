@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from hearth.runtime.defaults import Asked, Defaults, Wishes, wishes
 from hearth.runtime.serving.ollama.options import Options
+from hearth.runtime.serving.ollama.requests import Common, read_generate
 from hearth.runtime.serving.ollama.wishes import Room, asked_of, request_of
-from hearth.runtime.writing import Request
+from hearth.runtime.writing import Full, Request
 
 
 @dataclass
@@ -74,7 +75,19 @@ def test_penalties_look_at_64_tokens_unless_told_or_at_all_of_them() -> None:
 )
 def test_a_text_ends_where_the_context_asked_for_does(options: Options, most: int | None) -> None:
     archive = Archive(defaults=Defaults(max_tokens=40))
-    assert request_of(archive, options, None, 10).max_tokens == most  # type: ignore[arg-type]
+    found = request_of(archive, common(options), 10)  # type: ignore[arg-type]
+    assert (found.max_tokens, found.full) == (most, Full.STOP)
+
+
+@pytest.mark.parametrize(("num_predict", "most"), [(None, 1000), (-1, 1000), (5, 5)])
+def test_a_context_that_slides_has_an_end_too(num_predict: int | None, most: int) -> None:
+    asked = replace(common(Options(num_predict=num_predict, num_ctx=30)), shift=True)
+    found = request_of(Archive(), asked, 10)  # type: ignore[arg-type]
+    assert (found.max_tokens, found.full) == (most, Full.SLIDE)
+
+
+def common(options: Options) -> Common:
+    return replace(read_generate({"model": "m"}).common, options=options)
 
 
 def test_a_context_is_at_most_the_compiled_one() -> None:
