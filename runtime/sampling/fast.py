@@ -25,24 +25,30 @@ class Changes:
     def __init__(self, how: Sampling) -> None:
         self._how, self._named = how, named(how)
         self._ids = np.union1d(self._named.biased, self._named.banned)
+        self._biased = np.searchsorted(self._ids, self._named.biased)  # places among them
+        self._banned = np.searchsorted(self._ids, self._named.banned)
 
     def of(self, logits: NDArray[np.float32], seen: Seen, shift: float = 0.0) -> tuple[Ids, Scores]:
-        """Ids and their scores, by f32[V]; `shift` is taken off the logits first."""
-        ids = np.union1d(self._ids, seen.tokens) if len(self._ids) else seen.tokens
+        """Ids, each once, and their scores, by f32[V]; `shift` is taken off the logits first."""
+        ids, places = _joined(seen.tokens, self._ids)
         if not len(ids):
             return _NO_IDS, _NO_SCORES
-        now = Moment(_named_among(self._named, ids), _seen_among(seen, ids))
+        answer = np.searchsorted(seen.tokens, seen.answer)
+        now = Moment(
+            Named(places[self._biased], self._named.bias, places[self._banned]),
+            Seen(np.arange(len(seen.tokens)), answer, seen.counts),
+        )
         return ids, change(logits[ids].astype(np.float64) - shift, self._how, now)
 
 
-def _named_among(all_named: Named, ids: Ids) -> Named:
-    """Places among `ids`, which hold them all, for tokens."""
-    biased, banned = np.searchsorted(ids, all_named.biased), np.searchsorted(ids, all_named.banned)
-    return Named(biased, all_named.bias, banned)
-
-
-def _seen_among(seen: Seen, ids: Ids) -> Seen:
-    return Seen(np.searchsorted(ids, seen.tokens), np.searchsorted(ids, seen.answer), seen.counts)
+def _joined(first: Ids, second: Ids) -> tuple[Ids, Ids]:
+    """The first, then those of the second that are not among them; the places of the second. Both ascend."""
+    if not len(second):
+        return first, second
+    places = np.searchsorted(first, second)
+    new = np.append(first, -1)[places] != second
+    places[new] = len(first) + np.arange(np.count_nonzero(new))
+    return np.concatenate((first, second[new])), places
 
 
 def choose_token(
