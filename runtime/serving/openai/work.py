@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hearth.runtime.defaults import Wishes
 from hearth.runtime.sampling import completion_seed
 from hearth.runtime.serving.jobs import Job
+from hearth.runtime.serving.lengths import check_length
 from hearth.runtime.serving.openai.requests import ChatRequest, CompletionRequest, Speech
 from hearth.runtime.serving.openai.saying import Saying
 from hearth.runtime.writing import Request
@@ -55,6 +56,9 @@ def chat_work(held: Held, request: ChatRequest) -> Work:
 def completion_work(held: Held, request: CompletionRequest) -> Work:
     """Several prompts, n (or best_of) answers to each."""
     model = held.model
+    for prompt in request.prompt:
+        if isinstance(prompt, str):
+            check_length(model, prompt)
     prompts = [tuple(model.encode(prompt)) for prompt in request.prompt]
     count = request.best_of or request.n
     ranked = count > request.n
@@ -130,6 +134,7 @@ def _chat_prompt(model: Model, request: ChatRequest, format: ToolFormat | None) 
     text = model.chat_template.render(
         template_messages(request.messages), tools=tools, variables=request.chat_template_kwargs
     )
+    check_length(model, text)
     return tuple(model.tokenizer.encode(text, add_special_tokens=False))
 
 
