@@ -10,9 +10,7 @@ SHRINKING = 4  # how many characters a normaliser may make one of; NFKC composes
 
 def check_length(model: Model, text: str) -> None:
     """InputError `input.context_full` where even the longest tokens would be more than the context."""
-    if len(text) <= model.context:
-        return
-    least = len(text) // (SHRINKING * _longest(model))
+    least = least_tokens(model, text)
     if least > model.context:
         raise InputError(
             "input.context_full",
@@ -20,6 +18,13 @@ def check_length(model: Model, text: str) -> None:
             expected=f"at most {model.context}, the context this archive was compiled for",
             remedy="shorten the prompt, or compile with a larger --context",
         )
+
+
+def least_tokens(model: Model, text: str) -> int:
+    """A number that the text's tokens are not fewer than; 0 for a text that may fit the context."""
+    if len(text) <= model.context:
+        return 0
+    return len(text) // (SHRINKING * _longest(model))
 
 
 def _longest(model: Model) -> int:

@@ -15,7 +15,7 @@ from support.serve import KEY, Served
 ollama = pytest.importorskip("ollama", reason="the package ollama is not installed")
 from hearth.runtime import load, load_encoder  # noqa: E402
 from hearth.runtime.adapters import AdapterUse  # noqa: E402
-from hearth.runtime.serving.ollama.prompts import chat_text_ids  # noqa: E402
+from hearth.runtime.serving.ollama.prompts import chat_text, encode_text  # noqa: E402
 
 PROMPT = "Tell me a story about a fire."
 ADD = {
@@ -49,7 +49,7 @@ def client(url: str) -> Any:
 def alone(files: Any, prompt: str = PROMPT, **asked: Any) -> str:
     """The answer of the model itself."""
     model = load(files.decoder, threads=1)
-    ids = chat_text_ids(model, [{"role": "user", "content": prompt}], (), None)
+    ids = encode_text(model, chat_text(model, [{"role": "user", "content": prompt}], (), None))
     return "".join(model.generate(ids, **asked))
 
 
@@ -105,7 +105,7 @@ def test_an_adapter_is_a_model_of_its_own(client: Any, files: Any) -> None:
     found = client.chat("tales:loud", [USER], options=options()).message.content
     model = load(files.decoder, threads=1)
     session = model.session(adapter=AdapterUse("loud"))
-    ids = chat_text_ids(model, [USER], (), None)
+    ids = encode_text(model, chat_text(model, [USER], (), None))
     assert found == "".join(model.generate(ids, session=session, temperature=0.0, max_tokens=24))
     assert found != client.chat("tales", [USER], options=options()).message.content
     assert client.show("tales:loud").details.parent_model == "tales"
