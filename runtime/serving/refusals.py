@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -14,6 +15,7 @@ from hearth.schemas.errors import (
     UsageError,
 )
 
+LOG = logging.getLogger("hearth.serve")
 RETRY_AFTER_S = 1
 # Error codes with a status of their own; the rest has that of its family.
 STATUS_OF_CODE: Mapping[str, int] = MappingProxyType(
@@ -67,6 +69,17 @@ def refusal(error: HearthError, parameter: str | None = None) -> Refusal:
     status = http_status(error)
     headers = {"retry-after": str(RETRY_AFTER_S)} if status in (429, 503) else {}
     return Refusal(status, str(error), parameter=parameter, code=error.code, headers=headers)
+
+
+def as_refusal(error: Exception, request_id: str) -> Refusal:
+    """What a stream that has begun says of an error; a bug goes into the log with its traceback."""
+    match error:
+        case Refusal():
+            return error
+        case HearthError():
+            return refusal(error)
+    LOG.error("request %s failed: this is a bug, please report it", request_id, exc_info=error)
+    return Refusal(500, f"an internal error; its log entry is {request_id}", code="bug")
 
 
 def http_status(error: HearthError) -> int:

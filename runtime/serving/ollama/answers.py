@@ -25,9 +25,9 @@ from hearth.runtime.serving.ollama.responses import (
     tool_call,
 )
 from hearth.runtime.serving.ollama.wishes import request_of
-from hearth.runtime.serving.openai.spelling import speller
 from hearth.runtime.serving.refusals import Refusal
 from hearth.runtime.serving.service import Held
+from hearth.runtime.serving.spelling import speller
 from hearth.runtime.tools import ToolCall, ToolFormat, ToolParser, tool_format
 
 Read = Callable[[Model], list[int]]

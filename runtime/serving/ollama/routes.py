@@ -29,9 +29,8 @@ from hearth.runtime.serving.ollama.requests import (
 )
 from hearth.runtime.serving.ollama.responses import End, Form, Json, Said, error, nanoseconds
 from hearth.runtime.serving.ollama.vectors import embed, normalised
-from hearth.runtime.serving.openai.errors import as_refusal
 from hearth.runtime.serving.presence import Stream, while_connected
-from hearth.runtime.serving.refusals import Refusal
+from hearth.runtime.serving.refusals import Refusal, as_refusal
 from hearth.runtime.serving.service import Served
 from hearth.runtime.tools import format_of
 from hearth.schemas import __version__

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
 from hearth.runtime.serving.refusals import Refusal, refusal
-from hearth.schemas.errors import HearthError, InputError
+from hearth.schemas.errors import InputError
 
-LOG = logging.getLogger("hearth.serve")
 # What OpenAI calls errors that its clients look for.
 CODES: Mapping[str, str] = MappingProxyType(
     {
@@ -46,17 +44,6 @@ def error_body(error: Refusal) -> dict[str, Any]:
             "code": CODES.get(error.code or "", error.code),
         }
     }
-
-
-def as_refusal(error: Exception, request_id: str) -> Refusal:
-    """What a stream that has begun says of an error; a bug goes into the log with its traceback."""
-    match error:
-        case Refusal():
-            return error
-        case HearthError():
-            return refusal(error)
-    LOG.error("request %s failed: this is a bug, please report it", request_id, exc_info=error)
-    return Refusal(500, f"an internal error; its log entry is {request_id}", code="bug")
 
 
 @contextmanager

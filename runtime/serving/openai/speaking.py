@@ -16,14 +16,14 @@ from starlette.responses import JSONResponse, Response
 from hearth.runtime.serving.app import Serving
 from hearth.runtime.serving.bridge import Answers, holding, in_thread
 from hearth.runtime.serving.jobs import Finished, Piece
-from hearth.runtime.serving.openai.errors import about, as_refusal, error_body
+from hearth.runtime.serving.openai.errors import about, error_body
 from hearth.runtime.serving.openai.requests import Speech
 from hearth.runtime.serving.openai.saying import Delta, Saying, Spell, usage_body
-from hearth.runtime.serving.openai.spelling import speller
 from hearth.runtime.serving.openai.work import Work
 from hearth.runtime.serving.presence import Stream, while_connected
-from hearth.runtime.serving.refusals import Refusal
+from hearth.runtime.serving.refusals import Refusal, as_refusal
 from hearth.runtime.serving.service import Held
+from hearth.runtime.serving.spelling import speller
 
 Body = dict[str, Any]
 EVENTS = "text/event-stream"
