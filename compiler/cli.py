@@ -50,7 +50,7 @@ def compile_command(
     kv: Annotated[str | None, typer.Option(help="f32, f16, int8 or int8-static")] = None,
     context: Annotated[int | None, typer.Option(help="positions the KV cache holds")] = None,
     pooling: Annotated[
-        str | None, typer.Option(help="an encoder's vector: mean, cls, last, max or none")
+        str | None, typer.Option(help="the vector of a text: mean, cls, last, max or none")
     ] = None,
     target: Annotated[str | None, typer.Option(help="x86-64-v3, x86-64-avx512vnni, ...")] = None,
     method: Annotated[

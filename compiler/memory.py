@@ -104,9 +104,11 @@ def checking_nbytes(program: Program, weights: Iterable[PackedTensor], tokens: i
 
 
 def _touched_io(program: Program) -> int:
-    """Of io only what a call fills: its inputs, and one row of logits."""
+    """Of io only what a call fills: its inputs, all rows of a result, but one row of logits."""
     ports = [port for entry in program.entries.values() for port in (*entry.inputs, *entry.outputs)]
-    one_row = (port.columns if port.rows is Rows.R else port.operand.nbytes // 4 for port in ports)
+    one_row = (
+        port.columns if port.name == "logits" else port.operand.nbytes // 4 for port in ports
+    )
     return 4 * sum(one_row)
 
 

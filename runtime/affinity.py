@@ -43,6 +43,7 @@ class Affinity:
 PHASES: Mapping[str, Callable[[Affinity], Cores | None]] = {
     "prefill": lambda affinity: affinity.prefill,
     "decode": lambda affinity: affinity.decode,
+    "hidden": lambda affinity: affinity.prefill,
 }
 
 

@@ -14,7 +14,7 @@ from hearth.runtime import native
 from hearth.runtime.binding import new_state, run_segments
 from hearth.runtime.loaded import Loaded
 from hearth.runtime.session import Ids, check_room, checked_ids
-from hearth.runtime.tokenizer import Encoded, Tokenizer
+from hearth.runtime.tokenizer import Encoded
 from hearth.schemas.errors import InputError, UsageError
 from hearth.schemas.manifest import Embedding
 from hearth.schemas.program import Entry
@@ -56,11 +56,6 @@ class Encoder(Loaded):
         """Whether the model tells the two texts of a pair apart."""
         return any(port.name == TYPES for port in self.archive.program.entries[MAIN].inputs)
 
-    @cached_property
-    def _cutting(self) -> Tokenizer:
-        """Cuts texts at the context."""
-        return self.new_tokenizer().truncated(self.context)
-
     def encode(self, text: Text) -> Encoded:
         """The ids and types of a text, of a pair of texts, or of ids (types all 0), as the model reads them.
 
@@ -69,23 +64,12 @@ class Encoder(Loaded):
         "longest_first", at the tokenizer's truncation side). Ids are never cut: too many of them are
         InputError `input.context_full`. Types that the model does not tell apart (`has_types`) are not read.
         """
-        found = self._encoded(text)
+        found = encoded(text, self)
         ids = checked_ids(found.ids, self.vocab)
         check_room(0, len(ids), self.context)
         if self.has_types:
             _check_types(found, self._limits[TYPES])
         return found
-
-    def _encoded(self, text: Text) -> Encoded:
-        match text:
-            case Encoded():
-                return text
-            case str():
-                return self._cutting.encode_pair(text, None)
-            case (str(first), str(second)):
-                return self._cutting.encode_pair(first, second)
-        ids = list(text)
-        return Encoded(ids, [0] * len(ids))
 
     def embed(self, texts: str | Sequence[Text]) -> F32:
         """f32[n, E], a vector for each of the texts (one text alone: n is 1); pairs are tuples of two texts.
@@ -148,6 +132,19 @@ class Encoder(Loaded):
         entries = self.archive.program.entries.values()
         ports = {port.name for entry in entries for port in entry.inputs}
         return {name: min(_limit(entry, name) for entry in entries) for name in ports}
+
+
+def encoded(text: Text, model: Loaded) -> Encoded:
+    """The ids and types of what a model is to make a vector of; not checked."""
+    match text:
+        case Encoded():
+            return text
+        case str():
+            return model.cutting.encode_pair(text, None)
+        case (str(first), str(second)):
+            return model.cutting.encode_pair(first, second)
+    ids = list(text)
+    return Encoded(ids, [0] * len(ids))
 
 
 def _limit(entry: Entry, name: str) -> int:

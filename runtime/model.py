@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from hearth.runtime.chat_template import ChatTemplate
     from hearth.runtime.conversation import Conversation
     from hearth.runtime.conversations import Conversations
+    from hearth.runtime.decoder_vectors import DecoderVectors
+    from hearth.runtime.encoder import Text
     from hearth.runtime.grammar import Grammars, GrammarWish
 
 FOUR_BEAMS = BeamSearch()
@@ -270,6 +272,22 @@ class Model(Loaded):
         search(self.session(), ids, beams)
         decode = self._decode(pieces)
         return [told(each, ids, request.stop_ids, decode) for each in beams.hypotheses(count)]
+
+    def vectors(
+        self, adapter: AdapterUse | None = None, chunk: int | None = None
+    ) -> DecoderVectors:
+        """What makes vectors of texts, with the adapter or what `use_adapter` has said last.
+
+        `chunk` bounds the tokens of one step, and changes no result. UsageError `arguments.pooling` where the archive
+        was compiled without a pooling.
+        """
+        from hearth.runtime.decoder_vectors import DecoderVectors
+
+        return DecoderVectors(self, adapter or self.default.adapter, chunk)
+
+    def embed(self, texts: str | Sequence[Text]) -> NDArray[np.float32]:
+        """f32[n, E]: `vectors().embed(texts)`."""
+        return self.vectors().embed(texts)
 
     def _decode(self, pieces: Literal["text", "ids"]) -> Decode:
         return self.tokenizer.decode if pieces == "text" else spell_ids

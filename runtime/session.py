@@ -94,7 +94,7 @@ class Session(Generic[StateT]):
             check_known(adapter, executor.adapters)
         self._adapter = adapter
         self._executor = executor
-        self._chunk = _checked_chunk(chunk, executor.chunk)
+        self._chunk = checked_chunk(chunk, executor.chunk)
         self._state = executor.new_state()
         self._tokens: list[int] = []
         self._readers: list[AdapterUse | None] = []  # of each token
@@ -128,7 +128,7 @@ class Session(Generic[StateT]):
         is called before each chunk; it may raise to give up.
         """
         tokens = self.checked(ids)
-        size = self._chunk if chunk is None else _checked_chunk(chunk, self._executor.chunk)
+        size = self._chunk if chunk is None else checked_chunk(chunk, self._executor.chunk)
         logits = np.empty(self._executor.vocab, np.float32)
         for start in range(self._known(tokens), len(tokens), size):
             if between is not None:
@@ -312,7 +312,8 @@ def check_room(position: int, count: int, context: int, where: str = "") -> None
         )
 
 
-def _checked_chunk(chunk: int | None, largest: int) -> int:
+def checked_chunk(chunk: int | None, largest: int) -> int:
+    """Tokens of one step: as many as asked for, None: the most there can be."""
     if chunk is None:
         return largest
     if not 1 <= chunk <= largest:

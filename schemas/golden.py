@@ -46,7 +46,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class VectorCase:
-    """What an encoder makes of `ids` (segment `types` beside them, none: all 0)."""
+    """What an encoder, or a decoder with a pooling, makes of `ids` (segment `types` beside them, none: all 0)."""
 
     ids: tuple[int, ...]
     types: tuple[int, ...]

@@ -41,7 +41,7 @@ class SchemeNames:
 
 @dataclass(frozen=True)
 class Embedding:
-    """An encoder's vector: f32[columns], pooled by `pooling` (none: one per token), of length 1 if `normalised`."""
+    """The vector of a text: f32[columns], pooled by `pooling` (none: one per token), of length 1 if `normalised`."""
 
     pooling: str
     normalised: bool
@@ -58,7 +58,7 @@ class Manifest:
     source: str
     fingerprint: str  # SHA-256 of the source, in hex
     dims: Dims | None  # None: a graph
-    embedding: Embedding | None  # of an encoder
+    embedding: Embedding | None  # of an encoder, and of a decoder with a pooling
     context: int  # positions the KV cache holds; 0: none
     chunk: int  # tokens one prefill call takes; an encoder takes the whole context
     schemes: SchemeNames

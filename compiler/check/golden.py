@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ from hearth.runtime.verify.tokens import tokens_case
 from hearth.runtime.verify.vectors import vector_case
 from hearth.schemas import sections
 from hearth.schemas.errors import InputError
-from hearth.schemas.golden import ChatCase, Golden, TextCase
+from hearth.schemas.golden import ChatCase, Golden, TextCase, VectorCase
 from hearth.schemas.manifest import ModelKind
 
 SEED = 1
@@ -58,8 +58,17 @@ def _decoder(model: Model) -> Made:
     prompts = list(decoder_prompts(model))
     cases = [tokens_case(model, ids, count) for ids, count in prompts]
     finite = tuple(case for case in cases if case is not None)
-    golden = Golden(tokens=finite, texts=texts(model), chats=chats(model))
+    vectors = _decoder_vectors(model, [ids for ids, _ in prompts])
+    golden = Golden(tokens=finite, vectors=vectors, texts=texts(model), chats=chats(model))
     return Made(golden, _overflow(len(prompts), len(finite)))
+
+
+def _decoder_vectors(model: Model, prompts: Sequence[Sequence[int]]) -> tuple[VectorCase, ...]:
+    """Those of the same ids, where the decoder has a pooling."""
+    if model.manifest.embedding is None:
+        return ()
+    cases = (vector_case(model.vectors(), ids, ()) for ids in prompts)
+    return tuple(case for case in cases if case is not None)
 
 
 def _encoder(model: Encoder) -> Made:

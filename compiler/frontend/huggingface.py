@@ -14,11 +14,12 @@ from hearth.compiler.frontend.config_keys import check_unread
 from hearth.compiler.frontend.families import find_family
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.json_files import parse_object, read_bytes
+from hearth.compiler.frontend.pooled import embedding_of, with_rows
 from hearth.compiler.frontend.sentence import Sentence, read_sentence
 from hearth.compiler.frontend.source import SourceModel
 from hearth.compiler.frontend.tensor_names import check_tensors
 from hearth.schemas.commands import KVScheme
-from hearth.schemas.errors import CheckpointError, UsageError
+from hearth.schemas.errors import CheckpointError
 from hearth.schemas.manifest import ModelKind
 from hearth.schemas.recipe import PoolingName
 
@@ -28,7 +29,8 @@ def load(
 ) -> SourceModel:
     """Read and check everything but the weights' values, which are checked as they are read.
 
-    `pooling` is for encoders; without it the files of sentence-transformers decide, else the mean.
+    Without `pooling` the files of sentence-transformers decide; without those an encoder's rows are averaged, and
+    a decoder makes no vectors.
     """
     content, where = _config_json(path)
     values = parse_object(content, where)
@@ -37,35 +39,26 @@ def load(
     sentence = read_sentence(path, pooling)
     blueprint = family.blueprint(fields, Request(context, kv, sentence))
     check_unread(fields)
-    if blueprint.kind is not ModelKind.ENCODER:
-        _require_no_pooling(pooling, family.model_type, str(where))
+    embedding, decoder = blueprint.embedding, blueprint.kind is ModelKind.DECODER
+    if decoder:
+        embedding = embedding_of(sentence, blueprint.dims, family.model_type, str(where))
     checkpoint = open_checkpoint(path)
     tensors = check_tensors(checkpoint, blueprint, family.model_type)
     assets = read_assets(path, values, blueprint.dims.vocab)
     check_assets(assets, path)
+    graph = blueprint.build(tensors.weight)
     return SourceModel(
         kind=blueprint.kind,
         family=family.model_type,
         dims=blueprint.dims,
         context=blueprint.context,
-        graph=blueprint.build(tensors.weight),
+        graph=with_rows(graph) if decoder and embedding is not None else graph,
         assets=assets,
         fingerprint=_fingerprint(content, checkpoint, assets, sentence),
         files=_files(path, checkpoint, sentence),
-        embedding=blueprint.embedding,
+        embedding=embedding,
         notes=(*blueprint.notes, *assets.notes),
     )
-
-
-def _require_no_pooling(pooling: PoolingName | None, family: str, where: str) -> None:
-    if pooling is not None:
-        raise UsageError(
-            "usage.pooling",
-            f"pooling {pooling!r} for a {family}, which continues text",
-            expected="an encoder",
-            where=where,
-            remedy="leave --pooling away",
-        )
 
 
 def _files(directory: Path, checkpoint: Checkpoint, sentence: Sentence) -> tuple[Path, ...]:

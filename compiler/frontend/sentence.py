@@ -1,7 +1,7 @@
-"""Sentence: how an encoder's rows become the vector of a text, as sentence-transformers' files or the user say.
+"""Sentence: how a model's rows become the vector of a text, as sentence-transformers' files or the user say.
 
 `modules.json` lists the steps; the folder of its Pooling module has a config.json; `sentence_bert_config.json`
-the longest text. Without these files the rows are averaged, as that library does.
+the longest text. Without these files an encoder's rows are averaged, as that library does.
 """
 
 from __future__ import annotations
@@ -41,12 +41,16 @@ MODULES, LIMITS = "modules.json", "sentence_bert_config.json"
 
 @dataclass(frozen=True)
 class Sentence:
-    """`asked`: the user named the pooling. `longest`: tokens of a text, 0 where nothing says. `files` were read."""
+    """`asked`: the user named the pooling; `named`: a file did.
+
+    `longest`: tokens of a text, 0 where nothing says. `files` were read.
+    """
 
     pooling: PoolingName = "mean"
     normalised: bool = False
     longest: int = 0
     asked: bool = False
+    named: bool = False
     files: tuple[Path, ...] = ()
 
 
@@ -82,7 +86,8 @@ def _step(
             return sentence
         case "Pooling" if index == 1:
             pooling, where = _pooling(directory / _folder(step, path) / "config.json")
-            return replace(sentence, pooling=pooling, files=(*sentence.files, where))
+            files = (*sentence.files, where)
+            return replace(sentence, pooling=pooling, named=True, files=files)
         case "Normalize" if index == 2:
             return replace(sentence, normalised=True)
     raise CheckpointError(

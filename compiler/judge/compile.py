@@ -36,6 +36,7 @@ from hearth.runtime.model import Model
 from hearth.runtime.progress import Progress, Silent, step
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.errors import InputError, LimitError, UsageError
+from hearth.schemas.manifest import ModelKind
 from hearth.schemas.provenance import Setting
 from hearth.schemas.recipe import Gate
 
@@ -110,7 +111,7 @@ def _once(announce: Announce | None) -> Announce:
 def _graph(source: Path, options: Options) -> Graph:
     """What bits are allocated in: UsageError usage.gate where that is no decoder with a tokenizer."""
     model = frontend.load(source, context=options.context, kv=KVScheme.F32, pooling=options.pooling)
-    if not isinstance(model, SourceModel) or model.embedding is not None:
+    if not isinstance(model, SourceModel) or model.kind is not ModelKind.DECODER:
         raise _not_a_decoder("this model is no decoder", source)
     if model.assets.tokenizer_json is None:
         raise _not_a_decoder("this model has no tokenizer", source)

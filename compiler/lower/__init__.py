@@ -50,7 +50,7 @@ def lower(graph: Graph, target: Target, chunk: int | None = None) -> Lowered:
 
 def most_rows(graph: Graph, caches: Iterable[CacheType], target: Target) -> int:
     """A decoder reads a prompt in chunks; what names its results (an encoder) takes all its context at once."""
-    if not graph.results:
+    if graph.is_decoder:
         return target.chunk
     return max((cache.context for cache in caches), default=target.chunk)
 

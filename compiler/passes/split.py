@@ -1,4 +1,7 @@
-"""A decoder's entry main (T rows of logits) -> prefill (the last R rows) and decode (one token), weights shared."""
+"""A decoder's entry main (T rows of logits) -> prefill (the last R rows) and decode (one token), weights shared.
+
+Of the rows before the head (`hidden`, where the decoder has a pooling) the last R stay, too.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,18 @@ def _one_token(op: Op) -> Op | None:
 
 
 def split(graph: Graph) -> Graph:
-    """Both entries read the same Constant objects, so each weight is stored once.
+    """All entries read the same Constant objects, so each weight is stored once.
 
     What names its results is no decoder (an encoder, a part of a general graph) and stays as it is.
     """
-    if "main" not in graph.entries or graph.results:
+    if "main" not in graph.entries or not graph.is_decoder:
         return graph
-    logits, *caches = graph.entries["main"]
-    last = logits if tensor(logits).shape[0] == Dim.R else LastRows(logits, Dim.R)
     one = rewrite(Graph({"decode": graph.entries["main"]}), _one_token)
-    return Graph({"prefill": (last, *caches), "decode": one.entries["decode"]})
+    entries = {"prefill": _last(*graph.entries["main"]), "decode": one.entries["decode"]}
+    if "hidden" in graph.entries:
+        entries["hidden"] = _last(*graph.entries["hidden"])
+    return Graph(entries, graph.results)
+
+
+def _last(rows: Op, *caches: Op) -> tuple[Op, ...]:
+    return rows if tensor(rows).shape[0] == Dim.R else LastRows(rows, Dim.R), *caches

@@ -46,7 +46,7 @@ def exact_linears(coded: Graph) -> Exact:
     The noise is that of one text of ids spread over the vocabulary. Codes and integer sums are the same on every
     machine, and float64 sums of a fixed order decide, so the bytes of the archive are the same too.
     """
-    if not coded.results or any(isinstance(op, Input) for op in order(all_outputs(coded))):
+    if coded.is_decoder or any(isinstance(op, Input) for op in order(all_outputs(coded))):
         return Exact()
     return chosen(_losses(coded))
 
@@ -102,7 +102,7 @@ def exact_notes(graph: Graph) -> tuple[str, ...]:
     linears = [op for op in order(all_outputs(graph)) if isinstance(op, Linear)]
     codable = [op for op in linears if tensor(op.weight).dtype in (*INTEGERS, DType.F16)]
     exact = [op for op in codable if tensor(op.x).dtype is DType.F32]
-    if not graph.results or not exact or len(exact) == len(codable):
+    if graph.is_decoder or not exact or len(exact) == len(codable):
         return ()
     spoilt = sum(tensor(op.weight).dtype is DType.F16 for op in exact)
     return (

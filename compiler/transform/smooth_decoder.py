@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.ops import Constant, Graph, LayerNorm, Linear, Op, RMSNorm, tensor
+from hearth.compiler.ir.ops import Constant, Graph, LastRows, LayerNorm, Linear, Op, RMSNorm, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite_each, users
 from hearth.compiler.ir.tensors import F32, ArraySource, ScaledColumnsSource, Source
 from hearth.compiler.transform.mixed import ScaledRows
@@ -50,9 +50,11 @@ def smooth_decoder(
     Factors are powers of two, so no value is rounded: the function stays the same, bit by bit where sums are.
     """
     chosen: dict[frozenset[Op], F32 | None] = {}  # by weights: prefill and decode share them
-    plan = Plan()
+    plan, results = Plan(), _constants_of_results(graph)
     for entry in graph.entries:
         for site in _sites(Graph({entry: graph.entries[entry]}), norms):
+            if results.intersection(site.maker.operands):
+                continue
             key = frozenset(linear.weight for linear in site.readers)
             if key not in chosen:
                 chosen[key] = _factors(site, maxima, levels, inputs)
@@ -60,6 +62,16 @@ def smooth_decoder(
             if factors is not None:
                 plan.add(site, factors)
     return rewrite_each(graph, plan.rewritten) if plan.columns else graph
+
+
+def _constants_of_results(graph: Graph) -> set[Op]:
+    """Gains and biases of norms whose rows are a result themselves (of a decoder with a pooling), so must stay."""
+    found: set[Op] = set()
+    for output in all_outputs(graph):
+        rows = output.x if isinstance(output, LastRows) else output
+        if isinstance(rows, RMSNorm | LayerNorm):
+            found.update(rows.operands[1:])
+    return found
 
 
 @dataclass(frozen=True, eq=False)

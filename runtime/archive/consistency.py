@@ -18,6 +18,9 @@ from hearth.schemas.program import Command, Entry, Operand, Program, Region, Row
 from hearth.schemas.sections import GRAPH, Section, weights_section
 from hearth.schemas.weights_index import WeightsIndex
 
+ROWS = "hidden"  # a decoder's entry for vectors of texts
+POOLINGS = ("last", "mean", "cls", "max")  # of its rows
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -49,8 +52,12 @@ def _check_manifest(parts: Parts) -> None:
     sized = manifest.dims is not None
     _same("manifest.dims", _given(sized), "", _given(manifest.kind is not ModelKind.GRAPH), where)
     vectors = manifest.embedding is not None
+    pooled = manifest.kind is ModelKind.DECODER and ROWS in entries
     encoder = manifest.kind is ModelKind.ENCODER
-    _same("manifest.embedding", _given(vectors), "", _given(encoder), where)
+    _same("manifest.embedding", _given(vectors), "", _given(encoder or pooled), where)
+    if pooled and manifest.embedding is not None and manifest.embedding.pooling not in POOLINGS:
+        problem = f"manifest.embedding.pooling is {manifest.embedding.pooling[:40]!r}"
+        raise _refusal(problem, f"one of {', '.join(POOLINGS)}", where)
     if manifest.kind is ModelKind.GRAPH:
         if GRAPH not in parts.sections:
             raise missing(GRAPH, "the ports and steps of a graph", where)
@@ -64,7 +71,7 @@ def _given(there: bool) -> str:
 
 
 def _check_ports(path: str, name: str, entry: Entry, manifest: Manifest, where: str) -> None:
-    """A decoder gives logits, an encoder vectors; both read ids."""
+    """A decoder gives logits and perhaps rows, an encoder vectors; both read ids."""
     one = name == "decode"
     ids = [(port.name, port.columns, str(port.rows)) for port in entry.inputs]
     counted = "1" if one else "T"
@@ -73,7 +80,10 @@ def _check_ports(path: str, name: str, entry: Entry, manifest: Manifest, where: 
     expected = [port for port in wanted if port[0] == "tokens" or port in ids]
     _same(f"{path}.inputs", sorted(ids), "ids", expected, where)
     found = [(port.name, port.columns, str(port.rows)) for port in entry.outputs]
-    if manifest.embedding is not None:
+    if manifest.embedding is not None and manifest.kind is ModelKind.DECODER and name == ROWS:
+        expected = [(name, manifest.embedding.columns, "R")]
+        _same(f"{path}.outputs", found, "", expected, where)
+    elif manifest.embedding is not None and manifest.kind is ModelKind.ENCODER:
         pooled = name == "main" and manifest.embedding.pooling != "none"
         result = "embedding" if name == "main" else name
         expected = [(result, manifest.embedding.columns, "1" if pooled else "T")]

@@ -230,6 +230,7 @@ def _kind_rows(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         pooling = embedding["pooling"]
         each = "one a token" if pooling == "none" else f"pooling {pooling}"
         yield "vectors", f"f32[{embedding['columns']}], {each}, {length}"
+    if kind == "encoder":
         yield "context", f"{manifest['context']} tokens, all at once; longer texts are cut"
     elif manifest["context"]:
         positions, chunk = manifest["context"], manifest["chunk"]

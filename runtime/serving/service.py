@@ -25,6 +25,7 @@ from hearth.schemas.errors import ResourceError, UsageError
 from hearth.schemas.manifest import Manifest, ModelKind
 
 if TYPE_CHECKING:
+    from hearth.runtime.decoder_vectors import DecoderVectors
     from hearth.runtime.encoder import F32, Text
 
 Clock = Callable[[], float]
@@ -111,14 +112,17 @@ class Held:
         return self.slot.scheduler
 
     @property
-    def encoder(self) -> Encoder:
-        """The encoder; UsageError `arguments.kind` where the archive is a decoder."""
-        if not isinstance(self.slot.model, Encoder):
-            raise _wrong_kind(self.served, "makes no vectors")
-        return self.slot.model
+    def encoder(self) -> Encoder | DecoderVectors:
+        """What makes vectors; UsageError `arguments.kind` where the archive is a decoder without a pooling."""
+        match self.slot.model:
+            case Encoder() as encoder:
+                return encoder
+            case Model() as model if model.manifest.embedding is not None:
+                return model.vectors(self.adapter)
+        raise _wrong_kind(self.served, "makes no vectors")
 
     def embed(self, texts: Sequence[Text]) -> F32:
-        """f32[n, E]; blocks. ResourceError `resource.queue_full` where too many calls wait for the encoder."""
+        """f32[n, E]; blocks. ResourceError `resource.queue_full` where too many calls wait for the model."""
         encoder = self.encoder
         with self._turn():
             return encoder.embed(texts)

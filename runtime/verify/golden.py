@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hearth.runtime.archive import Archive
 from hearth.runtime.encoder import Encoder
@@ -11,7 +11,7 @@ from hearth.runtime.model import Model
 from hearth.runtime.verify.graphs import graph_differences
 from hearth.runtime.verify.tokens import differences, tokens_case
 from hearth.runtime.verify.vectors import vector_case, vector_differences
-from hearth.schemas.golden import Golden
+from hearth.schemas.golden import Golden, VectorCase
 
 
 def replay(archive: Archive, golden: Golden, threads: int, isa: str) -> Iterator[str]:
@@ -20,12 +20,20 @@ def replay(archive: Archive, golden: Golden, threads: int, isa: str) -> Iterator
         case Model() as model:
             for case in golden.tokens:
                 yield from differences(tokens_case(model, case.ids, len(case.continuation)), case)
+            for each in _vectors(model, golden):
+                again = vector_case(model.vectors(), each.ids, each.types)
+                yield from vector_differences(again, each)
         case Encoder() as encoder:
             for each in golden.vectors:
                 yield from vector_differences(vector_case(encoder, each.ids, each.types), each)
         case graph:
             for one in golden.graphs:
                 yield from graph_differences(graph, one)
+
+
+def _vectors(model: Model, golden: Golden) -> Sequence[VectorCase]:
+    """Those of a decoder with a pooling; no other has any."""
+    return golden.vectors if model.manifest.embedding is not None else ()
 
 
 def tokens_of(golden: Golden) -> int:

@@ -1,4 +1,4 @@
-"""Golden vectors of an encoder: both of its entries on given ids."""
+"""Golden vectors of what makes vectors: an encoder's two entries, or a decoder's rows, on given ids."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.runtime.decoder_vectors import DecoderVectors
 from hearth.runtime.encoder import Encoder
 from hearth.runtime.tokenizer import Encoded
 from hearth.schemas.golden import Numbers, VectorCase
@@ -17,7 +18,9 @@ UNPOOLED = "none"
 F32 = NDArray[np.float32]
 
 
-def vector_case(model: Encoder, ids: Sequence[int], types: Sequence[int]) -> VectorCase | None:
+def vector_case(
+    model: Encoder | DecoderVectors, ids: Sequence[int], types: Sequence[int]
+) -> VectorCase | None:
     """The case of ids and their types (none: all 0); None where the results are not finite.
 
     An encoder without pooling has no vector of a text: there `embedding` is that of no numbers.

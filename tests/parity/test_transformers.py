@@ -25,6 +25,7 @@ from hearth.compiler.passes import FLOAT_PASSES, run_passes
 from hearth.compiler.pipeline import Options, compile_model
 from hearth.compiler.quantize.schemes import make_scheme, weight_scheme
 from hearth.schemas.commands import KVScheme
+from hearth.schemas.recipe import PoolingName
 
 torch = pytest.importorskip("torch", reason="needs the parity extra")
 transformers = pytest.importorskip(
@@ -183,3 +184,24 @@ def test_logits(case: str, tmp_path: Path) -> None:
         worst = float(np.abs(found - wanted).max() / np.abs(wanted).max())
         print(f"HEARTH_PARITY_SEED={SEED} {case}, {name}: {worst:.2e} of max |logit|")
         assert worst <= BOUND, f"HEARTH_PARITY_SEED={SEED} {case}, {name}: {config}"
+
+
+@pytest.mark.parametrize("case", ["llama GQA 2, llama3 scaling", "qwen2 GQA 7, tied"])
+@pytest.mark.parametrize("pooling", ["last", "mean", "cls"])
+def test_pooled_rows(case: str, pooling: PoolingName, tmp_path: Path) -> None:
+    """The vector of a text: transformers' last hidden states (after the last norm), pooled as sentence-transformers."""
+    rng = np.random.default_rng([SEED, list(CASES).index(case), 7])
+    config = _save(CASES[case], tmp_path / "model", rng)
+    ids = rng.integers(0, config.vocab_size, int(rng.integers(30, CONTEXT + 1))).tolist()
+    model = transformers.AutoModel.from_pretrained(
+        tmp_path / "model", dtype=torch.float32, attn_implementation="eager"
+    )
+    with torch.no_grad():
+        rows = model.eval()(torch.tensor([ids])).last_hidden_state[0].numpy()
+    wanted = {"last": rows[-1], "mean": rows.mean(0), "cls": rows[0]}[pooling]
+    output = tmp_path / "pooled.har"
+    options = Options(FLOAT, find_target("native"), CONTEXT, pooling=pooling)
+    compile_model(tmp_path / "model", output, options)
+    found = runtime.load(output, threads=2).vectors(chunk=11).embed([ids])[0]
+    worst = float(np.abs(found - wanted).max() / np.abs(rows).max())
+    assert worst <= BOUND, f"HEARTH_PARITY_SEED={SEED} {case}, {pooling}: {config}"

@@ -71,7 +71,7 @@ def _require_pooled(raised: Raised | NotRaised, pooling: PoolingName, path: Path
     raise UsageError(
         "usage.pooling",
         f"pooling {pooling!r} for a {found}",
-        expected="an encoder with an output of a row per token",
+        expected="an encoder with an output of a row per token, or a checkpoint",
         where=str(path),
         remedy="leave --pooling away",
     )

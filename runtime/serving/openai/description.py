@@ -241,7 +241,10 @@ def _json(name: str) -> Json:
 async def openapi(request: Request) -> Response:
     """GET /openapi.json"""
     serving: Serving = request.app.state.serving
-    names: dict[ModelKind, list[str]] = {ModelKind.DECODER: [], ModelKind.ENCODER: []}
+    decoders, encoders = list[str](), list[str]()
     for served in serving.service.list():
-        names[served.manifest.kind].extend(served.names)
-    return JSONResponse(describe(names[ModelKind.DECODER], names[ModelKind.ENCODER]))
+        if served.manifest.kind is ModelKind.DECODER:
+            decoders.extend(served.names)
+        if served.manifest.embedding is not None:
+            encoders.extend(served.names)
+    return JSONResponse(describe(decoders, encoders))

@@ -152,9 +152,12 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         _load(tmp_path, GPT2, tensors=tensors)
 
 
-def test_pooling_is_for_encoders(tmp_path: Path) -> None:
+def test_a_pooling_gives_the_rows_before_the_head(tmp_path: Path) -> None:
+    model = _load(tmp_path, GPT2, pooling="mean")
+    assert list(model.graph.entries) == ["main", "hidden"]
+    assert model.embedding is not None and model.embedding.pooling == "mean"
     with pytest.raises(UsageError) as caught:
-        _load(tmp_path, GPT2, pooling="mean")
+        _load(tmp_path, GPT2, pooling="none")
     assert caught.value.code == "usage.pooling"
 
 
