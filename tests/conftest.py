@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,11 @@ from support.data import checkpoint as real_checkpoint
 from support.desk import Desk, copy_desk, make_desk
 
 MODELS = Path(__file__).parent.parent / "models"
+
+
+def pytest_configure() -> None:
+    """Ctrl-C works in programs that tests start, also where a shell started pytest in the background without it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass

@@ -101,7 +101,7 @@ def quantiser_off_by_one(patch: pytest.MonkeyPatch) -> None:
         rows.codes[0, 0] ^= 1
         return rows
 
-    patch.setattr("hearth.compiler.quantize.apply.rtn", wrong)
+    patch.setattr("hearth.compiler.quantize.coding.rtn", wrong)
 
 
 def another_tokenizer(patch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def numpy_quantiser(patch: pytest.MonkeyPatch) -> None:
         wide = scheme.bits == 8
         return rtn.reference_int8(weights) if wide else rtn.reference_int4(weights, scheme.group)
 
-    patch.setattr("hearth.compiler.quantize.apply.rtn", reference)
+    patch.setattr("hearth.compiler.quantize.coding.rtn", reference)
 
 
 REFACTORS: Mapping[str, Patch] = {
