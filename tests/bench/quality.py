@@ -93,10 +93,6 @@ PIPES = (
     "rtn", "rtn,smoothquant", "rtn,quarot", "rtn,quarot,rotate-down", "rtn,smoothquant,quarot",
     "gptaq,importance", "gptaq,importance,smoothquant", "gptaq,importance,smoothquant,quarot",
 )  # fmt: skip
-TWINS = (
-    "rtn", "gptq,importance", "gptaq,importance", "rtn,smoothquant", "gptaq,importance,smoothquant",
-    "rtn,quarot", "gptaq,importance,quarot", "gptaq,importance,smoothquant,quarot",
-)  # fmt: skip
 COARSE = ("gptaq,importance", "gptaq,importance,quarot", *PIPES[-2:])  # with 4-bit weights
 
 
@@ -106,12 +102,12 @@ def cases() -> list[Case]:
     for name, (weights, table, tensors) in CURVE.items():
         recipe = coded(weights, table, CURVE_METHODS.get(name, BEST), tensors=tensors)
         found.append(Case(f"curve {name}", "curve", {**recipe, **WEIGHTS_ONLY}))
-    for name in ("8.2", "6.1", "5.3", "4.35"):
+    for name in ("8.2", "7.2", "6.1", "5.6", "5.3", "5.0", "4.8", "4.35", "3.5"):
         weights, table, tensors = CURVE[name]
         recipe = coded(weights, table, CURVE_METHODS.get(name, BEST), tensors=tensors)
         found.append(Case(f"curve {name} dynamic", "activations", {**recipe, **DYNAMIC}))
     for checkpoint in (PLAIN, TWIN):
-        for method in COMBINED if checkpoint == PLAIN else TWINS:
+        for method in COMBINED:
             recipe = {**coded("nf4_g32", "int8", method), **WEIGHTS_ONLY}
             found.append(Case(f"{checkpoint} 4 bits {method}", "methods", recipe, checkpoint))
         for weights, methods in (("int8", PIPES), ("nf4_g32", COARSE)):
