@@ -184,6 +184,29 @@ class QuantisedSource(Protocol):
     def quantised(self, start: int, stop: int) -> QuantisedRows: ...
 
 
+@dataclass(frozen=True, eq=False)
+class OverCodes:
+    """What a QuantisedSource is that gives another's rows in the same form: all but `quantised`."""
+
+    source: QuantisedSource
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    @property
+    def bits(self) -> int:
+        return self.source.bits
+
+    @property
+    def group(self) -> int:
+        return self.source.group
+
+    @property
+    def tabled(self) -> bool:
+        return self.source.tabled
+
+
 @dataclass(frozen=True)
 class GroupedRows:
     """Rows of a weight as other tools quantise it: w[n, k] = (codes[n, k] - zeros[n, g]) * scales[n, g].

@@ -25,7 +25,7 @@ from hearth.compiler.ir.ops import (
     tensor,
 )
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
-from hearth.compiler.ir.tensors import F32, QuantisedRows, QuantisedSource, Source, read
+from hearth.compiler.ir.tensors import F32, OverCodes, QuantisedRows, QuantisedSource, Source, read
 from hearth.compiler.ir.types import Static
 from hearth.compiler.quantize.schemes import Scheme
 from hearth.schemas.commands import KVKind, KVScheme
@@ -61,30 +61,13 @@ class Statics:
 
 
 @dataclass(frozen=True, eq=False)
-class SummedSource:
+class SummedSource(OverCodes):
     """A coded weight that remembers the scaled sum of each row it has given, so that none is coded twice for it."""
 
-    source: QuantisedSource
     _sums: NDArray[np.float64] = field(init=False)  # [N], NaN: not known yet
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_sums", np.full(self.source.shape[0], np.nan))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.source.shape
-
-    @property
-    def bits(self) -> int:
-        return self.source.bits
-
-    @property
-    def group(self) -> int:
-        return self.source.group
-
-    @property
-    def tabled(self) -> bool:
-        return self.source.tabled
 
     def quantised(self, start: int, stop: int) -> QuantisedRows:
         rows = self.source.quantised(start, stop)

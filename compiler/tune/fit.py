@@ -17,6 +17,7 @@ from hearth.compiler.ir.ops import Constant, Linear, Op
 from hearth.compiler.ir.tensors import (
     F32,
     ArraySource,
+    OverCodes,
     QuantisedRows,
     QuantisedSource,
     Source,
@@ -35,27 +36,10 @@ HIGHEST = 127  # multiplier of a table
 
 
 @dataclass(frozen=True, eq=False)
-class Rescaled:
+class Rescaled(OverCodes):
     """A coded weight whose groups (of a table) or channels take factors f32[N, groups or 1]."""
 
-    source: QuantisedSource
     factors: F32
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.source.shape
-
-    @property
-    def bits(self) -> int:
-        return self.source.bits
-
-    @property
-    def group(self) -> int:
-        return self.source.group
-
-    @property
-    def tabled(self) -> bool:
-        return self.source.tabled
 
     def quantised(self, start: int, stop: int) -> QuantisedRows:
         rows, factors = self.source.quantised(start, stop), self.factors[start:stop]
