@@ -45,6 +45,19 @@ HugePagesOption = Annotated[
 ]
 LockOption = Annotated[bool, typer.Option("--lock", help="keep the archive in memory (mlock)")]
 
+TemperatureOption = Annotated[
+    float | None, typer.Option("--temperature", help="0: always the best token")
+]
+TopKOption = Annotated[int | None, typer.Option("--top-k", help="choose among the k best; 0: all")]
+TopPOption = Annotated[
+    float | None,
+    typer.Option("--top-p", help="choose among the best that make up this probability"),
+]
+StopOption = Annotated[
+    list[str] | None,
+    typer.Option("--stop", help="end before this text; may be given several times"),
+]
+
 
 def checked(check: str) -> Literal["structure", "full"]:
     """How much of the archive to verify."""

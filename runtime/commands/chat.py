@@ -15,7 +15,11 @@ from hearth.runtime.commands.arguments import (
     LockOption,
     PrefaultOption,
     PrefillAffinityOption,
+    StopOption,
+    TemperatureOption,
     ThreadsOption,
+    TopKOption,
+    TopPOption,
 )
 from hearth.runtime.options import Placing, read_options
 from hearth.runtime.progress import choose
@@ -38,19 +42,15 @@ def chat_command(
         str | None, typer.Option(help="answer with this adapter of the archive")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="of an answer at most")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0: always the best token")] = None,
-    top_k: Annotated[int | None, typer.Option(help="choose among the k best; 0: all")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="choose among the best that make up this probability")
-    ] = None,
+    temperature: TemperatureOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
     min_p: Annotated[
         float | None, typer.Option(help="choose among those this likely beside the best")
     ] = None,
     repetition_penalty: Annotated[float | None, typer.Option(help="above 1: less again")] = None,
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same answers")] = None,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="end before this text; may be given several times")
-    ] = None,
+    stop: StopOption = None,
     full: Annotated[
         str, typer.Option(help="at the end of the context: slide (forget the oldest), stop, error")
     ] = "slide",
@@ -95,9 +95,7 @@ def chat_command(
     limits = read_options(threads, isa, placing=placing)
     wishes = limits.placing.wishes(choose(quiet=as_json))
     model = loader.load(file, limits.threads, isa=limits.isa, **wishes)
-    assert (
-        model.chat_template
-    )  # read now: an archive without one is refused before anything is typed
+    _ = model.chat_template  # read now: an archive without one is refused before anything is typed
     model.request(**asked)  # so are settings out of range
     person = interactive() and not as_json
     shown = JsonShown() if as_json else TextShown(apart=not person, stats=stats)

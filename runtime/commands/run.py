@@ -17,7 +17,11 @@ from hearth.runtime.commands.arguments import (
     LockOption,
     PrefaultOption,
     PrefillAffinityOption,
+    StopOption,
+    TemperatureOption,
     ThreadsOption,
+    TopKOption,
+    TopPOption,
     checked,
 )
 from hearth.runtime.commands.run_options import (
@@ -50,11 +54,9 @@ def run_command(
     max_tokens: Annotated[
         int | None, typer.Option(help="end after this many tokens; else where the context is full")
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="0: always the best token")] = None,
-    top_k: Annotated[int | None, typer.Option(help="choose among the k best; 0: all")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="choose among the best that make up this probability")
-    ] = None,
+    temperature: TemperatureOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
     min_p: Annotated[
         float | None, typer.Option(help="choose among those of this share of the best probability")
     ] = None,
@@ -81,9 +83,7 @@ def run_command(
         int | None, typer.Option(help="with --json: log probabilities, and of the N best tokens")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="the same seed gives the same text")] = None,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="end before this text; may be given several times")
-    ] = None,
+    stop: StopOption = None,
     ignore_eos: Annotated[
         bool, typer.Option("--ignore-eos", help="go on at the model's own end")
     ] = False,
