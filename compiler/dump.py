@@ -9,7 +9,8 @@ from math import prod
 from pathlib import Path
 
 from hearth.compiler.ir import text
-from hearth.compiler.ir.ops import Constant, Graph
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.lower import Lowered
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from hearth.compiler.frontend import Assets, SourceModel
-from hearth.compiler.ir.ops import Constant, Graph
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.lora.record import Recorded
 from hearth.compiler.lower import Lowered, PackedTensor

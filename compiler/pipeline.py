@@ -15,7 +15,7 @@ from hearth.compiler.check.compare import comparison
 from hearth.compiler.check.inputs import CheckOptions
 from hearth.compiler.dump import Dump, DumpOptions
 from hearth.compiler.frontend import SourceModel
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.job import CompileReport, Options, Packed, gains_apart
 from hearth.compiler.judge.activations import chosen

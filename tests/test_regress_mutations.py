@@ -23,7 +23,8 @@ from hearth.compiler.check import golden as golden_maker
 from hearth.compiler.frontend import huggingface
 from hearth.compiler.frontend import rounded as tables
 from hearth.compiler.ir.arithmetic import _EXP
-from hearth.compiler.ir.ops import Graph, RMSNorm
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import RMSNorm
 from hearth.compiler.ir.rewrite import rewrite
 from hearth.compiler.lower import blocks, kv, layouts, plan
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, Pass

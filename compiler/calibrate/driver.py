@@ -21,7 +21,8 @@ from hearth.compiler.calibrate.shift import Shifted, shift_factor
 from hearth.compiler.calibrate.stages import Stage, Stored, every_row, stages
 from hearth.compiler.calibrate.statistics import hessian, largest
 from hearth.compiler.calibrate.work import State, Work
-from hearth.compiler.ir.ops import Constant, Embedding, Graph, Linear, Op
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Embedding, Linear, Op
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import QuantisedSource, Source
 from hearth.compiler.quantize import Statics

@@ -9,16 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.calibrate.stages import Stage
-from hearth.compiler.ir.ops import (
-    Constant,
-    Embedding,
-    Graph,
-    Input,
-    Op,
-    PositionEmbedding,
-    Tokens,
-    tensor,
-)
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Embedding, Input, Op, PositionEmbedding, Tokens, tensor
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import Source
 from hearth.compiler.ir.to_onnx import to_onnx

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Cache,
     Constant,
     Embedding,
-    Graph,
     Input,
     KVWrite,
     LastRows,

@@ -13,7 +13,7 @@ from hearth.compiler.calibrate.stages import every_row
 from hearth.compiler.calibrate.tokens import Text, read_windows
 from hearth.compiler.calibrate.work import Work, key_of
 from hearth.compiler.frontend import SourceModel
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.job import Options
 from hearth.compiler.memory import Prediction, require, status_nbytes
 from hearth.compiler.provenance import SourceHashes, versions

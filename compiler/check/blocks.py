@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.frontend.sources import RowRange
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Cache,
     Constant,
     Embedding,
-    Graph,
     Input,
     Linear,
     Op,

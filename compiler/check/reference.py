@@ -16,7 +16,8 @@ from hearth.compiler.check.onnx_source import open_onnx_source
 from hearth.compiler.frontend import SourceModel, is_onnx
 from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.frontend.onnx.sessions import open_source
-from hearth.compiler.ir.ops import Constant, Graph
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant
 from hearth.compiler.ir.rewrite import order
 from hearth.runtime.progress import Progress, step
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from hearth.compiler.frontend.coding import Coding
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.sentence import PLAIN, Sentence
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.tensors import GroupedSource, Source
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.errors import UsageError

@@ -10,6 +10,7 @@ from hearth.compiler.frontend.blueprint import Weights
 from hearth.compiler.frontend.config import ModelConfig
 from hearth.compiler.frontend.rope import rope_tables
 from hearth.compiler.frontend.rotary_names import Names, Part
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Activate,
     Add,
@@ -17,7 +18,6 @@ from hearth.compiler.ir.ops import (
     Cache,
     Constant,
     Embedding,
-    Graph,
     KVWrite,
     Linear,
     Mul,

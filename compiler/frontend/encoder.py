@@ -10,13 +10,13 @@ import numpy as np
 from hearth.compiler.frontend.blueprint import Request, Sources, Weights, floats
 from hearth.compiler.frontend.sentence import POOLINGS, Sentence
 from hearth.compiler.frontend.sources import RowRange
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Activate,
     Add,
     Attention,
     Cache,
     Constant,
-    Graph,
     KVWrite,
     L2Normalize,
     LayerNorm,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hearth.compiler.frontend.sentence import Sentence
-from hearth.compiler.ir.ops import Graph, Linear
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Linear
 from hearth.schemas.errors import UsageError
 from hearth.schemas.manifest import Dims, Embedding
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hearth.compiler.frontend.assets import Assets
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.schemas.manifest import Dims, Embedding, ModelKind
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hearth.compiler.ir import ops
 from hearth.compiler.ir.constants import Constants
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.meanings import Run, Value, meaning
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.state import State, Stored
@@ -50,7 +51,7 @@ def _check_context(outputs: Sequence[ops.Op], run: Run) -> None:
 
 
 def evaluate(
-    graph: ops.Graph,
+    graph: Graph,
     entry: str,
     tokens: Sequence[int] | NDArray[Any],
     state: State,
@@ -71,7 +72,7 @@ def evaluate(
 
 
 def run_entry(
-    graph: ops.Graph,
+    graph: Graph,
     entry: str,
     inputs: Mapping[str, NDArray[Any]],
     state: State | None = None,

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import networkx as nx
 
-from hearth.compiler.ir.ops import Graph, Op
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Op
 
 Rule = Callable[[Op], Op | None]  # None: not mine
 CountedRule = Callable[

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 from enum import Enum
 
-from hearth.compiler.ir.ops import Cache, Constant, Graph, Op
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Cache, Constant, Op
 from hearth.compiler.ir.rewrite import all_outputs, order
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Attention,
     Cache,
     Constant,
     Embedding,
-    Graph,
     Hadamard,
     Input,
     IRError,

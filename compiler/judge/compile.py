@@ -15,7 +15,7 @@ from hearth.compiler import frontend
 from hearth.compiler.calibrate.coded import file_hash
 from hearth.compiler.calibrate.settings import Calibration
 from hearth.compiler.frontend import SourceModel
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.tensors import F32 as Rows
 from hearth.compiler.job import CompileReport, Options, gains_apart
 from hearth.compiler.judge.allocate import Allocation

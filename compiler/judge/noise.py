@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.check.blocks import Ids, Values, float_rows, walk
-from hearth.compiler.ir.ops import Constant, Embedding, Graph, LastRows, Linear
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Embedding, LastRows, Linear
 from hearth.compiler.ir.rewrite import order, rewrite
 from hearth.compiler.ir.tensors import F32
 

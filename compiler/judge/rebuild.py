@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hearth.compiler import frontend
 from hearth.compiler.frontend import SourceModel
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.job import options
 from hearth.compiler.judge.stored import stored, with_weights
 from hearth.compiler.passes import FLOAT_PASSES, run_passes

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.check.blocks import Ids, run_blocks, walk
-from hearth.compiler.ir.ops import Constant, Embedding, Graph, Linear, Tokens
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Embedding, Linear, Tokens
 from hearth.compiler.ir.rewrite import order, rewrite
 from hearth.compiler.ir.tensors import F32, ArraySource, Source
 from hearth.compiler.judge.noise import NOISE, every_row, linears

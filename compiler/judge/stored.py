@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.ops import Constant, Graph, Op
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Op
 from hearth.compiler.ir.rewrite import rewrite
 from hearth.compiler.ir.tensors import F32, GroupedRows, QuantisedRows
 from hearth.runtime.archive import Archive

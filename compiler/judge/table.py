@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hearth.compiler.check.blocks import Ids
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.tensors import F32
 from hearth.compiler.judge.allocate import Allocation, Choice, Front, Tensor
 from hearth.compiler.judge.noise import every_row

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hearth.compiler.ir.ops import Constant, Embedding, Graph, Linear, Op
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Embedding, Linear, Op
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.tensors import (
     F32,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from hearth.compiler.ir.ops import Cache, Constant, Graph, KVWrite, Op, Position, tensor
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Cache, Constant, KVWrite, Op, Position, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.types import CacheType, Dim
 from hearth.compiler.lower.emit import Emitter

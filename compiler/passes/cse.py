@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from hearth.compiler.ir.ops import Constant, Graph, Op
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Op
 from hearth.compiler.ir.rewrite import rewrite
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hearth.compiler.ir.ops import Attention, Graph, KVWrite, Op
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Attention, KVWrite, Op
 from hearth.compiler.ir.rewrite import all_outputs, order
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from hearth.compiler.ir.ops import Add, Constant, Graph, LayerNorm, Op, RMSNorm, Slice, tensor
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Add, Constant, LayerNorm, Op, RMSNorm, Slice, tensor
 from hearth.compiler.ir.rewrite import rewrite
 from hearth.compiler.ir.tensors import Source, read
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hearth.compiler.ir.ops import Constant, Graph, LayerNorm, Linear, Op, RMSNorm
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, LayerNorm, Linear, Op, RMSNorm
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite, users
 from hearth.compiler.ir.tensors import F32, ScaledColumnsSource, Source, read
 

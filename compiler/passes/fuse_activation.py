@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from hearth.compiler.ir.ops import Activate, Graph, Linear, Op, Slice, SwiGLU, tensor
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Activate, Linear, Op, Slice, SwiGLU, tensor
 from hearth.compiler.ir.rewrite import rewrite_counted
 from hearth.schemas.commands import Activation
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
-    Graph,
     LayerNorm,
     LayerNormQuantize,
     Op,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from hearth.compiler.ir.ops import Add, Graph, Linear, Op, tensor
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Add, Linear, Op, tensor
 from hearth.compiler.ir.rewrite import rewrite_counted
 
 

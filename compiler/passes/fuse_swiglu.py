@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hearth.compiler.ir.ops import Activate, Graph, Mul, Op, SwiGLU
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Activate, Mul, Op, SwiGLU
 from hearth.compiler.ir.rewrite import rewrite
 from hearth.schemas.commands import Activation
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hearth.compiler.ir.ops import Constant, Graph, Linear, Op, Slice, tensor
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Linear, Op, Slice, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite, users
 from hearth.compiler.ir.tensors import (
     ArraySource,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hearth.compiler.ir.ops import Graph, LastRows, Op, PositionEmbedding, Tokens, tensor
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import LastRows, Op, PositionEmbedding, Tokens, tensor
 from hearth.compiler.ir.rewrite import rewrite
 from hearth.compiler.ir.types import Dim
 

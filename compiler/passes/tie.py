@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hearth.compiler.ir.ops import Constant, Graph, Op
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Op
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
 from hearth.compiler.ir.tensors import Source
 

@@ -6,15 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from hearth.compiler.ir.ops import (
-    INTEGERS,
-    Constant,
-    Graph,
-    Linear,
-    Op,
-    Quantize,
-    tensor,
-)
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import INTEGERS, Constant, Linear, Op, Quantize, tensor
 from hearth.compiler.ir.rewrite import rewrite
 from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource, Source
 from hearth.compiler.quantize.coding import RoundedSource

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hearth.compiler.ir.evaluate import run_entry
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.meanings import Codes, Value
-from hearth.compiler.ir.ops import INTEGERS, Constant, Graph, Input, Linear, Op, Quantize, tensor
+from hearth.compiler.ir.ops import INTEGERS, Constant, Input, Linear, Op, Quantize, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.tensors import F32
 from hearth.compiler.quantize.sample import sample

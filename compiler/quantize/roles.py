@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from hearth.compiler.ir.ops import (
-    Constant,
-    Embedding,
-    Graph,
-    Linear,
-    Op,
-    PositionEmbedding,
-    Tokens,
-)
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Embedding, Linear, Op, PositionEmbedding, Tokens
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.quantize.schemes import F16, Scheme, WeightScheme
 

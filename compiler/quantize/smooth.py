@@ -13,16 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hearth.compiler.ir.evaluate import run_entry
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.meanings import Value
-from hearth.compiler.ir.ops import (
-    Constant,
-    Graph,
-    Input,
-    LayerNorm,
-    Linear,
-    Op,
-    RMSNorm,
-)
+from hearth.compiler.ir.ops import Constant, Input, LayerNorm, Linear, Op, RMSNorm
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite, users
 from hearth.compiler.ir.tensors import F32, ArraySource, ScaledColumnsSource, Source, read
 from hearth.compiler.quantize.sample import sample

@@ -13,17 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.ops import (
-    INTEGERS,
-    Cache,
-    Constant,
-    Graph,
-    IRError,
-    Linear,
-    Op,
-    Quantize,
-    tensor,
-)
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import INTEGERS, Cache, Constant, IRError, Linear, Op, Quantize, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
 from hearth.compiler.ir.tensors import F32, OverCodes, QuantisedRows, QuantisedSource, Source, read
 from hearth.compiler.ir.types import Static

@@ -9,7 +9,7 @@ from pathlib import Path
 from hearth.compiler.check.accuracy import Accuracy
 from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.frontend.onnx.model import OnnxModel
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.job import CompileReport, Options, Packed
 from hearth.compiler.lower import Lowered, lower
 from hearth.compiler.memory import status_nbytes

@@ -9,7 +9,8 @@ import numpy as np
 
 from hearth.compiler.frontend.onnx.model import Node, OnnxModel
 from hearth.compiler.frontend.onnx.sessions import reads
-from hearth.compiler.ir.ops import Constant, Graph, Input, Op
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Input, Op
 from hearth.compiler.quantize.schemes import Scheme
 from hearth.compiler.segments.cut import Part, Types, cut_parts
 from hearth.compiler.segments.facts import Facts, NotNative

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Add,
     Attention,
     Constant,
     Embedding,
-    Graph,
     KVWrite,
     LayerNorm,
     Linear,

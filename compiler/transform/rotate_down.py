@@ -10,17 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from hearth.compiler.ir.ops import (
-    Activate,
-    Constant,
-    Graph,
-    Hadamard,
-    Linear,
-    Mul,
-    Op,
-    SwiGLU,
-    tensor,
-)
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Activate, Constant, Hadamard, Linear, Mul, Op, SwiGLU, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite_each, users
 from hearth.compiler.ir.tensors import ArraySource
 from hearth.compiler.transform.hadamard import Factors, dense, factors

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.compiler.ir.ops import Constant, Graph, LastRows, LayerNorm, Linear, Op, RMSNorm, tensor
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, LastRows, LayerNorm, Linear, Op, RMSNorm, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite_each, users
 from hearth.compiler.ir.tensors import F32, ArraySource, ScaledColumnsSource, Source
 from hearth.compiler.transform.mixed import ScaledRows

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import networkx as nx
 
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Add,
     Constant,
     Embedding,
-    Graph,
     LastRows,
     LayerNorm,
     Linear,

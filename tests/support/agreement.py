@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from hearth.compiler.ir.arithmetic import static_scales
 from hearth.compiler.ir.evaluate import Constants, State
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.meanings import Codes, Run, meaning
-from hearth.compiler.ir.ops import Cache, Constant, Graph, Input, KVWrite, Op, Position, Tokens
+from hearth.compiler.ir.ops import Cache, Constant, Input, KVWrite, Op, Position, Tokens
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.state import Stored
 from hearth.compiler.ir.to_onnx import export, to_onnx

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hearth.compiler import frontend
 from hearth.compiler.ir.evaluate import evaluate
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.state import State
 from hearth.compiler.job import options
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Activate,
     Add,
@@ -14,7 +15,6 @@ from hearth.compiler.ir.ops import (
     Cache,
     Constant,
     Embedding,
-    Graph,
     KVWrite,
     Linear,
     Mul,

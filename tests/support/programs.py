@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.lower import Lowered, lower
 from hearth.compiler.lower.targets import TARGETS
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes

@@ -18,7 +18,7 @@ from hearth.compiler.frontend.onnx.whole import NotRaised, Raised, raise_model
 from hearth.compiler.frontend.sentence import Sentence
 from hearth.compiler.ir.constants import Constants
 from hearth.compiler.ir.evaluate import evaluate
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.state import State
 from hearth.schemas.commands import KVScheme
 

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.ir.evaluate import run_entry
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.meanings import Value
-from hearth.compiler.ir.ops import Constant, Graph, Linear, Op
+from hearth.compiler.ir.ops import Constant, Linear, Op
 from hearth.compiler.ir.rewrite import order
 
 F32 = NDArray[np.float32]

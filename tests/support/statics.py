@@ -10,8 +10,9 @@ import numpy as np
 from hearth.compiler import frontend
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.evaluate import run_entry
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.meanings import Value
-from hearth.compiler.ir.ops import Constant, Graph, KVWrite, Linear, Op
+from hearth.compiler.ir.ops import Constant, KVWrite, Linear, Op
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.state import Stored
 from hearth.compiler.ir.types import CacheType

@@ -19,6 +19,7 @@ from hearth.compiler.frontend.blueprint import (
 from hearth.compiler.frontend.families.activations import read_activation
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.sources import Panel, RowRange, Transposed
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Activate,
     Add,
@@ -26,7 +27,6 @@ from hearth.compiler.ir.ops import (
     Cache,
     Constant,
     Embedding,
-    Graph,
     KVWrite,
     LayerNorm,
     Linear,

@@ -26,7 +26,8 @@ from hearth.compiler.frontend.onnx.values import (
 )
 from hearth.compiler.frontend.onnx.views import matrix, shown
 from hearth.compiler.frontend.sentence import Sentence
-from hearth.compiler.ir.ops import Add, Graph, L2Normalize, Linear, Op, Pool, Position, tensor
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Add, L2Normalize, Linear, Op, Pool, Position, tensor
 from hearth.compiler.ir.ops import Embedding as Embed
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.types import CacheType, Dim

@@ -20,7 +20,8 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from hearth.compiler.ir.ops import Graph, Op, tensor
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Op, tensor
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.text import number
 from hearth.compiler.ir.to_onnx.builder import Builder

@@ -11,7 +11,7 @@ from hearth.compiler import frontend
 from hearth.compiler.calibrate.driver import Job, calibrate
 from hearth.compiler.calibrate.predict import forecast
 from hearth.compiler.calibrate.work import Work
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
 from hearth.compiler.quantize.schemes import INT4_G32, make_scheme, parse_methods
 from hearth.runtime.progress import Silent

@@ -12,7 +12,8 @@ from support.graphs import Tiny, decoder
 
 from hearth.compiler.check import blocks
 from hearth.compiler.check.blocks import run_blocks
-from hearth.compiler.ir.ops import Constant, Embedding, Graph, Linear, Tokens
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Embedding, Linear, Tokens
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import ArraySource
 from hearth.compiler.ir.to_onnx import to_onnx

@@ -15,7 +15,8 @@ from support.graphs import MEASURELESS
 
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import State, evaluate
-from hearth.compiler.ir.ops import Attention, Cache, Constant, Embedding, Graph, Linear, Op, RMSNorm
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Attention, Cache, Constant, Embedding, Linear, Op, RMSNorm
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import Source
 from hearth.compiler.ir.types import CacheType

@@ -12,7 +12,8 @@ from support.checkpoints import LLAMA, QWEN2, write_checkpoint
 from hearth.compiler.frontend import load
 from hearth.compiler.frontend.source import SourceModel
 from hearth.compiler.ir.evaluate import State, evaluate
-from hearth.compiler.ir.ops import Constant, Graph, Linear
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Linear
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.passes import FLOAT_PASSES, run_passes

@@ -8,7 +8,7 @@ from support.graphs import MEASURELESS, Tiny, decoder
 
 from hearth.compiler.ir import constants as constants_module
 from hearth.compiler.ir.evaluate import Constants, State, evaluate
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes
 from hearth.compiler.quantize import make_scheme, quantize
 from hearth.compiler.quantize.schemes import INT4_G32, INT8, WeightScheme

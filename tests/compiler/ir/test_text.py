@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from support.graphs import Draw, Tiny, decoder, tables
 
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Attention,
     Cache,
     Embedding,
-    Graph,
     Input,
     KVWrite,
     L2Normalize,

@@ -15,7 +15,7 @@ from support.onnx_run import OnnxState, run_onnx, session
 
 from hearth.compiler.ir import arithmetic, evaluate_attention
 from hearth.compiler.ir.evaluate import State, evaluate
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.to_onnx import initializers as initializers_module
 from hearth.compiler.ir.to_onnx import save_onnx, to_onnx
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes

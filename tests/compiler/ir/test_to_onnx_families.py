@@ -13,7 +13,7 @@ from support.checkpoints import write_checkpoint
 
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import State
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.to_onnx import to_onnx
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes
 from hearth.compiler.quantize import make_scheme, quantize

@@ -16,6 +16,7 @@ from support.onnx_run import session
 
 from hearth.compiler.ir import arithmetic, ops
 from hearth.compiler.ir.evaluate import State, run_entry
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.tensors import ArraySource, QuantisedRows
 from hearth.compiler.ir.to_onnx import to_onnx
 from hearth.compiler.ir.types import CacheType, Static
@@ -36,7 +37,7 @@ TOKENS, POSITION = ops.Tokens(), ops.Position()
 
 
 def agree(*outputs: ops.Op, calls: tuple[int, ...] = (4, 3)) -> Agreement:
-    checked = Agreement(ops.Graph({"main": outputs}), "main", logit_rows=2)
+    checked = Agreement(Graph({"main": outputs}), "main", logit_rows=2)
     state, start = State.empty(), 0
     for count in calls:
         state = checked.check(IDS[start : start + count], state)
@@ -236,7 +237,7 @@ def test_both_engines_functions_are_as_good_as_the_bounds_assume(function: Activ
     x = np.concatenate([-near[::-1], [0], near, np.linspace(-12, 12, 100_001)])
     x = x.astype(np.float32).reshape(1, -1)
     given_x = ops.Input("x", x.shape[1])
-    graph = ops.Graph({"main": (ops.Activate(given_x, function),)}, {"main": ("y",)})
+    graph = Graph({"main": (ops.Activate(given_x, function),)}, {"main": ("y",)})
     (theirs,) = session(to_onnx(graph, "main")).run(["y"], {"x": x})
     exact = EXACT[function](x.astype(np.float64))
     for y in (theirs, arithmetic.activate(x, function)):
@@ -246,7 +247,7 @@ def test_both_engines_functions_are_as_good_as_the_bounds_assume(function: Activ
 
 def test_named_results_and_float_ports() -> None:
     x = ops.Input("rows", 6)
-    graph = ops.Graph({"main": (ops.L2Normalize(x, 1e-12), x)}, {"main": ("unit", "same")})
+    graph = Graph({"main": (ops.L2Normalize(x, 1e-12), x)}, {"main": ("unit", "same")})
     rows = Draw().array(5, 6)
     engine = session(to_onnx(graph, "main"))
     found = engine.run(["unit", "same"], {"rows": rows})

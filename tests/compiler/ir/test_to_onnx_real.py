@@ -14,7 +14,7 @@ from support.onnx_run import OnnxState, run_onnx, session
 
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import Constants, State, evaluate
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.to_onnx import save_onnx
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes
 from hearth.compiler.quantize import make_scheme, quantize

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 from support.graphs import MEASURELESS, Draw, Tiny, decoder, tables
 
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Add,
     Attention,
     Cache,
     Constant,
     Embedding,
-    Graph,
     Input,
     IRError,
     KVWrite,

@@ -14,7 +14,7 @@ from support.command_line import hearth
 from support.graphs import Tiny, decoder
 
 from hearth.compiler.check import blocks
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.tensors import ArraySource, read
 from hearth.compiler.judge.noise import TensorNoise, every_row, linears, noise
 from hearth.compiler.judge.picture import chart

@@ -9,7 +9,7 @@ import pytest
 from support.graphs import Tiny
 from support.graphs import decoder as build
 
-from hearth.compiler.ir.ops import Graph
+from hearth.compiler.ir.graph import Graph
 
 
 @pytest.fixture

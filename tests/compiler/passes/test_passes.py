@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hearth.compiler.ir.evaluate import State, evaluate
-from hearth.compiler.ir.ops import Graph, Tokens
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Tokens
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, Pass, check_skip, run_passes

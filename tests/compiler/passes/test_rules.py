@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from support.graphs import Draw
 
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Activate,
     Add,
     Constant,
-    Graph,
     LayerNorm,
     Linear,
     Mul,

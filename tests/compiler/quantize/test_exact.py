@@ -12,8 +12,9 @@ from support.graphs import Draw, Tiny, decoder
 
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import run_entry
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.meanings import Codes
-from hearth.compiler.ir.ops import Constant, Graph, Input, Linear, Quantize, tensor
+from hearth.compiler.ir.ops import Constant, Input, Linear, Quantize, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.passes import FLOAT_PASSES, run_passes

@@ -14,7 +14,8 @@ from support.graphs import Draw, Tiny, decoder
 
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import run_entry
-from hearth.compiler.ir.ops import Add, Constant, Graph, Input, LayerNorm, LayerNormQuantize, Linear
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Add, Constant, Input, LayerNorm, LayerNormQuantize, Linear
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.tensors import read
 from hearth.compiler.ir.verify import verify

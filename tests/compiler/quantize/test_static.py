@@ -12,10 +12,10 @@ from support.statics import coded_graph, measured
 
 from hearth.compiler.ir.constants import Constants
 from hearth.compiler.ir.evaluate import State, evaluate, run_entry
+from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Cache,
     Constant,
-    Graph,
     Input,
     IRError,
     Linear,

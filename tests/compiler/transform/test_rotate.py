@@ -21,15 +21,8 @@ from support.smoothing import loudness, maxima
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.constants import Constants
 from hearth.compiler.ir.evaluate import State, evaluate
-from hearth.compiler.ir.ops import (
-    Constant,
-    Embedding,
-    Graph,
-    Input,
-    LayerNorm,
-    RMSNorm,
-    Tokens,
-)
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Embedding, Input, LayerNorm, RMSNorm, Tokens
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
 from hearth.compiler.ir.tensors import ArraySource, Source
 from hearth.compiler.ir.to_onnx import to_onnx

@@ -14,7 +14,8 @@ from support.smoothing import loudness, maxima
 
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import run_entry
-from hearth.compiler.ir.ops import Constant, Graph, Hadamard, Linear
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Hadamard, Linear
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
 from hearth.compiler.ir.to_onnx import to_onnx
 from hearth.compiler.ir.verify import verify

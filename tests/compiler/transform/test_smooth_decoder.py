@@ -13,7 +13,8 @@ from support.smoothing import loudness, maxima
 
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import run_entry
-from hearth.compiler.ir.ops import Constant, Graph, Linear, RMSNorm
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Constant, Linear, RMSNorm
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
 from hearth.compiler.ir.tensors import ArraySource, read
 from hearth.compiler.ir.verify import verify

@@ -12,7 +12,8 @@ from hearth.compiler import frontend
 from hearth.compiler.calibrate.stages import every_row
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.evaluate import State, evaluate
-from hearth.compiler.ir.ops import Activate, Graph, Linear
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Activate, Linear
 from hearth.compiler.ir.tensors import F32, Source, read
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
 from hearth.compiler.tune.fit import loss

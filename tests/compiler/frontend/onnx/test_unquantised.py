@@ -23,7 +23,8 @@ from support.raised import compare, raised
 
 from hearth.compiler.frontend.onnx.reader import read_model
 from hearth.compiler.frontend.onnx.unquantised import NOTE, without_activation_quantisation
-from hearth.compiler.ir.ops import Embedding, Graph, Linear
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Embedding, Linear
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.tensors import GroupedSource, QuantisedSource
 

@@ -8,7 +8,8 @@ import pytest
 from support.contrib import HIDDEN, IDS, Step, Writer, decoder
 from support.raised import compare, raised, reasons
 
-from hearth.compiler.ir.ops import Graph, LayerNorm, RMSNorm
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import LayerNorm, RMSNorm
 from hearth.compiler.ir.rewrite import all_outputs, order
 
 

@@ -11,7 +11,8 @@ from support.contrib import HIDDEN, IDS, PACKED, VOCAB, Writer, decoder, grouped
 from support.nbits import Form, Weight, packed, product
 from support.raised import compare, raised, reasons
 
-from hearth.compiler.ir.ops import Embedding, Graph, Linear, Op
+from hearth.compiler.ir.graph import Graph
+from hearth.compiler.ir.ops import Embedding, Linear, Op
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.tensors import GroupedRows, GroupedSource
 

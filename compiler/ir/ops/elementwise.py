@@ -1,0 +1,64 @@
+"""Ops that make each value of one or two values in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hearth.compiler.ir.ops.base import Op, matrix, need, tensor
+from hearth.compiler.ir.types import TensorType, Type
+from hearth.schemas.commands import Activation
+from hearth.schemas.dtypes import DType
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(Op):
+    """Two matrices of one shape; base of Add, Mul and SwiGLU."""
+
+    def infer(self) -> Type:
+        left, right = (matrix(self, operand) for operand in self.operands)
+        need(left == right, self, "shapes must be equal")
+        return TensorType(DType.F32, left)
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Elementwise):
+    """y = a + b; b may be a bias vector [N]."""
+
+    a: Op
+    b: Op
+
+    def infer(self) -> Type:
+        if len(tensor(self.b).shape) == 1:
+            rows, columns = matrix(self, self.a)
+            need(tensor(self.b).shape == (columns,), self, "bias must have the columns of a")
+            return TensorType(DType.F32, (rows, columns))
+        return super().infer()
+
+
+@dataclass(frozen=True, eq=False)
+class Mul(Elementwise):
+    """y = a * b."""
+
+    a: Op
+    b: Op
+
+
+@dataclass(frozen=True, eq=False)
+class SwiGLU(Elementwise):
+    """y = silu(gate) * up; Shazeer 2020, arXiv:2002.05202."""
+
+    gate: Op
+    up: Op
+
+
+@dataclass(frozen=True, eq=False)
+class Activate(Op):
+    """y = f(x) elementwise, f neither NONE nor SWIGLU."""
+
+    x: Op
+    activation: Activation
+
+    def infer(self) -> Type:
+        known = self.activation not in (Activation.NONE, Activation.SWIGLU)
+        need(known, self, f"{self.activation.name} is no function of one matrix")
+        return TensorType(DType.F32, matrix(self, self.x))

@@ -1,0 +1,76 @@
+"""Norms of rows, with gains and int8 codes where they are fused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hearth.compiler.ir.ops.base import Op, matrix, need, tensor
+from hearth.compiler.ir.types import Static, TensorType, Type
+from hearth.schemas.dtypes import DType
+
+
+@dataclass(frozen=True, eq=False)
+class RMSNorm(Op):
+    """y[M, E] = x * rsqrt(mean(x^2) + eps) (* gain[E]); Zhang & Sennrich 2019, arXiv:1910.07467."""
+
+    x: Op
+    gain: Op | None
+    eps: float
+
+    def infer(self) -> Type:
+        need(self.gain is None or tensor(self.gain).shape == tensor(self.x).shape[1:], self, "gain")
+        return TensorType(DType.F32, matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class RMSNormQuantize(Op):
+    """quantize(rms_norm(x, gain)): q8[M, E]."""
+
+    x: Op
+    gain: Op | None
+    eps: float
+    static: Static | None = None
+
+    def infer(self) -> Type:
+        return TensorType(DType.Q8, matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm(Op):
+    """y[M, E] = (x - mean(x)) * rsqrt(var(x) + eps) (* gain[E]) (+ bias[E]); Ba et al. 2016, arXiv:1607.06450."""
+
+    x: Op
+    gain: Op | None
+    bias: Op | None
+    eps: float
+
+    def infer(self) -> Type:
+        for vector in (self.gain, self.bias):
+            fits = vector is None or tensor(vector).shape == tensor(self.x).shape[1:]
+            need(fits, self, "gain and bias must be [E]")
+        return TensorType(DType.F32, matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNormQuantize(Op):
+    """quantize(layer_norm(x, gain, bias)): q8[M, E]."""
+
+    x: Op
+    gain: Op | None
+    bias: Op | None
+    eps: float
+    static: Static | None = None
+
+    def infer(self) -> Type:
+        return TensorType(DType.Q8, matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class L2Normalize(Op):
+    """y[M, N] = x / max(sqrt(sum(x^2)), eps), row by row."""
+
+    x: Op
+    eps: float
+
+    def infer(self) -> Type:
+        return TensorType(DType.F32, matrix(self, self.x))
