@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,8 +112,10 @@ def run_entry(
 
     Raises ArchiveError `archive.program` where the program allows less than the manifest says.
     """
-    with _as_promised(archive):
+    try:
         engine.run(state, number, *place, inputs, outputs, *adapter)
+    except ValueError as error:
+        raise _unlike_promised(archive, error) from None
 
 
 def run_segments(
@@ -126,21 +127,19 @@ def run_segments(
     outputs: list[NDArray[np.float32]],
 ) -> None:
     """Run rows of several sequences, checked likewise (native.pyi says what a segment is)."""
-    with _as_promised(archive):
-        engine.run_segments(number, list(segments), inputs, outputs)
-
-
-@contextmanager
-def _as_promised(archive: Archive) -> Iterator[None]:
     try:
-        yield
+        engine.run_segments(number, list(segments), inputs, outputs)
     except ValueError as error:
-        raise ArchiveError(
-            "archive.program",
-            f"the program does not do what the manifest says: {error}",
-            where=str(archive.path),
-            remedy="compile the model again with this version of hearth",
-        ) from None
+        raise _unlike_promised(archive, error) from None
+
+
+def _unlike_promised(archive: Archive, error: ValueError) -> ArchiveError:
+    return ArchiveError(
+        "archive.program",
+        f"the program does not do what the manifest says: {error}",
+        where=str(archive.path),
+        remedy="compile the model again with this version of hearth",
+    )
 
 
 def row_limit(entry: Entry, rows: Rows) -> int:

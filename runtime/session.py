@@ -156,7 +156,7 @@ class Session(Generic[StateT]):
 
     def decode(self, token: int) -> Logits:
         """Read one token; the logits f32[V] after it."""
-        tokens = self.checked((token,))
+        tokens = self._checked_one(token)
         logits = np.empty(self._executor.vocab, np.float32)
         self._run("decode", tokens, self.position, logits.reshape(1, -1))
         self.keep(tokens)
@@ -240,6 +240,13 @@ class Session(Generic[StateT]):
         tokens = checked_ids(ids, self._executor.vocab, where)
         check_room(self.position, len(tokens), self._executor.context, where)
         return tokens
+
+    def _checked_one(self, token: int) -> NDArray[np.int32]:
+        """The same of one token. Weights have filled the caches, so what a step looks at comes from memory: little."""
+        model = self._executor
+        if type(token) is int and 0 <= token < model.vocab and self.position < model.context:
+            return np.array((token,), np.int32)
+        return self.checked((token,))
 
     def _known(self, tokens: NDArray[np.int32]) -> int:
         """Put into an empty cache what the model has of a prompt, all but its last token; how many tokens that are."""

@@ -101,6 +101,27 @@ def test_a_full_context_says_the_numbers() -> None:
     session.decode(1)
 
 
+@pytest.mark.parametrize(
+    ("token", "code"),
+    [
+        (-1, "input.token_range"),
+        (50, "input.token_range"),
+        (1 << 40, "input.token_range"),
+        (1.0, "input.token_type"),
+        (None, "input.token_type"),
+    ],
+)
+def test_one_token_is_checked_as_many_are(token: object, code: str) -> None:
+    session, executor = fresh()
+    session.prefill([1, 2])
+    before = len(executor.calls)
+    with pytest.raises(InputError) as refused:
+        session.decode(token)  # type: ignore[arg-type]
+    assert refused.value.code == code
+    assert len(executor.calls) == before
+    assert np.array_equal(session.decode(np.int64(3)), expected([1, 2, 3]))  # type: ignore[arg-type]
+
+
 def test_a_failing_run_leaves_the_session_as_it_was() -> None:
     session, executor = fresh()
     session.prefill([1, 2, 3])

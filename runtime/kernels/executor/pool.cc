@@ -14,8 +14,9 @@
 namespace hearth {
 namespace {
 
-// Pause instructions, about 15 ns each: up to 1 ms where the others are computing, 30 us for the next run.
-constexpr int kInsideSpins = 60'000, kBetweenSpins = 2'000, kFewestSpins = 60;
+// Pause instructions, about 15 ns each: up to 1 ms where the others are computing, 0.4 ms for the next run, which is
+// what choosing a token takes.
+constexpr int kInsideSpins = 60'000, kBetweenSpins = 24'000, kFewestSpins = 60;
 constexpr int64_t kSpin_ns = 15;
 
 void relax() {
