@@ -215,6 +215,10 @@ def _each(name: str, count: int) -> Callable[[_Counted], _Operations]:
     return lambda counted: (0, count * counted.rows * counted.ints[name])
 
 
+def _head_norm(counted: _Counted) -> _Operations:
+    return 0, 4 * counted.rows * counted.ints["heads"] * counted.ints["head_dim"]
+
+
 def _hadamard(counted: _Counted) -> _Operations:
     """A multiplication and an addition for each sign of a dense factor's row, an addition for each butterfly."""
     q, r, s = (counted.ints[name] for name in ("q", "r", "s"))
@@ -246,4 +250,5 @@ OPERATIONS: Mapping[str, Callable[[_Counted], _Operations]] = {
     "pool": _pool,
     "l2_normalize": _each("N", 3),
     "hadamard": _hadamard,
+    "head_norm": _head_norm,
 }

@@ -369,12 +369,13 @@ class Model(Loaded):
         self,
         segments: Sequence[Segment[native.State]],
         tokens: NDArray[np.int32],
-        logits: Logits,
+        rows: Logits,
+        entry: str = "prefill",
     ) -> None:
-        """Run the prefill entry on rows of several states; batch.py keeps positions and checks the ids."""
-        number = self.entry_numbers["prefill"]
+        """Run an entry on rows of several states, for the last rows of each; the caller keeps positions, checks ids."""
+        number = self.entry_numbers[entry]
         given = [(*each[:4], *self._bound_adapter(each.adapter)) for each in segments]
-        run_segments(self.archive, self.engine, number, given, [tokens], [logits])
+        run_segments(self.archive, self.engine, number, given, [tokens], [rows])
 
 
 def _is_messages(prompt: Messages | Ids) -> TypeGuard[Messages]:

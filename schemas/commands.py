@@ -287,6 +287,14 @@ CONTRACTS: tuple[Contract, ...] = (
         (_in("x"), _weight("signs", Kind.VECTOR, True), _out("y")),
         ("K", "q", "r", "s"),
     ),
+    # y[M, H * D] = rms_norm of each head of x by itself (* gain[D])
+    Contract(
+        23,
+        "head_norm",
+        (_in("x"), _weight("gain", Kind.VECTOR, True), _out("y")),
+        ("heads", "head_dim"),
+        ("eps",),
+    ),
 )
 
 BY_NAME: dict[str, Contract] = {contract.name: contract for contract in CONTRACTS}

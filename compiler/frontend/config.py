@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class ModelConfig:
     """A decoder: L layers, E hidden, H heads over Hkv KV heads of D, F ffn, V vocab, context S.
 
-    `biased` names the linears that have a bias; `window` is 0 where every position sees all before it.
+    `biased` names the linears that have a bias; `window` is 0 where every position sees all before it; `head_norms`:
+    queries and keys are normalised head by head.
     """
 
     family: str
@@ -36,6 +37,7 @@ class ModelConfig:
     window: int
     rope: RopeConfig
     biased: tuple[Part, ...] = ()
+    head_norms: bool = False
 
 
 def read_config(fields: Fields, family: RotaryFamily, context: int | None) -> ModelConfig:
@@ -62,6 +64,7 @@ def read_config(fields: Fields, family: RotaryFamily, context: int | None) -> Mo
         window=family.window(fields, layers),
         rope=rope,
         biased=_biased(fields, family),
+        head_norms=family.head_norms,
     )
 
 
@@ -77,8 +80,8 @@ def _heads(fields: Fields, family: RotaryFamily) -> tuple[int, int, int]:
     kv_heads = fields.integer("num_key_value_heads", fallback)
     if heads % kv_heads:
         raise fields.invalid("num_key_value_heads", f"a divisor of num_attention_heads = {heads}")
-    head_dim = fields.optional_integer("head_dim")
-    if head_dim is None and hidden % heads:
+    head_dim = fields.optional_integer("head_dim") or family.head_dim
+    if not head_dim and hidden % heads:
         raise fields.invalid("num_attention_heads", f"a divisor of hidden_size = {hidden}")
     head_dim = head_dim or hidden // heads
     if head_dim % 2:

@@ -18,6 +18,7 @@ from hearth.compiler.ir.ops import (
     Cache,
     Constant,
     Embedding,
+    HeadNorm,
     KVWrite,
     Linear,
     Mul,
@@ -55,7 +56,10 @@ class Decoder:
         y = Linear(x, self.constant(f"{prefix}.weight"))
         return Add(y, self.constant(f"{prefix}.bias")) if part in self.config.biased else y
 
-    def rope(self, x: Op, heads: int) -> Op:
+    def turned(self, x: Op, heads: int, gain: str) -> Op:
+        """Queries or keys at their positions; normalised first where the family does so."""
+        if self.config.head_norms:
+            x = HeadNorm(x, self.constant(gain), self.config.norm_eps, heads)
         return RoPE(x, self.cos, self.sin, self.position, heads)
 
     def write(self, x: Op, layer: int, kind: KVKind) -> Op:
@@ -67,12 +71,13 @@ class Decoder:
 
 def _attention(decoder: Decoder, x: Op, layer: int) -> tuple[Op, Op, Op]:
     """(y[T, E], K cache, V cache) of the attention block of one layer."""
-    config = decoder.config
-    h = decoder.norm(x, decoder.names.attention_norm.format(layer=layer))
-    q = decoder.rope(decoder.linear(h, Part.Q, layer), config.heads)
-    k = decoder.rope(decoder.linear(h, Part.K, layer), config.kv_heads)
+    config, names = decoder.config, decoder.names
+    h = decoder.norm(x, names.attention_norm.format(layer=layer))
+    q, k, v = (decoder.linear(h, part, layer) for part in (Part.Q, Part.K, Part.V))
+    q = decoder.turned(q, config.heads, names.query_norm.format(layer=layer))
+    k = decoder.turned(k, config.kv_heads, names.key_norm.format(layer=layer))
     keys = decoder.write(k, layer, KVKind.K)
-    values = decoder.write(decoder.linear(h, Part.V, layer), layer, KVKind.V)
+    values = decoder.write(v, layer, KVKind.V)
     attended = Attention(
         q,
         keys,

@@ -28,6 +28,8 @@ class Names:
     final_norm: str = "model.norm.weight"
     attention_norm: str = "model.layers.{layer}.input_layernorm.weight"
     ffn_norm: str = "model.layers.{layer}.post_attention_layernorm.weight"
+    query_norm: str = "model.layers.{layer}.self_attn.q_norm.weight"
+    key_norm: str = "model.layers.{layer}.self_attn.k_norm.weight"
     linears: Mapping[Part, str] = field(
         default_factory=lambda: {
             Part.Q: "model.layers.{layer}.self_attn.q_proj",

@@ -154,6 +154,12 @@ def _rms_norm(op: ops.RMSNorm | ops.RMSNormQuantize, run: Run) -> F32:
     return arithmetic.rms_norm(run.matrix(op.x), run.vector(op.gain), op.eps)
 
 
+def _head_norm(op: ops.HeadNorm, run: Run) -> Value:
+    x = run.matrix(op.x)
+    heads = x.reshape(len(x), op.heads, -1)
+    return arithmetic.rms_norm(heads, run.vector(op.gain), op.eps).reshape(x.shape)
+
+
 def _codes(x: F32, static: Static | None) -> Codes:
     if static is None:
         return Codes(*arithmetic.quantize(x))
@@ -288,6 +294,7 @@ MEANINGS: Mapping[type[ops.Op], Callable[[Any, Run], Value]] = {
     ops.PositionEmbedding: _position_embedding,
     ops.RMSNorm: _rms_norm,
     ops.RMSNormQuantize: _rms_norm_quantize,
+    ops.HeadNorm: _head_norm,
     ops.LayerNorm: _layer_norm,
     ops.LayerNormQuantize: _layer_norm_quantize,
     ops.Quantize: _quantize,

@@ -11,6 +11,7 @@ from hearth.compiler.ir.ops import (
     Constant,
     Embedding,
     Hadamard,
+    HeadNorm,
     Input,
     IRError,
     KVWrite,
@@ -125,7 +126,7 @@ def _fixed_operands(op: Op) -> Iterator[tuple[str, Op | None]]:
         case Linear():
             yield "the weight", op.weight
             yield "the bias", op.bias
-        case RMSNorm() | RMSNormQuantize():
+        case RMSNorm() | RMSNormQuantize() | HeadNorm():
             yield "the gain", op.gain
         case LayerNorm() | LayerNormQuantize():
             yield "the gain", op.gain

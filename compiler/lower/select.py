@@ -13,6 +13,7 @@ from hearth.compiler.ir.ops import (
     Constant,
     Embedding,
     Hadamard,
+    HeadNorm,
     KVWrite,
     L2Normalize,
     LastRows,
@@ -144,6 +145,11 @@ def _rms_norm(op: RMSNorm, layouts: Layouts) -> Selection:
     return Selection("rms_norm", parts, (_columns(op.x),), (op.eps,))
 
 
+def _head_norm(op: HeadNorm, layouts: Layouts) -> Selection:
+    parts = (Read(op.x), _plain(op.gain), RESULT)
+    return Selection("head_norm", parts, (op.heads, _columns(op) // op.heads), (op.eps,))
+
+
 def _codes(static: Static | None) -> tuple[float, ...]:
     """The float attributes of static codes."""
     return () if static is None else (static.scale, float(static.zero))
@@ -246,6 +252,7 @@ RULES: Mapping[type[Op], Callable[[Any, Layouts], Selection]] = {
     PositionEmbedding: _position_embedding,
     RMSNorm: _rms_norm,
     RMSNormQuantize: _rms_norm_quantize,
+    HeadNorm: _head_norm,
     LayerNorm: _layer_norm,
     LayerNormQuantize: _layer_norm_quantize,
     Quantize: _quantize,

@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from hearth.compiler.ir.graph import Graph
-from hearth.compiler.ir.ops import Add, Constant, LayerNorm, Op, RMSNorm, Slice, tensor
+from hearth.compiler.ir.ops import (
+    Add,
+    Constant,
+    HeadNorm,
+    LayerNorm,
+    Op,
+    RMSNorm,
+    Slice,
+    tensor,
+)
 from hearth.compiler.ir.rewrite import rewrite
 from hearth.compiler.ir.tensors import Source, read
 
@@ -30,7 +39,9 @@ def _rule(op: Op) -> Op | None:
     match op:
         case Add(a=x, b=vector) if _is_all(vector, 0.0):
             return x
-        case RMSNorm(gain=Constant() as gain) if _is_all(gain, 1.0):
+        case RMSNorm(gain=Constant() as gain) | HeadNorm(gain=Constant() as gain) if _is_all(
+            gain, 1.0
+        ):
             return replace(op, gain=None)
         case LayerNorm(gain=gain, bias=bias):
             return _plain_layer_norm(op, gain, bias)

@@ -9,6 +9,7 @@ from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Activate,
     Add,
+    HeadNorm,
     L2Normalize,
     LastRows,
     LayerNorm,
@@ -26,7 +27,7 @@ from hearth.compiler.ir.ops import (
 from hearth.compiler.ir.rewrite import rewrite_counted, to_fixpoint
 from hearth.compiler.passes.cse import cse
 
-NORMS = (RMSNorm, RMSNormQuantize, LayerNorm, LayerNormQuantize, L2Normalize)
+NORMS = (RMSNorm, RMSNormQuantize, LayerNorm, LayerNormQuantize, L2Normalize, HeadNorm)
 ROW_WISE = (Activate, Add, Linear, Mul, Quantize, Slice, SwiGLU, *NORMS)
 
 

@@ -16,6 +16,7 @@ from hearth.compiler.ir.ops import (
     Attention,
     Constant,
     Embedding,
+    HeadNorm,
     KVWrite,
     LayerNorm,
     Linear,
@@ -34,7 +35,10 @@ F32 = NDArray[np.float32]
 Ids = NDArray[np.int32]
 Constants = Mapping[str, F32]
 Grads = Iterator[tuple[Op, F32]]
-COMPUTED = (Add, Attention, Embedding, KVWrite, LayerNorm, Linear, Mul, PositionEmbedding, RMSNorm, Slice)  # fmt: skip
+Norm = RMSNorm | LayerNorm | HeadNorm
+COMPUTED = (
+    Add, Attention, Embedding, HeadNorm, KVWrite, LayerNorm, Linear, Mul, PositionEmbedding, RMSNorm, Slice,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +80,7 @@ def _weight(op: Op) -> Iterator[str]:
             Linear(weight=Constant(name=name))
             | Embedding(table=Constant(name=name))
             | RMSNorm(gain=Constant(name=name))
+            | HeadNorm(gain=Constant(name=name))
             | LayerNorm(gain=Constant(name=name))
         ):
             yield name
@@ -123,8 +128,9 @@ class Run:
                 return self._constant(table)[self.ids]
             case PositionEmbedding(table=table):
                 return self._constant(table)[: len(self.ids)]
-            case RMSNorm() | LayerNorm():
-                return self._scaled(op, self._normal(op)[0])
+            case RMSNorm() | LayerNorm() | HeadNorm():
+                y = self._scaled(op, self._normal(op)[0])
+                return y.reshape(len(self.ids), -1)
             case Linear():
                 return self._linear(op)
             case Add(a=a, b=b):
@@ -149,15 +155,19 @@ class Run:
         y = ACTIVATIONS[op.activation][0](z)
         return y if op.residual is None else y + self._value(op.residual)
 
-    def _normal(self, op: RMSNorm | LayerNorm) -> tuple[F32, F32]:
-        """The rows without gain, and what they were multiplied with."""
-        x = self._value(op.x)
+    def _normal(self, op: Norm) -> tuple[F32, F32]:
+        """The rows (heads, where each is normalised by itself) without gain, and what they were multiplied with."""
+        x = self._parts(op, self._value(op.x))
         if isinstance(op, LayerNorm):
-            x = x - x.mean(axis=1, keepdims=True)
-        inverse = 1 / np.sqrt(np.square(x).mean(axis=1, keepdims=True) + np.float32(op.eps))
+            x = x - x.mean(axis=-1, keepdims=True)
+        inverse = 1 / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(op.eps))
         return x * inverse, inverse
 
-    def _scaled(self, op: RMSNorm | LayerNorm, rows: F32) -> F32:
+    def _parts(self, op: Norm, rows: F32) -> F32:
+        """What is normalised as one along the last axis."""
+        return rows.reshape(len(rows), op.heads, -1) if isinstance(op, HeadNorm) else rows
+
+    def _scaled(self, op: Norm, rows: F32) -> F32:
         if op.gain is not None:
             rows = rows * self._constant(op.gain)
         if isinstance(op, LayerNorm) and op.bias is not None:
@@ -203,7 +213,7 @@ class Run:
         match op:
             case Embedding(table=table):
                 np.add.at(self._gradient(table, found), self.ids, change)
-            case RMSNorm() | LayerNorm():
+            case RMSNorm() | LayerNorm() | HeadNorm():
                 yield op.x, self._norm_back(op, change, found)
             case Linear():
                 yield from self._linear_back(op, change, found)
@@ -222,16 +232,17 @@ class Run:
             case Attention():
                 yield from self._attention_back(op, change)
 
-    def _norm_back(self, op: RMSNorm | LayerNorm, change: F32, found: dict[str, F32]) -> F32:
+    def _norm_back(self, op: Norm, change: F32, found: dict[str, F32]) -> F32:
         rows, inverse = self._normal(op)
+        change = self._parts(op, change)
         if op.gain is not None:
-            self._gradient(op.gain, found)[:] += (change * rows).sum(axis=0)
+            along = change * rows
+            self._gradient(op.gain, found)[:] += along.sum(axis=tuple(range(along.ndim - 1)))
             change = change * self._constant(op.gain)
-        along = (change * rows).mean(axis=1, keepdims=True)
-        change = change - rows * along
+        change = change - rows * (change * rows).mean(axis=-1, keepdims=True)
         if isinstance(op, LayerNorm):
-            change = change - change.mean(axis=1, keepdims=True)
-        return change * inverse
+            change = change - change.mean(axis=-1, keepdims=True)
+        return (change * inverse).reshape(len(change), -1)
 
     def _linear_back(self, op: Linear, change: F32, found: dict[str, F32]) -> Grads:
         if op.residual is not None:

@@ -50,6 +50,7 @@ constexpr OperandSpec kAttentionOps[] = {{"q", kIn, kF32},
 constexpr Names kTableInts[] = {"N", "K", "layout", "group"};
 constexpr Names kLinearInts[] = {"N", "K", "layout", "group", "activation"};
 constexpr Names kK[] = {"K"}, kN[] = {"N"}, kEps[] = {"eps"}, kScale[] = {"scale"};
+constexpr Names kHeadNormInts[] = {"heads", "head_dim"};
 constexpr Names kRopeInts[] = {"heads", "head_dim", "rotary_dim"};
 constexpr Names kKvWriteInts[] = {"heads", "head_dim", "rotary_dim", "context", "scheme", "kind"};
 constexpr Names kAttentionInts[] = {"heads",   "kv_heads", "head_dim", "rotary_dim",
@@ -82,6 +83,7 @@ constexpr Contract kContracts[] = {
     {kRmsNormQuantizeStatic, "rms_norm_quantize_static", kNormQ8Ops, kK, kNormCodes},
     {kLayerNormQuantizeStatic, "layer_norm_quantize_static", kLayerNormQ8Ops, kK, kNormCodes},
     {kHadamard, "hadamard", kHadamardOps, kHadamardInts, {}},
+    {kHeadNorm, "head_norm", kNormOps, kHeadNormInts, kEps},
 };
 
 // Signs of the dense factors of a hadamard.
@@ -110,6 +112,7 @@ Sizes sizes_of(const Command& c) {
       return {.columns_in = i[0] * i[2], .columns_out = i[0] * i[2], .table = i[3] / 2,
               .heads = i[1], .head_dim = i[2], .context = i[4]};
     case kHadamard: return {.columns_in = i[0], .columns_out = i[0], .vector = signs_of(i)};
+    case kHeadNorm: return {.columns_in = i[0] * i[1], .columns_out = i[0] * i[1], .vector = i[1]};
     default: return {.columns_in = i[0], .columns_out = i[0], .vector = i[0]};
   }
 }
@@ -239,6 +242,7 @@ void check_attributes(const Contract& contract, const Command& c) {
       check_weight(contract, i, i[4] == kSwiGLUActivation);
       break;
     case kRope: check_heads(contract, i[0], i[1], i[2]); break;
+    case kHeadNorm: check_heads(contract, i[0], i[1], 0); break;
     case kAttention:
       require(contract, i[1] > 0 && i[0] % i[1] == 0, "heads is not a multiple of kv_heads");
       require(contract, i[7] <= 1, "causal is neither 0 nor 1");

@@ -14,7 +14,7 @@ namespace hearth {
 enum Opcode : int {
   kEmbed = 1, kRmsNorm, kRmsNormQuantize, kQuantize, kLinear, kAdd, kMul, kActivate, kSwiGLU, kRope,
   kKvWrite, kAttention, kLastRows, kLayerNorm, kLayerNormQuantize, kEmbedPositions, kPool, kL2Normalize,
-  kQuantizeStatic, kRmsNormQuantizeStatic, kLayerNormQuantizeStatic, kHadamard,
+  kQuantizeStatic, kRmsNormQuantizeStatic, kLayerNormQuantizeStatic, kHadamard, kHeadNorm,
 };
 enum Layout : int { kF32B16 = 0, kF16B16 = 1, kQ8B16 = 2, kQ4B16 = 3, kG4B16 = 4, kG8B16 = 5,
                     kT2B16 = 6, kT3B16, kT4B16, kT5B16, kT6B16, kLayouts };

@@ -105,8 +105,14 @@ CASES: dict[str, dict[str, Any]] = {
     "qwen2 GQA 7, tied": {"family": "Qwen2", "ratio": 7, "tie_word_embeddings": True},
     "qwen2 GQA 2": {"family": "Qwen2", "ratio": 2},
     "qwen2 MHA, window": {"family": "Qwen2", "ratio": 1, **WINDOW},
+    "qwen3 GQA 2, tied": {"family": "Qwen3", "ratio": 2, "tie_word_embeddings": True},
+    "qwen3 MQA": {"family": "Qwen3", "ratio": 4, "kv": 1},
+    "qwen3 GQA 7, attention bias": {"family": "Qwen3", "ratio": 7, "attention_bias": True},
+    "qwen3 MHA, window": {"family": "Qwen3", "ratio": 1, **WINDOW},
     "qwen2 llama3 scaling": {"family": "Qwen2", "ratio": 2, "rope": LLAMA3},
 }
+
+POOLED = ("llama GQA 2, llama3 scaling", "qwen2 GQA 7, tied", "qwen3 GQA 2, tied")
 
 
 def _config(case: Mapping[str, Any], rng: np.random.Generator) -> Any:
@@ -186,7 +192,7 @@ def test_logits(case: str, tmp_path: Path) -> None:
         assert worst <= BOUND, f"HEARTH_PARITY_SEED={SEED} {case}, {name}: {config}"
 
 
-@pytest.mark.parametrize("case", ["llama GQA 2, llama3 scaling", "qwen2 GQA 7, tied"])
+@pytest.mark.parametrize("case", POOLED)
 @pytest.mark.parametrize("pooling", ["last", "mean", "cls"])
 def test_pooled_rows(case: str, pooling: PoolingName, tmp_path: Path) -> None:
     """The vector of a text: transformers' last hidden states (after the last norm), pooled as sentence-transformers."""

@@ -130,6 +130,12 @@ def test_elementwise(op: str, operations: int) -> None:
     assert found.activation_nbytes == sum(5 * K * 4 for each in operands if each is not None)
 
 
+def test_head_norm_counts_every_head() -> None:
+    row, gain = rows_of(3 * DIM * 4), Operand(Region.WEIGHTS, 0, DIM * 4)
+    found = cost(Command("head_norm", T, (row, gain, row), (3, DIM), (1e-6,)), Place(5))
+    assert found == Cost(DIM * 4, 0, 2 * 5 * 3 * DIM * 4, 0, 4 * 5 * 3 * DIM)
+
+
 def test_hadamard_counts_signs_and_butterflies() -> None:
     row, signs = rows_of(96 * 4), Operand(Region.WEIGHTS, 0, 576)
     found = cost(Command("hadamard", T, (row, signs, row), (96, 12, 1, 8)), Place(5))

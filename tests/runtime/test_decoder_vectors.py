@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.checkpoints import LLAMA, QWEN2, random_tensors, write_checkpoint
+from support.checkpoints import LLAMA, QWEN2, QWEN3, random_tensors, write_checkpoint
 from support.command_line import hearth
 from support.encoders import CLS, SEP, WORDS, compile_encoder, write_tokenizer
 from support.lora import Peft, write_peft
@@ -24,7 +24,7 @@ from hearth.runtime import Model, load, native
 from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.archive import open_archive
 from hearth.runtime.archive.consistency import Parts, check_consistency
-from hearth.runtime.decoder_vectors import POOLED, unit
+from hearth.runtime.decoder_vectors import POOLED, runs, unit
 from hearth.runtime.tokenizer import Encoded
 from hearth.runtime.verify.golden import replay
 from hearth.schemas import sections
@@ -37,7 +37,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "f32": {"weights": "f32", "kv": "f32"},
     "int8": {"weights": "int8", "activations": "dynamic"},
 }
-CONFIGS = {"llama": LLAMA, "qwen2": QWEN2}
+CONFIGS = {"llama": LLAMA, "qwen2": QWEN2, "qwen3": QWEN3}
 TEXTS = ["av bw", "cx", "dy ez fv gw av bv cv dv ev", "gz " * 70]
 POOLINGS = ["last", "mean", "cls", "max"]
 
@@ -103,6 +103,28 @@ def test_the_same_bits_everywhere(scheme: str, pooling: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_texts_of_one_request_share_runs_and_change_no_bit(scheme: str, pooling: str) -> None:
+    """Also more of them than one run takes, and such as begin in one run and end in another."""
+    model = load(archive(scheme, pooling), threads=2)
+    lengths = [1, 1, 30, 5, 64, 2, *[1] * 20, 63, 7]
+    rng = np.random.default_rng(5)
+    texts = [rng.integers(0, 53, length).tolist() for length in lengths]
+    alone = np.concatenate([model.embed([text]) for text in texts])
+    for chunk in (1, 2, 33, None):
+        np.testing.assert_array_equal(model.vectors(chunk=chunk).embed(texts), alone)
+
+
+def test_runs_are_full_and_keep_the_order() -> None:
+    (first, second, third) = runs([3, 2, 9], 6)
+    assert [(part.text, part.start, part.stop, part.last) for part in (*first, *second, *third)] == [
+        (0, 0, 3, True), (1, 0, 2, True), (2, 0, 1, False), (2, 1, 7, False), (2, 7, 9, True),
+    ]  # fmt: skip
+    assert [len(run) for run in runs([1] * 40, 64)] == [16, 16, 8]
+    assert not list(runs([], 5))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_pooling_is_of_the_rows(scheme: str) -> None:
     for pooling in POOLINGS:
         vectors = load(archive(scheme, pooling)).vectors()
@@ -118,7 +140,10 @@ def test_pooling_is_of_the_rows(scheme: str) -> None:
 
 def test_no_number_stays_where_there_is_one() -> None:
     rows = np.array([[1, 2, np.nan], [0, np.nan, 5], [3, 1, 1]], np.float32)
-    np.testing.assert_array_equal(POOLED["max"].pool([rows[:1], rows[1:]]), [3, np.nan, np.nan])
+    pool = POOLED["max"].pool()
+    for part in (rows[:1], rows[1:1], rows[1:]):
+        pool.add(part)
+    np.testing.assert_array_equal(pool.vector, [3, np.nan, np.nan])
     assert not unit(np.zeros(3)).any()
 
 

@@ -105,6 +105,11 @@ def _rms_norm_quantize(op: ops.RMSNormQuantize, run: Run, y: Codes) -> Bound:
     return _coded(normed, _norm_error(op, normed), op.static)
 
 
+def _head_norm(op: ops.HeadNorm, run: Run, y: Any) -> Bound:
+    dim = ops.tensor(op.x).shape[1] // op.heads
+    return 2 * gamma(dim / 2 + 8) * np.abs(y.astype(np.float64))
+
+
 def _layer_norm_error(op: ops.LayerNorm | ops.LayerNormQuantize, run: Run) -> F64:
     """The mean is off by gamma(E) of the mean size; that and the square root's error are scaled by r and the gain."""
     x = run.matrix(op.x).astype(np.float64)
@@ -315,6 +320,7 @@ BOUNDS: Mapping[type[ops.Op], Callable[[Any, Run, Any], Bound]] = {
     ops.PositionEmbedding: _zero,
     ops.RMSNorm: _rms_norm,
     ops.RMSNormQuantize: _rms_norm_quantize,
+    ops.HeadNorm: _head_norm,
     ops.LayerNorm: _layer_norm,
     ops.LayerNormQuantize: _layer_norm_quantize,
     ops.Quantize: _coded_exactly,

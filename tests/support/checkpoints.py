@@ -47,6 +47,13 @@ QWEN2: Mapping[str, Any] = {
     "sliding_window": 32768,
     "max_window_layers": 2,
 }
+QWEN3: Mapping[str, Any] = {
+    **QWEN2,
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "head_dim": 10,  # apart from hidden_size / num_attention_heads, as published
+    "attention_bias": False,
+}
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -60,6 +67,9 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         at = f"model.layers.{layer}"
         found[f"{at}.input_layernorm.weight"] = (hidden,)
         found[f"{at}.post_attention_layernorm.weight"] = (hidden,)
+        if config["model_type"] == "qwen3":
+            found[f"{at}.self_attn.q_norm.weight"] = (dim,)
+            found[f"{at}.self_attn.k_norm.weight"] = (dim,)
         linears = {
             "self_attn.q_proj": (queries, hidden, qkv_bias),
             "self_attn.k_proj": (keys, hidden, qkv_bias),

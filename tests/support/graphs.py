@@ -15,6 +15,7 @@ from hearth.compiler.ir.ops import (
     Cache,
     Constant,
     Embedding,
+    HeadNorm,
     KVWrite,
     Linear,
     Mul,
@@ -48,6 +49,7 @@ class Tiny:
     tied: bool = True
     bias: bool = False
     window: int = 0
+    head_norms: bool = False
     rotary: int | None = None  # rotated dims of a head; None: all
     kv: KVScheme = KVScheme.F32
     eps: float = 1e-5
@@ -185,6 +187,11 @@ def _norm(tiny: Tiny, draw: Draw, name: str, x: Op) -> Op:
     return RMSNorm(x, draw.constant(name, tiny.hidden, spread=0.3, mean=1.0), tiny.eps)
 
 
+def _head_norm(tiny: Tiny, draw: Draw, name: str, x: Op, heads: int) -> Op:
+    gain = draw.constant(name, tiny.head_dim, spread=0.3, mean=1.0)
+    return HeadNorm(x, gain, tiny.eps, heads)
+
+
 def _layer(
     tiny: Tiny, draw: Draw, layer: int, x: Op, position: Op, cos_sin: tuple[Op, Op]
 ) -> tuple[Op, Op, Op]:
@@ -203,6 +210,9 @@ def _layer(
     q = linear(h, "self_attn.q_proj", width, tiny.hidden, tiny.bias)
     k = linear(h, "self_attn.k_proj", kv_width, tiny.hidden, tiny.bias)
     v = linear(h, "self_attn.v_proj", kv_width, tiny.hidden, tiny.bias)
+    if tiny.head_norms:
+        q = _head_norm(tiny, draw, f"{at}self_attn.q_norm.weight", q, tiny.heads)
+        k = _head_norm(tiny, draw, f"{at}self_attn.k_norm.weight", k, tiny.kv_heads)
     k_cache = write(KVKind.K, RoPE(k, *cos_sin, position, tiny.kv_heads))
     v_cache = write(KVKind.V, v)
     rotated = RoPE(q, *cos_sin, position, tiny.heads)

@@ -22,8 +22,11 @@ def logits(
         at = f"model.layers.{layer}"
         h = _norm(x, w[f"{at}.input_layernorm.weight"], config)
         q, k, v = (_linear(h, w, f"{at}.self_attn.{part}_proj") for part in "qkv")
-        q = _rotate(_heads(q, heads), config["rope_theta"])
-        k = _rotate(_heads(k, kv_heads), config["rope_theta"])
+        q, k = _heads(q, heads), _heads(k, kv_heads)
+        if config["model_type"] == "qwen3":
+            q = _norm(q, w[f"{at}.self_attn.q_norm.weight"], config)
+            k = _norm(k, w[f"{at}.self_attn.k_norm.weight"], config)
+        q, k = (_rotate(y, config["rope_theta"]) for y in (q, k))
         k, v = (np.repeat(y, heads // kv_heads, axis=0) for y in (k, _heads(v, kv_heads)))
         y = _softmax(q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[-1]) + _mask(len(ids), config)) @ v
         x = x + _linear(y.transpose(1, 0, 2).reshape(len(ids), -1), w, f"{at}.self_attn.o_proj")

@@ -15,6 +15,7 @@ from hearth.compiler.frontend.families.gpt2 import GPT2
 from hearth.compiler.frontend.families.llama import LLAMA
 from hearth.compiler.frontend.families.mistral import MISTRAL
 from hearth.compiler.frontend.families.qwen2 import QWEN2
+from hearth.compiler.frontend.families.qwen3 import QWEN3
 from hearth.compiler.frontend.fields import Fields, shorten
 from hearth.schemas.errors import CheckpointError
 
@@ -24,6 +25,7 @@ _ALL: tuple[Family, ...] = (
     LLAMA,
     MISTRAL,
     QWEN2,
+    QWEN3,
     GPT2,
     BERT,
     ROBERTA,
@@ -31,6 +33,14 @@ _ALL: tuple[Family, ...] = (
     DISTILBERT,
 )
 FAMILIES: Mapping[str, Family] = {family.model_type: family for family in _ALL}
+
+
+NOT_COMPILED: Mapping[str, str] = {
+    "qwen3_moe": "its layers choose among experts: the dense models of qwen3 are compiled",
+    "qwen2_moe": "its layers choose among experts: the dense models of qwen2 are compiled",
+    "mixtral": "its layers choose among experts: the dense models of mistral are compiled",
+}
+"""Relatives of known families, with what keeps them from being compiled."""
 
 
 def find_family(fields: Fields) -> Family:
@@ -42,8 +52,11 @@ def find_family(fields: Fields) -> Family:
             f"model_type {model_type!r} is not known",
             expected=" or ".join(FAMILIES),
             where=fields.where,
-            remedy="a family is one file of data: to add one, see compiler/frontend/families/llama.py "
-            "and name it in families/__init__.py",
+            remedy=NOT_COMPILED.get(
+                model_type,
+                "a family is one file of data: to add one, see compiler/frontend/families/llama.py "
+                "and name it in families/__init__.py",
+            ),
         )
     family = FAMILIES[model_type]
     names = fields.strings("architectures")

@@ -22,7 +22,8 @@ WindowRule = Callable[[Fields, int], int]
 class RotaryFamily:
     """One family: `biased` linears always have a bias, those of `bias_keys` where the key is true.
 
-    `kv_heads_optional`: num_key_value_heads may be absent and is num_attention_heads then.
+    `kv_heads_optional`: num_key_value_heads may be absent and is num_attention_heads then. `head_norms`: queries and
+    keys are normalised head by head before RoPE. `head_dim`: what an absent head_dim means, 0: hidden_size over heads.
     """
 
     model_type: str
@@ -32,6 +33,8 @@ class RotaryFamily:
     bias_keys: Mapping[str, frozenset[Part]] = field(default_factory=dict)
     names: Names = LLAMA_NAMES
     kv_heads_optional: bool = False
+    head_norms: bool = False
+    head_dim: int = 0
 
     def blueprint(self, fields: Fields, request: Request) -> Blueprint:
         """The config's tensors and graph."""
@@ -86,6 +89,9 @@ def _shapes(config: ModelConfig, names: Names) -> Iterator[tuple[str, tuple[int,
     for layer in range(config.layers):
         yield names.attention_norm.format(layer=layer), (config.hidden,)
         yield names.ffn_norm.format(layer=layer), (config.hidden,)
+        if config.head_norms:
+            yield names.query_norm.format(layer=layer), (config.head_dim,)
+            yield names.key_norm.format(layer=layer), (config.head_dim,)
         for part, shape in linear_shapes(config).items():
             yield f"{names.linear(part, layer)}.weight", shape
             if part in config.biased:

@@ -8,6 +8,7 @@ from hearth.compiler.ir.ops.attention import Attention, KVWrite, RoPE
 from hearth.compiler.ir.ops.base import IRError, Op, tensor
 from hearth.compiler.ir.ops.elementwise import Activate, Add, Elementwise, Mul, SwiGLU
 from hearth.compiler.ir.ops.norms import (
+    HeadNorm,
     L2Normalize,
     LayerNorm,
     LayerNormQuantize,
@@ -41,6 +42,7 @@ __all__ = [
     "Elementwise",
     "Embedding",
     "Hadamard",
+    "HeadNorm",
     "IRError",
     "Input",
     "KVWrite",

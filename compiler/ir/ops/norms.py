@@ -23,6 +23,26 @@ class RMSNorm(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class HeadNorm(Op):
+    """y[M, H * D] = rms_norm of each head x[m, h * D : (h + 1) * D] by itself (* gain[D]).
+
+    Of queries and keys before they are rotated; Henry et al. 2020, arXiv:2010.04245, as Qwen3 has it.
+    """
+
+    x: Op
+    gain: Op | None
+    eps: float
+    heads: int
+
+    def infer(self) -> Type:
+        rows, columns = matrix(self, self.x)
+        need(columns % self.heads == 0, self, f"{columns} columns for {self.heads} heads")
+        dim = columns // self.heads
+        need(self.gain is None or tensor(self.gain).shape == (dim,), self, f"gain must be [{dim}]")
+        return TensorType(DType.F32, (rows, columns))
+
+
+@dataclass(frozen=True, eq=False)
 class RMSNormQuantize(Op):
     """quantize(rms_norm(x, gain)): q8[M, E]."""
 

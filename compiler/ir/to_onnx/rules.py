@@ -54,18 +54,29 @@ def _position_embedding(op: ops.PositionEmbedding, b: Builder) -> Value:
     return _looked_up(b.constant(op.table), rules_state.positions(op.position, b), b)
 
 
-def _ones(x: ops.Op, b: Builder) -> str:
-    """A gain that does nothing, where ONNX wants one."""
+def _width(x: ops.Op) -> int:
     columns = ops.tensor(x).shape[1]
     if not isinstance(columns, int):
         raise TypeError("columns must be known")
-    return b.array(np.ones(columns, np.float32))
+    return columns
+
+
+def _gain(gain: ops.Op | None, columns: int, b: Builder) -> str:
+    """The gain, or one that does nothing: ONNX wants one."""
+    return b.array(np.ones(columns, np.float32)) if gain is None else b.plain(gain)
 
 
 def _normalised(op: ops.RMSNorm | ops.RMSNormQuantize, b: Builder) -> str:
-    x = b.plain(op.x)
-    gain = _ones(op.x, b) if op.gain is None else b.plain(op.gain)
+    x, gain = b.plain(op.x), _gain(op.gain, _width(op.x), b)
     return b.node("RMSNormalization", x, gain, axis=-1, epsilon=op.eps)
+
+
+def _head_norm(op: ops.HeadNorm, b: Builder) -> Value:
+    columns = _width(op.x)
+    dim = columns // op.heads
+    heads = b.node("Reshape", b.plain(op.x), b.i64(-1, op.heads, dim))
+    y = b.node("RMSNormalization", heads, _gain(op.gain, dim, b), axis=-1, epsilon=op.eps)
+    return b.node("Reshape", y, b.i64(-1, columns))
 
 
 def _rms_norm(op: ops.RMSNorm, b: Builder) -> Value:
@@ -77,7 +88,7 @@ def _rms_norm_quantize(op: ops.RMSNormQuantize, b: Builder) -> Value:
 
 
 def _layer_normalised(op: ops.LayerNorm | ops.LayerNormQuantize, b: Builder) -> str:
-    gain = _ones(op.x, b) if op.gain is None else b.plain(op.gain)
+    gain = _gain(op.gain, _width(op.x), b)
     bias = () if op.bias is None else (b.plain(op.bias),)
     x = b.plain(op.x)
     return b.node("LayerNormalization", x, gain, *bias, axis=-1, epsilon=op.eps)
@@ -241,6 +252,7 @@ RULES: Mapping[type[ops.Op], Callable[[Any, Builder], Value]] = {
     ops.PositionEmbedding: _position_embedding,
     ops.RMSNorm: _rms_norm,
     ops.RMSNormQuantize: _rms_norm_quantize,
+    ops.HeadNorm: _head_norm,
     ops.LayerNorm: _layer_norm,
     ops.LayerNormQuantize: _layer_norm_quantize,
     ops.Quantize: _quantize,

@@ -1,4 +1,4 @@
-// rms_norm, quantize, and both in one: a row of x[M, K] is the unit of work.
+// rms_norm, quantize, and both in one: a row of x[M, K] is the unit of work, of head_norm a head of a row.
 #include "quantize.h"
 
 namespace hearth::HEARTH_ISA {
@@ -39,6 +39,19 @@ void rms_norm(const Command& command, const Call& call) {
     const float* x = row<const float>(command, 0, m);
     const Normalised value{x, row<const float>(command, 1, 0), n, reciprocal_rms(x, n, command.floats[0])};
     float* y = row<float>(command, 2, m);
+    for (int64_t i = 0; i < n; i += 16) store_upto(y + i, value(i), n - i);
+  }
+}
+
+void head_norm(const Command& command, const Call& call) {
+  const int64_t heads = command.ints[0], n = command.ints[1];
+  const float* gain = row<const float>(command, 1, 0);
+  const Share share(call.rows * heads, call);
+  for (int64_t unit = share.begin; unit < share.end; ++unit) {
+    const int64_t m = unit / heads, first = unit % heads * n;
+    const float* x = row<const float>(command, 0, m) + first;
+    const Normalised value{x, gain, n, reciprocal_rms(x, n, command.floats[0])};
+    float* y = row<float>(command, 2, m) + first;
     for (int64_t i = 0; i < n; i += 16) store_upto(y + i, value(i), n - i);
   }
 }

@@ -122,6 +122,11 @@ def _norm(ints: Ints) -> dict[str, Shape]:
     return {"x": Matrix(ints["K"]), "gain": vector, "bias": vector, "y": Matrix(ints["K"])}
 
 
+def _head_norm(ints: Ints) -> dict[str, Shape]:
+    width = Matrix(ints["heads"] * ints["head_dim"])
+    return {"x": width, "gain": Flat(4 * ints["head_dim"], 4), "y": width}
+
+
 def _linear(ints: Ints) -> dict[str, Shape]:
     paired = Activation(ints["activation"]) is Activation.SWIGLU
     columns = ints["N"] // 2 if paired else ints["N"]
@@ -199,4 +204,5 @@ SHAPES: Mapping[str, Callable[[Ints], dict[str, Shape]]] = {
     "pool": _of_all_rows,
     "l2_normalize": _same("x", "y"),
     "hadamard": _hadamard,
+    "head_norm": _head_norm,
 }

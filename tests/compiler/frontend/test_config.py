@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.checkpoints import LLAMA, MISTRAL, QWEN2
+from support.checkpoints import LLAMA, MISTRAL, QWEN2, QWEN3
 from support.configs import FULL, LLAMA3_SCALING, SLIDING, parse_config, without
 
 from hearth.compiler.frontend.config import ModelConfig
@@ -156,6 +156,20 @@ READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
             "layer_types": [SLIDING, SLIDING],
         },
         replace(BASE, family="qwen2", tied=True, biased=QKV, window=9),
+    ),
+    "qwen3": (
+        {**QWEN3},
+        replace(BASE, family="qwen3", tied=True, head_dim=10, head_norms=True),
+    ),
+    "qwen3, head_dim absent": (
+        without(QWEN3, "head_dim"),
+        replace(BASE, family="qwen3", tied=True, head_dim=128, head_norms=True),
+    ),
+    "qwen3, biases": (
+        {**QWEN3, "attention_bias": True},
+        replace(
+            BASE, family="qwen3", tied=True, head_dim=10, head_norms=True, biased=(*QKV, Part.O)
+        ),
     ),
 }
 

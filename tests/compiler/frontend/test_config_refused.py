@@ -54,6 +54,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "config.unsupported",
         "pretraining_tp",
     ),
+    "experts": ({**LLAMA, "model_type": "qwen3_moe"}, "family.unknown", "choose among experts"),
     "unknown family": ({**LLAMA, "model_type": "mamba"}, "family.unknown", "llama or mistral"),
     "no family": (without(LLAMA, "model_type"), "config.key_missing", "model_type"),
     "a classifier": (

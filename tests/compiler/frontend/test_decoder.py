@@ -10,13 +10,31 @@ from typing import Any
 import numpy as np
 import pytest
 from support import plain_decoder
-from support.checkpoints import LLAMA, MISTRAL, QWEN2, random_tensors, shapes, write_checkpoint
+from support.checkpoints import (
+    LLAMA,
+    MISTRAL,
+    QWEN2,
+    QWEN3,
+    random_tensors,
+    shapes,
+    write_checkpoint,
+)
 from support.graphs import MEASURELESS
 
 from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import State, evaluate
 from hearth.compiler.ir.graph import Graph
-from hearth.compiler.ir.ops import Attention, Cache, Constant, Embedding, Linear, Op, RMSNorm
+from hearth.compiler.ir.ops import (
+    Attention,
+    Cache,
+    Constant,
+    Embedding,
+    HeadNorm,
+    Linear,
+    Op,
+    RMSNorm,
+    RoPE,
+)
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import Source
 from hearth.compiler.ir.types import CacheType
@@ -33,6 +51,8 @@ CONFIGS: dict[str, Mapping[str, Any]] = {
     "mistral, no window": {**MISTRAL, "sliding_window": None},
     "qwen2": QWEN2,
     "qwen2, untied": {**QWEN2, "tie_word_embeddings": False, "rope_theta": 1e6},
+    "qwen3": QWEN3,
+    "qwen3, untied, biases": {**QWEN3, "tie_word_embeddings": False, "attention_bias": True},
 }
 
 
@@ -102,6 +122,12 @@ def test_the_unfused_form(tmp_path: Path) -> None:
         "Mul": 2,
         "Add": 2 * 2,
     }
+
+
+def test_head_norms_stand_before_rotation(tmp_path: Path) -> None:
+    ops = _ops(_graph(tmp_path, QWEN3))
+    norms = [op.x for op in ops if isinstance(op, RoPE)]
+    assert [norm.heads for norm in norms if isinstance(norm, HeadNorm)] == [4, 2] * 2
 
 
 def test_biases_are_additions(tmp_path: Path) -> None:

@@ -91,6 +91,15 @@ def test_rms_norm() -> None:
     check(ops.RMSNorm(x, gain, 0.5), run, exact / np.sqrt(mean + 0.5))
 
 
+def test_head_norm_is_of_each_head_by_itself() -> None:
+    run = start()
+    (x,), gain = given(run, 20), Draw(1).constant("gain", 5)
+    heads = f64(run.matrix(x)).reshape(-1, 4, 5)
+    mean = (heads**2).mean(axis=2, keepdims=True)
+    exact = (heads * f64(gain.value.values) / np.sqrt(mean + 0.5)).reshape(-1, 20)
+    check(ops.HeadNorm(x, gain, 0.5, 4), run, exact)
+
+
 def test_quantised_norm_is_the_norm_quantised() -> None:
     run = start()
     (x,), gain = given(run, 20), Draw(1).constant("gain", 20)

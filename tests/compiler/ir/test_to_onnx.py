@@ -29,6 +29,7 @@ SHAPES = {
     "plain": Tiny(),
     "bias, untied, f16 cache": Tiny(bias=True, tied=False, kv=KVScheme.F16),
     "window, partial rotation, int8 cache": Tiny(window=5, rotary=4, kv=KVScheme.INT8),
+    "head norms": Tiny(head_norms=True, kv=KVScheme.INT8),
     "one KV head": Tiny(heads=3, kv_heads=1, head_dim=16, layers=1),
     "as many KV heads": Tiny(heads=2, kv_heads=2, head_dim=12, layers=1, kv=KVScheme.INT8),
 }

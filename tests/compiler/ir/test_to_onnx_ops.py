@@ -131,6 +131,13 @@ def test_norms(gain: bool, columns: int) -> None:
     agree(ops.Linear(coded, weight("int8", 4, columns)))
 
 
+@pytest.mark.parametrize("gain", [False, True])
+@pytest.mark.parametrize("heads", [1, 4])
+def test_head_norm(gain: bool, heads: int) -> None:
+    g = Draw(3).constant("gain", 6) if gain else None
+    agree(ops.HeadNorm(given(heads * 6), g, 1e-5, heads))
+
+
 @pytest.mark.parametrize("zero", [-127, -20, 0, 127])
 def test_static_codes(zero: int) -> None:
     """The same codes wherever x is, and the same bits behind the linear."""

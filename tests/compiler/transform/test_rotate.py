@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.bert import BERT
 from support.bert import random_tensors as bert_tensors
-from support.checkpoints import LLAMA, MISTRAL, QWEN2, write_checkpoint
+from support.checkpoints import LLAMA, MISTRAL, QWEN2, QWEN3, write_checkpoint
 from support.data import checkpoint
 from support.gpt2 import GPT2
 from support.gpt2 import random_tensors as gpt2_tensors
@@ -42,6 +42,7 @@ TINY: dict[str, Tiny] = {
     "tied": Tiny(),
     "untied, biases": Tiny(tied=False, bias=True),
     "window, partial rotation": Tiny(window=5, rotary=4),
+    "head norms": Tiny(head_norms=True, tied=False),
     "one KV head": Tiny(heads=3, kv_heads=1, head_dim=16, layers=1),
     "heads of 12": Tiny(heads=2, kv_heads=2, head_dim=12, layers=1),
     "blocks of 2": Tiny(hidden=30, head_dim=6, layers=1),
@@ -99,7 +100,7 @@ def test_without_a_pass(skip: str) -> None:
     assert_same_function(graph, rotate(graph))
 
 
-@pytest.mark.parametrize("config", [LLAMA, MISTRAL, QWEN2], ids=lambda c: c["model_type"])
+@pytest.mark.parametrize("config", [LLAMA, MISTRAL, QWEN2, QWEN3], ids=lambda c: c["model_type"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_families(tmp_path: Path, config: dict[str, Any], tied: bool) -> None:
     folder = write_checkpoint(tmp_path, {**config, "tie_word_embeddings": tied})
@@ -111,7 +112,8 @@ def test_families(tmp_path: Path, config: dict[str, Any], tied: bool) -> None:
     assert len(rotation_notes(graph, turned)) == len(new)
     for name in set(weights(turned)) & set(weights(graph)):
         constant = weights(graph)[name]
-        assert (constant.value is weights(turned)[name].value) == name.startswith("rope")
+        kept = name.startswith("rope") or name.endswith(("q_norm.weight", "k_norm.weight"))
+        assert (constant.value is weights(turned)[name].value) == kept
 
 
 def test_gpt2_becomes_a_centred_stream(tmp_path: Path) -> None:

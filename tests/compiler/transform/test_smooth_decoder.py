@@ -54,7 +54,10 @@ def logits(graph: Graph, entry: str = "prefill", count: int = 20) -> np.ndarray:
     return run_entry(graph, entry, {"tokens": IDS[:count]})[0]["logits"]
 
 
-@pytest.mark.parametrize("tiny", [Tiny(), Tiny(bias=True, tied=False), Tiny(heads=3, kv_heads=1)])
+TINY = (Tiny(), Tiny(bias=True, tied=False), Tiny(heads=3, kv_heads=1), Tiny(head_norms=True))
+
+
+@pytest.mark.parametrize("tiny", TINY)
 @pytest.mark.parametrize("norms", [True, False])
 def test_the_function_stays_to_the_order_of_sums(tiny: Tiny, norms: bool) -> None:
     graph = fused(decoder(tiny))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.checkpoints import QWEN3, write_checkpoint
 from support.desk import Desk, make_desk
 
 from hearth.compiler import frontend
@@ -43,16 +45,27 @@ def values_of(network: Network) -> dict[str, F32]:
     return found
 
 
-def test_forward_is_the_graph(desk: Desk) -> None:
-    graph = graph_of(desk.source)
+@pytest.fixture(scope="module")
+def sources(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    qwen3 = write_checkpoint(tmp_path_factory.mktemp("qwen3"), QWEN3)
+    return {"llama": desk.source, "qwen3": qwen3}
+
+
+FAMILIES = pytest.mark.parametrize("family", ["llama", "qwen3"])
+
+
+@FAMILIES
+def test_forward_is_the_graph(family: str, sources: Mapping[str, Path]) -> None:
+    graph = graph_of(sources[family])
     network = Network(every_row(graph, "prefill")[0])
     found = network.run(IDS, values_of(network)).result
     wanted, _ = evaluate(graph, "prefill", IDS, State.empty(), logit_rows=len(IDS))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
 
 
-def test_gradients_are_those_of_differences(desk: Desk) -> None:
-    network = Network(every_row(graph_of(desk.source), "prefill")[0])
+@FAMILIES
+def test_gradients_are_those_of_differences(family: str, sources: Mapping[str, Path]) -> None:
+    network = Network(every_row(graph_of(sources[family]), "prefill")[0])
     floats = values_of(network)
     wanted = network.run(IDS, floats).result
     random = np.random.default_rng(1)

@@ -62,6 +62,25 @@ def test_rms_norm(kernel: native.Kernel, gained: bool, shape: str) -> None:
         np.testing.assert_array_equal(y.values(), arithmetic.rms_norm(x, gain, EPS))
 
 
+@pytest.mark.parametrize("heads", [1, 2, 5])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("gained", [False, True], ids=["plain", "gain"])
+@pytest.mark.parametrize("kernel", rows_of("head_norm"), ids=kernel_id)
+def test_head_norm(kernel: native.Kernel, gained: bool, shape: str, heads: int) -> None:
+    """A head is as a row of its own, also where threads share the heads of one row."""
+    need(kernel)
+    rows, dim = SHAPES[shape]
+    rng = np.random.default_rng(dim)
+    x = _rows(rng, rows, heads * dim)
+    gain = rng.uniform(0.5, 2, dim).astype(np.float32) if gained else None
+    operand = None if gain is None else Matrix.of(gain[None]).memory
+    expected = arithmetic.rms_norm(x.reshape(rows * heads, dim), gain, EPS).reshape(x.shape)
+    for threads in THREADS:
+        y = Matrix.blank(rows, heads * dim * 4, 4)
+        call(kernel, [Matrix.of(x, 8), operand, y], [heads, dim], [EPS], rows=rows, threads=threads)
+        np.testing.assert_array_equal(y.values(), expected)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("gained", [False, True], ids=["plain", "gain"])
 @pytest.mark.parametrize("kernel", rows_of("rms_norm_quantize"), ids=kernel_id)

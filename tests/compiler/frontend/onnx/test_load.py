@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto
-from support.checkpoints import LLAMA, MISTRAL, QWEN2, write_checkpoint
+from support.checkpoints import LLAMA, MISTRAL, QWEN2, QWEN3, write_checkpoint
 from support.compiling import wanted
 from support.contrib import IDS, Writer, decoder
 from support.data import checkpoint, real
@@ -104,7 +104,10 @@ def test_what_is_not_raised_says_why(tmp_path: Path) -> None:
     assert "is no known activation" in reason
 
 
-@pytest.mark.parametrize("config", [LLAMA, QWEN2, MISTRAL], ids=lambda config: config["model_type"])
+FAMILIES = (LLAMA, QWEN2, QWEN3, MISTRAL)
+
+
+@pytest.mark.parametrize("config", FAMILIES, ids=lambda config: config["model_type"])
 def test_our_own_exports_come_back(tmp_path: Path, config: Mapping[str, Any]) -> None:
     """A float graph that `to_onnx` wrote gives the weights and the logits of the checkpoint it came from."""
     source = write_checkpoint(tmp_path / "checkpoint", config)

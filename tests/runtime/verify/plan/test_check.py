@@ -26,6 +26,7 @@ UNFUSED = lowered(
 ).program
 FLOATS = lowered(Tiny(bias=True), scheme=FLOAT).program
 TURNED = lowered(Tiny(ffn=96), transform=rotate_down).program  # q 12, s 8
+NORMED = lowered(Tiny(head_norms=True)).program
 ENTRY = "prefill"
 _GRAPH = run_passes(FLOAT_PASSES, decoder(Tiny(bias=True, tied=False, kv=KVScheme.F32)))
 _SCHEME = Scheme(INT4_G32, INT8, "static", KVScheme.INT8_STATIC)
@@ -220,6 +221,9 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
     "signs_missing": (TURNED, "hadamard", without("signs"), "operand.missing"),
     "signs_without_a_factor": (TURNED, "hadamard", integer("q", 1), "operand.unexpected"),
     "signs_too_short": (TURNED, "hadamard", operand("signs", nbytes=more(-4)), "extent"),
+    "half_a_head": (NORMED, "head_norm", integer("heads", 8), "extent"),
+    "heads_without_columns": (NORMED, "head_norm", integer("head_dim", 0), "op.value"),
+    "gain_of_all_heads": (NORMED, "head_norm", operand("gain", nbytes=more(96)), "extent"),
     "other_context": (FLOATS, "kv_write", integer("context", 39), "extent"),
     "cache_over_half_another": (
         FLOATS, "kv_write", operand("cache", offset=more(-64)), "clobbered",
@@ -229,8 +233,8 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
 
 @pytest.mark.parametrize(
     "program",
-    [WHOLE, UNFUSED, FLOATS, TURNED, STATIC],
-    ids=["whole", "unfused", "floats", "turned", "static"],
+    [WHOLE, UNFUSED, FLOATS, TURNED, NORMED, STATIC],
+    ids=["whole", "unfused", "floats", "turned", "normed", "static"],
 )
 def test_whole_programs_pass(program: Program) -> None:
     check(program)
