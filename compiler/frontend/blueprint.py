@@ -25,21 +25,25 @@ Sources = Callable[[str], Source]
 
 @dataclass(frozen=True)
 class Request:
-    """What one compile asks for: the context (None: as the model suggests), the KV scheme, the vector of a text."""
+    """What one compile asks for: the context (None: as the model suggests), the KV scheme, the vector of a text.
+
+    `headless`: of a decoder without a head, whose rows make vectors and nothing else.
+    """
 
     context: int | None
     kv: KVScheme
     sentence: Sentence = PLAIN
+    headless: bool = False
 
 
 @dataclass(frozen=True)
 class Blueprint:
     """What a config asks for: the graph that `build` makes, of tensors whose stored shapes `shapes` tells one by one.
 
-    Tensor names are canonical. In a checkpoint they may begin with `prefix`, and end as in `endings` (stored
-    ending -> canonical one). `ignored` are patterns (fnmatch) of tensors that have no part in the result;
-    `repeats` names tensors that may be there again under another name, with the same values. `hints` tell
-    what to do when a tensor is missing.
+    Tensor names are canonical. In a checkpoint they may begin with `prefix`, lack the `stem`, and end as in `endings`
+    (stored ending -> canonical one). `head` names the tensor of logits. `ignored` are patterns (fnmatch) of tensors
+    that have no part in the result; `repeats` names tensors that may be there again under another name, with the same
+    values. `hints` tell what to do when a tensor is missing.
     """
 
     kind: ModelKind
@@ -48,6 +52,8 @@ class Blueprint:
     shapes: Callable[[], Iterator[tuple[str, tuple[int, ...]]]]
     build: Callable[[Weights], Graph]
     prefix: str = ""
+    stem: str = ""
+    head: str = ""
     endings: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     repeats: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +83,11 @@ class Family(Protocol):
 
     @property
     def architectures(self) -> tuple[str, ...]: ...
+
+    @property
+    def bodies(self) -> tuple[str, ...]:
+        """Architectures without a head, where the family's block is compiled without one."""
+        ...
 
     def blueprint(self, fields: Fields, request: Request) -> Blueprint:
         """Reads all keys that matter; what changes the result and is not supported is refused by name."""

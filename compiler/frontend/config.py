@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hearth.compiler.frontend.blueprint import choose_context
+from hearth.compiler.frontend.blueprint import Request, choose_context
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.rope import are_usable
 from hearth.compiler.frontend.rope_config import RopeConfig, context_limit, read_rope
@@ -20,7 +20,7 @@ class ModelConfig:
     """A decoder: L layers, E hidden, H heads over Hkv KV heads of D, F ffn, V vocab, context S.
 
     `biased` names the linears that have a bias; `window` is 0 where every position sees all before it; `head_norms`:
-    queries and keys are normalised head by head.
+    queries and keys are normalised head by head. Not `causal`: every position sees the whole text.
     """
 
     family: str
@@ -38,9 +38,10 @@ class ModelConfig:
     rope: RopeConfig
     biased: tuple[Part, ...] = ()
     head_norms: bool = False
+    causal: bool = True
 
 
-def read_config(fields: Fields, family: RotaryFamily, context: int | None) -> ModelConfig:
+def read_config(fields: Fields, family: RotaryFamily, request: Request) -> ModelConfig:
     """The typed config; whatever would change the logits and is not supported is refused by name."""
     _check_activation(fields)
     layers = fields.integer("num_hidden_layers")
@@ -48,7 +49,6 @@ def read_config(fields: Fields, family: RotaryFamily, context: int | None) -> Mo
     rope = read_rope(fields)
     if not are_usable(rope, head_dim):
         raise fields.invalid("rope_theta", "RoPE frequencies that f32 can turn angles by")
-    longest = fields.integer("max_position_embeddings")
     return ModelConfig(
         family=family.model_type,
         layers=layers,
@@ -58,14 +58,31 @@ def read_config(fields: Fields, family: RotaryFamily, context: int | None) -> Mo
         head_dim=head_dim,
         ffn=fields.integer("intermediate_size"),
         vocab=fields.integer("vocab_size"),
-        context=choose_context(context, context_limit(rope, longest), longest, fields.where),
+        context=_context(fields, request, rope),
         tied=fields.flag("tie_word_embeddings", False),
         norm_eps=fields.number("rms_norm_eps"),
         window=family.window(fields, layers),
         rope=rope,
         biased=_biased(fields, family),
         head_norms=family.head_norms,
+        causal=not request.headless or _is_causal(fields, family.window(fields, layers)),
     )
+
+
+def _context(fields: Fields, request: Request, rope: RopeConfig) -> int:
+    """As asked for; else what the config says, or for vectors alone the files of sentence-transformers."""
+    longest = fields.integer("max_position_embeddings")
+    suggested = request.sentence.longest if request.headless else 0
+    limit = context_limit(rope, longest)
+    return choose_context(request.context, limit, min(suggested or longest, longest), fields.where)
+
+
+def _is_causal(fields: Fields, window: int) -> bool:
+    """Models of vectors may let every position see the whole text (gte-Qwen2 does), without a window."""
+    causal = fields.flag("is_causal", True)
+    if window and not causal:
+        raise fields.unsupported("is_causal", "true beside a sliding window")
+    return causal
 
 
 def _check_activation(fields: Fields) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hearth.compiler.frontend.blueprint import Weights
+from hearth.compiler.frontend.blueprint import Request, Weights
 from hearth.compiler.frontend.config import ModelConfig
+from hearth.compiler.frontend.encoder import vector_entries
 from hearth.compiler.frontend.rope import rope_tables
 from hearth.compiler.frontend.rotary_names import Names, Part
 from hearth.compiler.ir.graph import Graph
@@ -86,6 +87,7 @@ def _attention(decoder: Decoder, x: Op, layer: int) -> tuple[Op, Op, Op]:
         heads=config.heads,
         scale=float(np.float32(config.head_dim**-0.5)),
         window=config.window if config.window < config.context else 0,
+        causal=config.causal,
     )
     return Add(x, decoder.linear(attended, Part.O, layer)), keys, values
 
@@ -98,8 +100,16 @@ def _ffn(decoder: Decoder, x: Op, layer: int) -> Op:
     return Add(x, decoder.linear(gated, Part.DOWN, layer))
 
 
-def build(config: ModelConfig, names: Names, kv: KVScheme, sources: Weights) -> Graph:
-    """main: tokens[T] -> (logits[T, V], k0, v0, k1, v1, ...)."""
+@dataclass(frozen=True)
+class Body:
+    """What a head reads: rows[T, E] after the last norm; the caches written, and the table of the embeddings."""
+
+    rows: Op
+    caches: tuple[Op, ...]
+    table: Constant
+
+
+def _body(config: ModelConfig, names: Names, kv: KVScheme, sources: Weights) -> Body:
     cos, sin = rope_tables(config.rope, config.context, config.head_dim)
     tables = Constant("rope.cos", cos), Constant("rope.sin", sin)
     decoder = Decoder(config, names, kv, sources, Position(), *tables)
@@ -110,6 +120,17 @@ def build(config: ModelConfig, names: Names, kv: KVScheme, sources: Weights) -> 
         x, keys, values = _attention(decoder, x, layer)
         caches += [keys, values]
         x = _ffn(decoder, x, layer)
-    head = table if config.tied else decoder.constant(names.head)
-    logits = Linear(decoder.norm(x, names.final_norm), head)
-    return Graph({"main": (logits, *caches)})
+    return Body(decoder.norm(x, names.final_norm), tuple(caches), table)
+
+
+def build(config: ModelConfig, names: Names, request: Request, sources: Weights) -> Graph:
+    """main: tokens[T] -> (logits[T, V], k0, v0, k1, v1, ...)."""
+    body = _body(config, names, request.kv, sources)
+    head = body.table if config.tied else Constant(names.head, sources(names.head))
+    return Graph({"main": (Linear(body.rows, head), *body.caches)})
+
+
+def build_vectors(config: ModelConfig, names: Names, request: Request, sources: Weights) -> Graph:
+    """As an encoder's, of a decoder without a head: main: tokens[T] -> embedding[1, E]; hidden: -> hidden[T, E]."""
+    body = _body(config, names, request.kv, sources)
+    return vector_entries(body.rows, body.caches, request.sentence)

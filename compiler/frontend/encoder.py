@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,7 +163,12 @@ def build(config: EncoderConfig, names: EncoderNames, request: Request, weights:
     for layer in range(config.dims.layers):
         x, keys, values = b.layer(x, layer)
         caches += [keys, values]
-    entries = {"main": (sentence_vector(x, request.sentence), *caches), "hidden": (x, *caches)}
+    return vector_entries(x, caches, request.sentence)
+
+
+def vector_entries(x: Op, caches: Sequence[Op], sentence: Sentence) -> Graph:
+    """The entries of what makes vectors, of its last rows x[T, E] and the caches it wrote."""
+    entries = {"main": (sentence_vector(x, sentence), *caches), "hidden": (x, *caches)}
     return Graph(entries, {"main": ("embedding",), "hidden": ("hidden",)})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from hearth.compiler.frontend.asset_checks import check_assets
@@ -14,7 +15,12 @@ from hearth.compiler.frontend.config_keys import check_unread
 from hearth.compiler.frontend.families import find_family
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.json_files import parse_object, read_bytes
-from hearth.compiler.frontend.pooled import embedding_of, with_rows
+from hearth.compiler.frontend.pooled import (
+    embedding_of,
+    is_headless,
+    require_pooling,
+    with_rows,
+)
 from hearth.compiler.frontend.sentence import Sentence, read_sentence
 from hearth.compiler.frontend.source import SourceModel
 from hearth.compiler.frontend.tensor_names import check_tensors
@@ -30,19 +36,23 @@ def load(
     """Read and check everything but the weights' values, which are checked as they are read.
 
     Without `pooling` the files of sentence-transformers decide; without those an encoder's rows are averaged, and
-    a decoder makes no vectors.
+    a decoder makes no vectors. A decoder without a head becomes an encoder, and needs a pooling.
     """
     content, where = _config_json(path)
     values = parse_object(content, where)
     fields = Fields(values, str(where))
     family = find_family(fields)
     sentence = read_sentence(path, pooling)
-    blueprint = family.blueprint(fields, Request(context, kv, sentence))
+    request = Request(context, kv, sentence)
+    blueprint = family.blueprint(fields, request)
+    checkpoint = open_checkpoint(path)
+    if is_headless(fields, family, blueprint, checkpoint, sentence):
+        require_pooling(sentence, str(where))
+        blueprint = family.blueprint(fields, replace(request, headless=True))
     check_unread(fields)
     embedding, decoder = blueprint.embedding, blueprint.kind is ModelKind.DECODER
     if decoder:
         embedding = embedding_of(sentence, blueprint.dims, family.model_type, str(where))
-    checkpoint = open_checkpoint(path)
     tensors = check_tensors(checkpoint, blueprint, family.model_type)
     assets = read_assets(path, values, blueprint.dims.vocab)
     check_assets(assets, path)

@@ -1,7 +1,10 @@
-"""A decoder that makes vectors of texts: the rows before its head as an entry of their own, pooled at run time."""
+"""A decoder that makes vectors of texts: beside a head as an entry of its rows, without one as an encoder."""
 
 from __future__ import annotations
 
+from hearth.compiler.frontend.blueprint import Blueprint, Family
+from hearth.compiler.frontend.checkpoint import Checkpoint
+from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.sentence import Sentence
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import Linear
@@ -22,6 +25,33 @@ def embedding_of(sentence: Sentence, dims: Dims, family: str, where: str) -> Emb
             remedy="choose one of them, or leave --pooling away",
         )
     return Embedding(sentence.pooling, sentence.normalised, dims.hidden)
+
+
+def is_headless(
+    fields: Fields,
+    family: Family,
+    blueprint: Blueprint,
+    checkpoint: Checkpoint,
+    sentence: Sentence,
+) -> bool:
+    """Whether the checkpoint has no head: by its architecture, or because it is to make vectors and none is stored."""
+    if not blueprint.head or blueprint.head in checkpoint.owner:
+        return False
+    body = set(fields.strings("architectures") or ()) & set(family.bodies)
+    wanted = (name for name, _ in blueprint.shapes())
+    return bool(body) or ((sentence.asked or sentence.named) and blueprint.head in wanted)
+
+
+def require_pooling(sentence: Sentence, where: str) -> None:
+    """UsageError usage.pooling where nothing says how a decoder without a head is to make vectors."""
+    if not (sentence.asked or sentence.named):
+        raise UsageError(
+            "usage.pooling",
+            "a decoder without a head, which continues no text, and no pooling",
+            expected="how its rows become the vector of a text",
+            where=where,
+            remedy="choose --pooling last, mean, cls or max, or none for a vector of each token",
+        )
 
 
 def with_rows(graph: Graph) -> Graph:

@@ -21,8 +21,12 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Names:
-    """Templates of tensor names; `{layer}` stands for the number of the layer."""
+    """Templates of tensor names; `{layer}` stands for the number of the layer.
 
+    All but the head's begin with `stem`, which files of models without a head may leave away.
+    """
+
+    stem: str = "model."
     embedding: str = "model.embed_tokens.weight"
     head: str = "lm_head.weight"
     final_norm: str = "model.norm.weight"

@@ -106,8 +106,10 @@ def _coded(
 
 def _canonical(checkpoint: Checkpoint, blueprint: Blueprint) -> dict[str, str]:
     found: dict[str, str] = {}
+    stem = _lacking(checkpoint, blueprint)
     for name in checkpoint.owner:
         canonical = name.removeprefix(blueprint.prefix)
+        canonical = canonical if name == blueprint.head else stem + canonical
         for ending, wanted in blueprint.endings.items():
             if canonical.endswith(ending):
                 canonical = canonical.removesuffix(ending) + wanted
@@ -120,6 +122,12 @@ def _canonical(checkpoint: Checkpoint, blueprint: Blueprint) -> dict[str, str]:
             )
         found[canonical] = name
     return found
+
+
+def _lacking(checkpoint: Checkpoint, blueprint: Blueprint) -> str:
+    """What all stored names but the head's lack before them."""
+    there = any(name.startswith(blueprint.stem) for name in checkpoint.owner)
+    return "" if there else blueprint.stem
 
 
 def _check_left_over(tensors: Tensors, blueprint: Blueprint, family: str, left: set[str]) -> None:

@@ -15,7 +15,16 @@ import numpy as np
 from hearth.compiler.ir.evaluate import run_entry
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.meanings import Codes, Value
-from hearth.compiler.ir.ops import INTEGERS, Constant, Input, Linear, Op, Quantize, tensor
+from hearth.compiler.ir.ops import (
+    INTEGERS,
+    Attention,
+    Constant,
+    Input,
+    Linear,
+    Op,
+    Quantize,
+    tensor,
+)
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.tensors import F32
 from hearth.compiler.quantize.sample import sample
@@ -47,9 +56,18 @@ def exact_linears(coded: Graph) -> Exact:
     The noise is that of one text of ids spread over the vocabulary. Codes and integer sums are the same on every
     machine, and float64 sums of a fixed order decide, so the bytes of the archive are the same too.
     """
-    if coded.is_decoder or any(isinstance(op, Input) for op in order(all_outputs(coded))):
-        return Exact()
-    return chosen(_losses(coded))
+    return chosen(_losses(coded)) if _sees_all(coded) else Exact()
+
+
+def _sees_all(graph: Graph) -> bool:
+    """Whether it is an encoder whose rows see the whole text; the layers of decoders are coded as in decoders."""
+    ops = order(all_outputs(graph))
+    given = any(isinstance(op, Input) for op in ops)
+    return (
+        not given
+        and not graph.is_decoder
+        and not any(isinstance(op, Attention) and op.causal for op in ops)
+    )
 
 
 def chosen(losses: Mapping[str, Loss]) -> Exact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,6 @@ def test_vectors_are_those_of_the_encoder(client: Any, files: Any, encoding: str
     for each, vector in zip(found.data, encoder.embed(TEXTS), strict=True):
         got = each.embedding
         if isinstance(got, str):
-            import base64
-
             got = np.frombuffer(base64.b64decode(got), "<f4")
         np.testing.assert_array_equal(np.asarray(got, np.float32), vector)
     assert [each.index for each in found.data] == [0, 1, 2]
@@ -49,11 +48,24 @@ def test_one_text_and_ids(client: Any, files: Any) -> None:
     assert one == two == three
 
 
-def test_its_own_number_of_dimensions_may_be_asked_for(client: Any) -> None:
-    assert client.embeddings.create(model="words", input="av", dimensions=24).data
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_fewer_dimensions_are_the_first_ones_at_length_1(client: Any, encoding: str) -> None:
+    """OpenAI's models are cut so; all of them are what the model gives."""
+
+    def vector(dimensions: int) -> Any:
+        found = client.embeddings.create(
+            model="words", input="av", dimensions=dimensions, encoding_format=encoding
+        )
+        given = found.data[0].embedding
+        return np.frombuffer(base64.b64decode(given), "<f4") if encoding == "base64" else given
+
+    whole, short = np.asarray(vector(24)), np.asarray(vector(5))
+    np.testing.assert_allclose(short, whole[:5] / np.linalg.norm(whole[:5]), rtol=1e-6)
 
 
-@pytest.mark.parametrize("fields", [{"dimensions": 12}, {"input": ["av", 3]}, {"input": []}])
+@pytest.mark.parametrize(
+    "fields", [{"dimensions": 25}, {"dimensions": 0}, {"input": ["av", 3]}, {"input": []}]
+)
 def test_bad_fields_are_named(client: Any, fields: dict[str, Any]) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(**{"model": "words", "input": "av", **fields})

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hearth.compiler.frontend.blueprint import Request
 from hearth.compiler.frontend.config import ModelConfig, read_config
 from hearth.compiler.frontend.config_keys import check_unread
 from hearth.compiler.frontend.families import find_family
 from hearth.compiler.frontend.families.rotary import RotaryFamily
 from hearth.compiler.frontend.fields import Fields
+from hearth.schemas.commands import KVScheme
 
 
 def parse_config(
@@ -19,7 +21,7 @@ def parse_config(
     fields = Fields(values, where)
     family = find_family(fields)
     assert isinstance(family, RotaryFamily)
-    config = read_config(fields, family, context)
+    config = read_config(fields, family, Request(context, KVScheme.F32))
     check_unread(fields)
     return config
 

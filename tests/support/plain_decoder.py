@@ -62,6 +62,7 @@ def _mask(count: int, config: Mapping[str, Any]) -> F64:
     window = config.get("sliding_window") if config["model_type"] == "mistral" else None
     distance = np.arange(count)[:, None] - np.arange(count)
     seen = (distance >= 0) & (distance < (window or count))
+    seen |= config.get("is_causal") is False
     return np.where(seen, 0.0, -np.inf)
 
 

@@ -60,11 +60,12 @@ def find_family(fields: Fields) -> Family:
         )
     family = FAMILIES[model_type]
     names = fields.strings("architectures")
-    if names is not None and not set(names) & set(family.architectures):
+    known = (*family.architectures, *family.bodies)
+    if names is not None and not set(names) & set(known):
         raise CheckpointError(
             "family.architecture",
             f"architectures = {shorten(list(names))} of model_type {model_type!r}",
-            expected=" or ".join(family.architectures),
+            expected=" or ".join(known),
             where=fields.where,
             remedy="only causal language models and text encoders are compiled",
         )

@@ -42,6 +42,7 @@ class EncoderFamily:
     padded: bool = False
     eps: float = 1e-12
     only: Mapping[str, object] = field(default_factory=dict)
+    bodies: tuple[str, ...] = ()
 
     def blueprint(self, fields: Fields, request: Request) -> Blueprint:
         """The config's tensors and graph."""

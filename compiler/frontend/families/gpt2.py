@@ -96,6 +96,7 @@ class Gpt2Family:
 
     model_type: str = "gpt2"
     architectures: tuple[str, ...] = ("GPT2LMHeadModel",)
+    bodies: tuple[str, ...] = ()
 
     def blueprint(self, fields: Fields, request: Request) -> Blueprint:
         """The config's tensors and graph."""

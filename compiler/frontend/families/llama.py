@@ -7,6 +7,7 @@ from hearth.compiler.frontend.rotary_names import Part
 LLAMA = RotaryFamily(
     model_type="llama",
     architectures=("LlamaForCausalLM",),
+    bodies=("LlamaModel",),
     window=no_window,
     bias_keys={
         "attention_bias": frozenset({Part.Q, Part.K, Part.V, Part.O}),

@@ -6,5 +6,6 @@ from hearth.compiler.frontend.families.windows import every_layer
 MISTRAL = RotaryFamily(
     model_type="mistral",
     architectures=("MistralForCausalLM",),
+    bodies=("MistralModel",),
     window=every_layer,
 )

@@ -7,6 +7,7 @@ from hearth.compiler.frontend.rotary_names import Part
 QWEN2 = RotaryFamily(
     model_type="qwen2",
     architectures=("Qwen2ForCausalLM",),
+    bodies=("Qwen2Model",),
     window=later_layers,
     biased=frozenset({Part.Q, Part.K, Part.V}),
 )

@@ -7,6 +7,7 @@ from hearth.compiler.frontend.rotary_names import Part
 QWEN3 = RotaryFamily(
     model_type="qwen3",
     architectures=("Qwen3ForCausalLM",),
+    bodies=("Qwen3Model",),
     window=later_layers,
     bias_keys={"attention_bias": frozenset({Part.Q, Part.K, Part.V, Part.O})},
     head_norms=True,

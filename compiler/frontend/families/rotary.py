@@ -9,10 +9,10 @@ from functools import partial
 from hearth.compiler.frontend.blueprint import Blueprint, Request
 from hearth.compiler.frontend.coding import read_coding
 from hearth.compiler.frontend.config import ModelConfig, read_config
-from hearth.compiler.frontend.decoder import build
+from hearth.compiler.frontend.decoder import build, build_vectors
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.rotary_names import LLAMA_NAMES, Names, Part
-from hearth.schemas.manifest import Dims, ModelKind
+from hearth.schemas.manifest import Dims, Embedding, ModelKind
 
 WindowRule = Callable[[Fields, int], int]
 """(config, number of layers) -> the window of every layer, 0 for none."""
@@ -28,6 +28,7 @@ class RotaryFamily:
 
     model_type: str
     architectures: tuple[str, ...]
+    bodies: tuple[str, ...]
     window: WindowRule
     biased: frozenset[Part] = frozenset()
     bias_keys: Mapping[str, frozenset[Part]] = field(default_factory=dict)
@@ -38,14 +39,18 @@ class RotaryFamily:
 
     def blueprint(self, fields: Fields, request: Request) -> Blueprint:
         """The config's tensors and graph."""
-        config = read_config(fields, self, request.context)
-        names = self.names
+        config = read_config(fields, self, request)
+        names, headless, sentence = self.names, request.headless, request.sentence
+        made = Embedding(sentence.pooling, sentence.normalised, config.hidden)
         return Blueprint(
-            kind=ModelKind.DECODER,
+            kind=ModelKind.ENCODER if headless else ModelKind.DECODER,
             dims=_dims(config),
             context=config.context,
-            shapes=partial(_shapes, config, names),
-            build=partial(build, config, names, request.kv),
+            shapes=partial(_shapes, config, names, headless),
+            build=partial(build_vectors if headless else build, config, names, request),
+            stem=names.stem,
+            head=names.head,
+            embedding=made if headless else None,
             ignored=names.buffers,
             repeats={names.head: names.embedding} if config.tied else {},
             hints={names.head: TIED_HINT},
@@ -82,7 +87,9 @@ def linear_shapes(config: ModelConfig) -> dict[Part, tuple[int, int]]:
     }
 
 
-def _shapes(config: ModelConfig, names: Names) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _shapes(
+    config: ModelConfig, names: Names, headless: bool
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Every tensor with its shape; of tied embeddings only the one table."""
     table = (config.vocab, config.hidden)
     yield names.embedding, table
@@ -97,5 +104,5 @@ def _shapes(config: ModelConfig, names: Names) -> Iterator[tuple[str, tuple[int,
             if part in config.biased:
                 yield f"{names.linear(part, layer)}.bias", shape[:1]
     yield names.final_norm, (config.hidden,)
-    if not config.tied:
+    if not config.tied and not headless:
         yield names.head, table

@@ -28,10 +28,11 @@ from hearth.runtime.serving.ollama.requests import (
     read_model,
 )
 from hearth.runtime.serving.ollama.responses import End, Form, Json, Said, error, nanoseconds
-from hearth.runtime.serving.ollama.vectors import embed, normalised
+from hearth.runtime.serving.ollama.vectors import embed
 from hearth.runtime.serving.presence import Stream, while_connected
 from hearth.runtime.serving.refusals import Refusal, as_refusal
 from hearth.runtime.serving.service import Served
+from hearth.runtime.serving.vectors import normalised
 from hearth.runtime.tools import format_of
 from hearth.schemas import __version__
 

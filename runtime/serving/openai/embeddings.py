@@ -18,6 +18,7 @@ from hearth.runtime.serving.openai.requests import EmbeddingRequest, read_embedd
 from hearth.runtime.serving.presence import while_connected
 from hearth.runtime.serving.refusals import Refusal
 from hearth.runtime.serving.service import Held
+from hearth.runtime.serving.vectors import shortened
 
 
 async def embeddings(request: Request) -> Response:
@@ -41,15 +42,16 @@ async def embeddings(request: Request) -> Response:
 def _embed(held: Held, asked: EmbeddingRequest) -> tuple[F32, int]:
     """The vectors, and the tokens that were read."""
     encoder = held.encoder
-    if asked.dimensions not in (None, encoder.columns):
+    if asked.dimensions is not None and asked.dimensions > encoder.columns:
         raise Refusal(
             400,
-            f"dimensions is {asked.dimensions}, expected {encoder.columns}: this model's vectors cannot be cut",
+            f"dimensions is {asked.dimensions}, expected at most {encoder.columns}, as this model's vectors have",
             parameter="dimensions",
             code="invalid_value",
         )
     encoded = [encoder.encode(each) for each in asked.input]
-    return held.embed(encoded), sum(len(each.ids) for each in encoded)
+    rows = shortened(held.embed(encoded), asked.dimensions)
+    return rows, sum(len(each.ids) for each in encoded)
 
 
 def _written(vector: F32, asked: EmbeddingRequest) -> Any:

@@ -339,7 +339,11 @@ EMBEDDING: tuple[Field, ...] = (
     required("model", NAME, "a name of /v1/models"),
     required("input", _inputs(), "a text, an array of token ids, or several of either"),
     field("encoding_format", word("float", "base64")),
-    field("dimensions", integer(1), "the model's own number of columns and no other"),
+    field(
+        "dimensions",
+        integer(1),
+        "the first columns, at length 1; the model's own number: as it makes them",
+    ),
     ignored("user", text()),
 )
 
