@@ -324,7 +324,7 @@ def choose_token(
 ) -> int | None:
     """A token by the definitions of runtime/sampling, drawn by a number of [0, 2^53) or, at temperature 0, the best.
 
-    `logits` are finite. The scores of `changed` tokens are taken instead of their logits. None: no token is left.
+    The scores of `changed` tokens are taken instead of their logits. None: no token is left, or a logit is not finite.
     """
 
 def token_weights(
@@ -341,8 +341,10 @@ def token_weights(
 ) -> NDArray[np.int64]:
     """i64[V]: the weights by which `choose_token` draws; all 0 where no token is left."""
 
-def total_weight(logits: NDArray[np.float32], isa: str | None = None) -> int:
-    """The sum of 2^43 e^(logit - best), each rounded to a whole number."""
+def ranked(
+    logits: NDArray[np.float32], count: int, isa: str | None = None
+) -> tuple[list[int], int]:
+    """`best_tokens`, and the sum of 2^43 e^(logit - best) of all, each rounded to a whole number."""
 
 def best_tokens(logits: NDArray[np.float32], count: int) -> list[int]:
     """The tokens of the highest logits, best first, the lower of equal ones first."""

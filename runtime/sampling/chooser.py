@@ -100,9 +100,6 @@ class Chooser:
         self._draws = draws
 
     def _chosen(self, logits: NDArray[np.float32]) -> int:
-        bad = native.not_finite(logits)
-        if bad:
-            raise _overflowed(bad, len(logits))
         how = self.sampling
         if len(logits) != self._vocabulary:
             how.check_vocabulary(len(logits))
@@ -112,7 +109,8 @@ class Chooser:
         number = 0 if how.greedy else random_number(how.seed, self._draws)
         token = choose_token(logits, changed, allowed, how, number)
         if token is None:
-            raise _nothing_left()
+            bad = native.not_finite(logits)
+            raise _overflowed(bad, len(logits)) if bad else _nothing_left()
         self._draws += not how.greedy
         return token
 

@@ -18,20 +18,27 @@ def top_logprobs(
     logits: NDArray[np.float32], token: int, count: int
 ) -> tuple[float, tuple[tuple[int, float], ...]]:
     """Of the token, and of the `count` best ones: best first, equal ones by the lower id."""
-    best = native.best_tokens(logits, count)
-    values = logprobs(logits, (token, *best))
-    return values[0], tuple(zip(best, values[1:], strict=True))
+    best, weight = native.ranked(logits, max(count, 1))
+    values = _logprobs(logits, (token, *best[:count]), best[0], weight)
+    return values[0], tuple(zip(best[:count], values[1:], strict=True))
 
 
 def logprobs(logits: NDArray[np.float32], tokens: Sequence[int]) -> tuple[float, ...]:
     """Of some tokens; at most 0."""
-    total, best = log_sum(logits), float(logits.max())
-    return tuple(float(logits[token]) - best - total for token in tokens)
+    (best,), weight = native.ranked(logits, 1)
+    return _logprobs(logits, tokens, best, weight)
 
 
 def log_sum(logits: NDArray[np.float32]) -> float:
     """The log of the sum of e^(logit - best)."""
-    return log(native.total_weight(logits) / ONE)
+    return log(native.ranked(logits, 0)[1] / ONE)
+
+
+def _logprobs(
+    logits: NDArray[np.float32], tokens: Sequence[int], best: int, weight: int
+) -> tuple[float, ...]:
+    total, most = log(weight / ONE), float(logits[best])
+    return tuple(float(logits[token]) - most - total for token in tokens)
 
 
 def log(x: float) -> float:

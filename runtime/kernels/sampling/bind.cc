@@ -2,10 +2,9 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
-
-#include <algorithm>
 
 #include "executor/refuse.h"
 #include "sampling/sample.h"
@@ -56,9 +55,7 @@ std::optional<int64_t> choose_token(const Logits& logits, const Vector<int64_t>&
   const Question q = question(logits, changed, scores, mask, temperature, top_k, top_p, min_p, typical_p);
   const Passes& passes = passes_named(isa);
   const nb::gil_scoped_release release;
-  if (temperature == 0) return chosen(greedy(q, passes));
-  const Weighed weighed = weigh(q, passes);
-  return chosen(weighed.total > 0 ? draw(weighed, number) : -1);
+  return chosen(temperature == 0 ? greedy(q, passes) : draw(q, number, passes));
 }
 
 NumpyWeights token_weights(const Logits& logits, const Vector<int64_t>& changed, const Vector<double>& scores,
@@ -66,10 +63,9 @@ NumpyWeights token_weights(const Logits& logits, const Vector<int64_t>& changed,
                            double typical_p, const std::optional<std::string>& isa) {
   require(temperature > 0, "temperature must be above 0");
   const Question q = question(logits, changed, scores, mask, temperature, top_k, top_p, min_p, typical_p);
-  const Weighed weighed = weigh(q, passes_named(isa));
   auto* values = new int64_t[logits.size()]();
   const nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
-  if (weighed.total > 0) std::copy_n(weighed.weights.data(), logits.size(), values);
+  weigh(q, passes_named(isa), {values, logits.size()});
   return NumpyWeights(values, {logits.size()}, owner);
 }
 
@@ -78,14 +74,20 @@ int64_t not_finite(const Logits& logits, const std::optional<std::string>& isa) 
   return passes_named(isa).scan(tokens.data(), int64_t(tokens.size())).bad;
 }
 
-int64_t weight_of_all(const Logits& logits, const std::optional<std::string>& isa) {
+std::pair<std::vector<int64_t>, int64_t> ranked_and_weighed(const Logits& logits, int64_t count,
+                                                            const std::optional<std::string>& isa) {
+  require(count >= 0, "count must be 0 or more");
   const auto tokens = tokens_of(logits);
   const Passes& passes = passes_named(isa);
   const nb::gil_scoped_release release;
-  return total_weight(tokens, passes);
+  Ranked all = ranked(tokens, count, passes);
+  return {std::move(all.tokens), all.weight};
 }
 
-std::vector<int64_t> best(const Logits& logits, int64_t count) { return best_tokens(tokens_of(logits), count); }
+std::vector<int64_t> best(const Logits& logits, int64_t count) {
+  require(count >= 0, "count must be 0 or more");
+  return best_tokens(tokens_of(logits), count);
+}
 
 }  // namespace
 }  // namespace hearth::sampling
@@ -101,7 +103,7 @@ void bind_sampling(nb::module_& m) {
   m.def("token_weights", &sampling::token_weights, "logits"_a.noconvert(), "changed"_a.noconvert(), "scores"_a.noconvert(),
         "mask"_a.none().noconvert(), "temperature"_a, "top_k"_a, "top_p"_a, "min_p"_a, "typical_p"_a,
         "isa"_a = nb::none());
-  m.def("total_weight", &sampling::weight_of_all, "logits"_a.noconvert(), "isa"_a = nb::none());
+  m.def("ranked", &sampling::ranked_and_weighed, "logits"_a.noconvert(), "count"_a, "isa"_a = nb::none());
   m.def("best_tokens", &sampling::best, "logits"_a.noconvert(), "count"_a);
 }
 

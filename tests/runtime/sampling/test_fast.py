@@ -28,7 +28,7 @@ ISAS = [isa for isa in native.isas() if isa != "amx"]
 
 def some_logits(random: np.random.Generator, size: int) -> Logits:
     """Of many kinds: bells wide and narrow, flat ones, ties, few tokens far above the rest."""
-    match random.integers(0, 7):
+    match random.integers(0, 9):
         case 0:
             values = np.zeros(size)
         case 1:
@@ -41,6 +41,11 @@ def some_logits(random: np.random.Generator, size: int) -> Logits:
             values = random.standard_normal(size) + 20 * (random.random(size) < 3 / size)
         case 5:
             values = -np.exp(random.uniform(-20, 4, size))
+        case 6:  # one far above a crowd
+            values = random.standard_normal(size) * 10.0 ** random.integers(-6, -1)
+            values[random.integers(size)] += random.uniform(0, 30)
+        case 7:  # crowds of equal ones
+            values = random.choice(random.standard_normal(3), size)
         case _:
             values = random.standard_normal(size) * random.uniform(0.5, 8)
     return values.astype(np.float32)
@@ -75,10 +80,11 @@ def some_moment(random: np.random.Generator, how: Sampling, size: int) -> Moment
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [*SIZES, 40_000])
 def test_weights_are_those_of_the_definition(size: int, isa: str) -> None:
+    """Of 40,000 tokens, steps of the ladder are crowded and cut into finer ones."""
     random = np.random.default_rng(size)
-    for _ in range(60):
+    for _ in range(60 if size <= max(SIZES) else 25):
         logits, how = some_logits(random, size), some_settings(random, size)
         now = some_moment(random, how, size)
         scores = process(logits.astype(np.float64), how, now)
@@ -150,11 +156,13 @@ def test_best_tokens_come_in_order(values: list[float], count: int) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_the_total_weight(isa: str) -> None:
+def test_the_total_weight_and_the_best(isa: str) -> None:
     random = np.random.default_rng(0)
     for size in SIZES:
         logits = some_logits(random, size)
-        assert native.total_weight(logits, isa) == weights(logits.astype(np.float64)).sum()
+        best, weight = native.ranked(logits, 3, isa)
+        assert weight == weights(logits.astype(np.float64)).sum()
+        assert best == native.best_tokens(logits, 3)
 
 
 def test_logprobs_add_up_to_one() -> None:
