@@ -27,6 +27,7 @@ from hearth.runtime import (
 )
 from hearth.runtime.archive import open_archive
 from hearth.runtime.detokenizer import spell_ids
+from hearth.runtime.sampling import Chooser, Sampling
 from hearth.runtime.serving.scheduler import Event, Job, Piece, Scheduler
 from hearth.schemas.errors import ArchiveError, InputError
 
@@ -185,6 +186,34 @@ def test_a_saved_session_that_another_model_goes_on_with(
     with pytest.raises(ArchiveError, match="saved with the archive") as found:
         load_context(tmp_path / "talk.ctx", other)
     assert found.value.code == "context.archive"
+
+
+def test_a_restored_context_that_does_nothing_or_poisons_the_process(
+    archives: Archives, tmp_path: Path
+) -> None:
+    """tests/runtime/test_contexts.py cuts texts at 200 places."""
+    model, path = load(archives("hearthside", weights="int4")), tmp_path / "talk.ctx"
+    session = model.session()
+    session.prefill(list(range(4, 60)))
+    save_context(path, session)
+    expected, damaged = session.decode(5), bytearray(path.read_bytes())
+    restored = load_context(path, model).session(model)
+    assert restored.tokens == tuple(range(4, 60))
+    assert np.array_equal(restored.decode(5), expected)
+    assert not np.array_equal(model.session().decode(5), expected)
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(ArchiveError) as found:
+        load_context(path, model)
+    assert found.value.code == "context.damaged"
+    assert np.array_equal(restored.decode(6), session.decode(6))
+
+
+def test_a_frequency_penalty_that_is_a_repetition_penalty() -> None:
+    """It subtracts, for each time that a token was there, and looks at the answer alone (docs/sampling.md)."""
+    logits = np.array([3.0, 2.4, 1.4, -9.0], np.float32)
+    chooser = Chooser(Sampling(0.0, frequency_penalty=0.5), [0, 0, 0, 0])
+    assert [chooser.choose(logits).token for _ in range(7)] == [0, 0, 1, 0, 1, 0, 1]
 
 
 def test_the_beginning_forgotten_in_silence_at_a_full_context(archives: Archives) -> None:
