@@ -1,7 +1,7 @@
 """Messages to a prompt by the checkpoint's jinja template, in a sandbox with what transformers gives templates.
 
 The template comes with the archive, so it is not trusted: it sees plain data only, and the sandbox keeps it
-from changing that or reaching Python's internals.
+from changing that, from reaching Python's internals, and from going on without end (template_bounds.py).
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import jinja2.nodes
 import jinja2.parser
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from hearth.runtime.template_bounds import BoundedEnvironment
 from hearth.schemas.errors import ArchiveError, HearthError, InputError
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "..."} and what else the template reads
 Now = Callable[[], datetime]
+MOST_SOURCE = 1 << 20  # characters: published templates have 17,000 at most
+# What Python's own parser and compiler raise on expressions and blocks inside each other too deep.
+OF_DEEP_NESTS = (SyntaxError, RecursionError, MemoryError, ValueError)
 
 
 class Refusal(jinja2.TemplateError):
@@ -45,14 +48,13 @@ class ChatTemplate:
 
     def __init__(self, source: str, special: Mapping[str, str], now: Now = datetime.now) -> None:
         self._special = dict(special)
+        self._environment = _environment(now)
+        if len(source) > MOST_SOURCE:
+            raise _unreadable(f"it has {len(source)} characters, more than {MOST_SOURCE}")
         try:
-            self._template = _environment(now).from_string(source)
-        except jinja2.TemplateError as error:
-            raise ArchiveError(
-                "archive.chat_template",
-                f"the chat template cannot be parsed: {_text(error)}",
-                remedy="give a plain prompt, or compile again with a corrected template",
-            ) from None
+            self._template = self._environment.bounded(source)
+        except (jinja2.TemplateError, *OF_DEEP_NESTS) as error:
+            raise _unreadable(f"it cannot be parsed: {_text(error)}") from None
 
     def render(
         self,
@@ -75,16 +77,11 @@ class ChatTemplate:
             **_plain(variables or {}),
         }
         try:
-            return self._template.render(names)
-        except (
-            jinja2.TemplateError,
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            ValueError,
-            RecursionError,
-        ) as error:
+            with self._environment.clock():
+                text: str = self._template.render(names)
+        except Exception as error:  # whatever it is, the template raised it
             raise _failure(error) from None
+        return text
 
 
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -118,11 +115,11 @@ def _plain(value: Any) -> Any:
     return f"<{type(value).__name__}>"
 
 
-def _environment(now: Now) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def _environment(now: Now) -> BoundedEnvironment:
+    environment = BoundedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, loopcontrols]
     )
-    environment.filters["tojson"] = _tojson
+    environment.add_filter("tojson", _tojson)
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = lambda pattern: now().strftime(pattern)
     return environment
@@ -143,6 +140,14 @@ def _tojson(
 
 def _raise(message: str) -> NoReturn:
     raise Refusal(message)
+
+
+def _unreadable(found: str) -> ArchiveError:
+    return ArchiveError(
+        "archive.chat_template",
+        f"the chat template is of no use: {found}",
+        remedy="give a plain prompt, or compile again with a corrected template",
+    )
 
 
 def _failure(error: Exception) -> HearthError:

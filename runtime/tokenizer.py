@@ -7,11 +7,12 @@ transformers ignores it where there is a tokenizer.json.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hearth.runtime.foreign import foreign
 from hearth.schemas.errors import ArchiveError, InputError
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ SPECIAL_NAMES = (
 )
 # What describes an added token in tokenizer_config.json.
 ADDED_FLAGS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+MOST_GROWTH = (
+    64.0  # of a text by the rules that replace parts of it; published ones make it 3 times as long
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Tokenizer:
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """ids[T] of a text, with the tokens the model's post-processor adds (BOS) unless told otherwise."""
         _check_text(text)
-        with _encoding():
+        with foreign(_not_encoded):
             found = self.backend.encode(text, add_special_tokens=add_special_tokens)
         return list(found.ids)
 
@@ -62,7 +66,7 @@ class Tokenizer:
         """One text or two, with the tokens and types of the model's post-processor."""
         for text in (first, second or ""):
             _check_text(text)
-        with _encoding():
+        with foreign(_not_encoded):
             found = self.backend.encode(first, second)
         return Encoded(found.ids, found.type_ids)
 
@@ -85,7 +89,8 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of ids, all at once (detokenizer.py does it piece by piece)."""
-        return self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
+        with foreign(_unusable("cannot write these ids as text")):
+            return self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def token_id(self, text: str) -> int | None:
         """The id of a token given by its text."""
@@ -106,18 +111,23 @@ class Tokenizer:
         return None if text is None else self.token_id(text)
 
 
-@contextmanager
-def _encoding() -> Iterator[None]:
+def _not_encoded(words: str) -> InputError:
     """A tokenizer may name an unknown-word token that its vocabulary lacks: words it knows are read, others are not."""
-    try:
-        yield
-    except Exception as error:  # the library raises plain Exception
-        raise InputError(
-            "input.not_encoded",
-            f"the model's tokenizer cannot read this text: {error}",
-            expected="text of words that it knows",
-            remedy="give token ids, or compile a checkpoint whose tokenizer has a token for unknown words",
-        ) from None
+    return InputError(
+        "input.not_encoded",
+        f"the model's tokenizer cannot read this text: {words}",
+        expected="text of words that it knows",
+        remedy="give token ids, or compile a checkpoint whose tokenizer has a token for unknown words",
+    )
+
+
+def _unusable(what: str) -> Callable[[str], ArchiveError]:
+    return lambda words: ArchiveError(
+        "archive.tokenizer",
+        f"the tokenizer {what}: {words}",
+        expected="a tokenizer.json of Hugging Face tokenizers",
+        remedy="compile the model again from a checkpoint whose tokenizer.json loads",
+    )
 
 
 def _check_text(text: str) -> None:
@@ -136,15 +146,9 @@ def parse_tokenizer(tokenizer_json: bytes, tokenizer_config: bytes | None = None
     """Read the two files of a checkpoint. Slow for large vocabularies (0.4 s for 150,000 entries)."""
     from tokenizers import Tokenizer as Backend
 
-    try:
+    with foreign(_unusable("cannot be read")):
         backend = Backend.from_buffer(tokenizer_json)  # from_str holds 50 MB more
-    except Exception as error:  # the library raises plain Exception
-        raise ArchiveError(
-            "archive.tokenizer",
-            f"the tokenizer cannot be read: {error}",
-            expected="a tokenizer.json of Hugging Face tokenizers",
-            remedy="compile the model again from a checkpoint whose tokenizer.json loads",
-        ) from None
+    _check_growth(backend)
     backend.no_truncation()
     backend.no_padding()
     config = parse_config(tokenizer_config)
@@ -152,6 +156,26 @@ def parse_tokenizer(tokenizer_json: bytes, tokenizer_config: bytes | None = None
     _add_tokens(backend, config, special)
     side = "left" if config.get("truncation_side") == "left" else "right"
     return Tokenizer(backend, special, side)
+
+
+def _check_growth(backend: Backend) -> None:
+    """Refuse rules that make a text many times as long: a few of them would fill any memory."""
+    for part in (backend.normalizer, backend.decoder):
+        growth = 1 if part is None else _growth(json.loads(part.__getstate__()))
+        if growth > MOST_GROWTH:
+            raise _unusable("cannot be used")(f"its rules make a text {growth:.3g} times as long")
+
+
+def _growth(rule: Mapping[str, Any]) -> float:
+    """How many times as long a text gets, at most, by what a rule puts in the place of something."""
+    match rule:
+        case {"type": "Sequence", "normalizers": list(parts)} | {"decoders": list(parts)}:
+            return math.prod(map(_growth, parts))
+        case {"type": "Replace", "pattern": {"String": str(old)}, "content": str(new)}:
+            return max(1.0, len(new) / max(len(old), 1))
+        case {"type": "Replace", "content": str(new)} | {"type": "Prepend", "prepend": str(new)}:
+            return max(1.0, len(new))
+    return 1.0
 
 
 def parse_config(data: bytes | None) -> Mapping[str, Any]:

@@ -7,9 +7,12 @@ parts of the schema (`places.py`).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from hearth.runtime.foreign import foreign
 from hearth.runtime.grammar.places import find_fault, subschemas
 from hearth.runtime.grammar.wishes import (
     Ebnf,
@@ -25,6 +28,7 @@ from hearth.schemas.errors import InputError, MissingError
 if TYPE_CHECKING:
     from llguidance import LLMatcher
 
+MOST_REMAINDERS = 100_000  # of all `multipleOf` of a schema
 MOST_TEXT = 1 << 20  # characters of a wish: more is no schema that somebody wrote
 # Between the tokens of JSON: nothing, a space, or a new line and its indent. Endless white space would be valid
 # JSON too, and small models love it.
@@ -133,8 +137,18 @@ def schema_problem(schema: Any) -> str:
     """Why a schema cannot be followed; empty where it can."""
     if schema is False:
         return "nothing is valid"
-    problem = _repeated_keys(schema) or _problem(_of_schema(schema))
+    with foreign(_unreadable):
+        problem = _repeated_keys(schema) or _large_multiples(schema) or _problem(_of_schema(schema))
     return problem.partition(" while processing ")[0]  # the way to it by references
+
+
+def _unreadable(words: str) -> InputError:
+    """Of a schema nested too deep, or with a number or a text that JSON does not have."""
+    return InputError(
+        "grammar.schema",
+        f"the schema cannot be read: {words}",
+        expected="JSON of finite numbers, whole characters and less than 100 levels",
+    )
 
 
 def _of_schema(schema: Any) -> str:
@@ -151,6 +165,19 @@ def _repeated_keys(schema: Any) -> str:
         if isinstance(least, int) and least > max(1, len(required or ())):
             return f"minProperties {least}, above 1 and above the number of required properties"
     return ""
+
+
+def _large_multiples(schema: Any) -> str:
+    """A million remainders take 8 s and 400 MB to prepare."""
+    count = sum(_remainders(part.get("multipleOf")) for _, part in subschemas(schema))
+    return f"multipleOf beyond {MOST_REMAINDERS}" if count > MOST_REMAINDERS else ""
+
+
+def _remainders(multiple: Any) -> int:
+    """Those of the integer without its decimal point, each of which is a state."""
+    if type(multiple) not in (int, float) or not math.isfinite(multiple):
+        return 0
+    return int("".join(map(str, Decimal(str(multiple)).as_tuple().digits)))
 
 
 def _problem(grammar: str) -> str:

@@ -55,7 +55,7 @@ def schema_of(wish: JsonSchema) -> Any:
     """The schema as data; InputError `grammar.schema` where the text is no JSON."""
     try:
         schema = json.loads(wish.text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             "grammar.schema", f"the schema is not JSON: {error}", expected="a JSON object"
         ) from None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from support.data import DATA, real
 
 from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer, special_texts
 from hearth.schemas.errors import ArchiveError, InputError
+
+HEARTHSIDE = Path(__file__).parent.parent.parent / "models" / "hearthside" / "tokenizer.json"
 
 
 def read(folder: str, config: dict[str, object] | None = None) -> Tokenizer:
@@ -97,3 +100,45 @@ def test_a_text_that_the_tokenizer_cannot_read_is_the_users_error() -> None:
         with pytest.raises(InputError) as caught:
             read_text("b")
         assert caught.value.code == "input.not_encoded"
+
+
+def changed(**parts: object) -> bytes:
+    """The demo's tokenizer.json with other parts."""
+    return json.dumps(json.loads(HEARTHSIDE.read_text()) | parts).encode()
+
+
+def replacing(pattern: dict[str, str], content: str) -> dict[str, object]:
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def test_trap_a_panic_of_the_library_is_an_error_like_others() -> None:
+    """They are no `Exception`s: one would end the thread that serves everybody."""
+    prefix = json.loads(HEARTHSIDE.read_text())["model"] | {"continuing_subword_prefix": "#" * 300}
+    with pytest.raises(ArchiveError, match="cannot be read") as refused:
+        parse_tokenizer(changed(model=prefix))
+    assert refused.value.code == "archive.tokenizer"
+    endless = {
+        "type": "Split",
+        "pattern": {"Regex": "(a+)+$"},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    tokenizer = parse_tokenizer(changed(pre_tokenizer=endless))
+    with pytest.raises(InputError) as failed:
+        tokenizer.encode("a" * 40 + "!")
+    assert failed.value.code == "input.not_encoded"
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        replacing({"Regex": "a"}, "b" * 1000),
+        replacing({"String": ""}, "b" * 100),
+        {"type": "Sequence", "normalizers": [replacing({"String": "a"}, "aa")] * 40},
+    ],
+    ids=["long", "everywhere", "doubling"],
+)
+def test_rules_that_would_fill_the_memory_are_refused(normalizer: dict[str, object]) -> None:
+    with pytest.raises(ArchiveError, match="times as long") as refused:
+        parse_tokenizer(changed(normalizer=normalizer))
+    assert refused.value.code == "archive.tokenizer"

@@ -44,6 +44,7 @@ FAULTS: list[tuple[Any, str, str]] = [
     ({"dependentRequired": {"a": ["b"]}}, "#", "dependentRequired"),
     ({"propertyNames": {"maxLength": 2}}, "#", "propertyNames"),
     ({"enum": []}, "#", "enum"),
+    ({"properties": {"n": {"multipleOf": 999983}}}, "#/properties/n", "multipleOf"),
     (False, "#", ""),
 ]
 
@@ -55,7 +56,15 @@ def test_a_schema_is_refused_by_keyword_and_place(schema: Any, place: str, keywo
     assert not keyword or repr(keyword) in error.remedy
 
 
-@pytest.mark.parametrize("text", ["{", "3", '"a"', "", "[]"])
+NESTED = '{"items":' * 300 + "true" + "}" * 300
+ENDLESS = '{"items":' * 20_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "3", '"a"', "", "[]", NESTED, ENDLESS, '{"minimum": 1e999}', '{"const": "\\ud800"}'],
+    ids=lambda text: text[:20],
+)
 def test_a_schema_that_is_no_schema(text: str) -> None:
     assert refused(JsonSchema(text)).code == "grammar.schema"
 
