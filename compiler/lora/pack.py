@@ -18,6 +18,7 @@ from hearth.compiler.quantize.coding import RoundedSource
 from hearth.compiler.quantize.rtn import rtn
 from hearth.compiler.quantize.schemes import INT8
 from hearth.runtime.archive import Archive
+from hearth.runtime.archive.format import refusal
 from hearth.schemas import sections
 from hearth.schemas.codec import loads
 from hearth.schemas.errors import ArchiveError, CheckpointError
@@ -66,9 +67,9 @@ class Packed:
 def pack(archive: Archive, adapter: PeftAdapter, weights: AdapterWeights) -> Packed:
     """The adapter for this archive. CheckpointError lora.module, lora.shape, lora.range for what does not fit;
     ArchiveError archive.no_adapters where the archive takes none."""
-    targets = list(_targets(archive))
+    vectors = _vectors(archive)
+    targets = list(_targets(archive, len(vectors)))
     matched = _matched(targets, adapter)
-    vectors = np.frombuffer(archive.section(sections.LINEAR_VECTORS), "<f4")
     room, linears = Room(), []
     for target in targets:
         if any(part.module in matched for part in target.record.parts):
@@ -84,8 +85,26 @@ def pack(archive: Archive, adapter: PeftAdapter, weights: AdapterWeights) -> Pac
     )
 
 
-def _targets(archive: Archive) -> Iterator[Target]:
-    """The linears that adapters may change."""
+def _vectors(archive: Archive) -> F32:
+    """What the record of linears refers to; nothing where the archive has no such record."""
+    if sections.LINEAR_VECTORS not in archive.entries:
+        return np.zeros(0, np.float32)
+    data = archive.section(sections.LINEAR_VECTORS)
+    if data.nbytes % 4:
+        raise _inconsistent(archive, f"{sections.LINEAR_VECTORS} has {data.nbytes} bytes", "f32")
+    vectors = np.frombuffer(data, "<f4")
+    if not np.isfinite(vectors).all():
+        raise _inconsistent(archive, f"{sections.LINEAR_VECTORS} has infinities", "finite values")
+    return vectors
+
+
+def _inconsistent(archive: Archive, found: str, expected: str) -> ArchiveError:
+    remedy = "the archive was not written by hearth, or by a faulty version; compile it again"
+    return refusal("inconsistent", found, expected, str(archive.path), remedy)
+
+
+def _targets(archive: Archive, vectors: int) -> Iterator[Target]:
+    """The linears that adapters may change, each of a weight that is there and of vectors that there are."""
     where, again = str(archive.path), "compile the model again with this version of hearth"
     if sections.LINEARS not in archive.entries:
         raise ArchiveError(
@@ -105,8 +124,23 @@ def _targets(archive: Archive) -> Iterator[Target]:
     tensors = {tensor.name: tensor for tensor in archive.weights_index.tensors}
     statics = _statics(archive)
     for record in linears.linears:
-        tensor = tensors[record.weight]
+        tensor = tensors.get(record.weight)
+        if tensor is None or not _fits(record, tensor.shape, vectors):
+            found = f"the record of the linear {record.weight[:80]!r}"
+            raise _inconsistent(archive, found, "a weight of the archive, its rows, its vectors")
         yield Target(record, tensor, statics.get(tensor.offset))
+
+
+def _fits(record: LinearRecord, shape: tuple[int, ...], vectors: int) -> bool:
+    if len(shape) != 2:
+        return False
+    n, k = shape
+    ends = [0, *(part.stop for part in record.parts)]
+    follow = all(
+        start == part.start < part.stop for start, part in zip(ends, record.parts, strict=False)
+    )
+    places = ((record.columns, k), (record.shift, k), (record.rows, n))
+    return follow and ends[-1] <= n and all(at < 0 or at + count <= vectors for at, count in places)
 
 
 def _statics(archive: Archive) -> dict[int, Static]:

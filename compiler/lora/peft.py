@@ -22,6 +22,11 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 KEY = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 ALPHA = 8  # PEFT's defaults
+MOST_SETTING = 1e9  # of a rank or an alpha
+MOST_REPEATS = (
+    3  # of a pattern: each multiplies the time that Python's regular expressions may take
+)
+REPEATED_GROUP = re.compile(r"\)[*+{]")
 # Values of `init_lora_weights` that start training from other weights than the base model's.
 OTHER_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
@@ -64,8 +69,8 @@ def read_peft(folder: Path) -> PeftAdapter:
     modules = {name: _module(name, pair, config, shard) for name, pair in pairs.items()}
     if not modules:
         raise _refused("there are no matrices in it", str(path))
-    targets = config.get("target_modules") or ()
-    named = (targets,) if isinstance(targets, str) else tuple(sorted(map(str, targets)))
+    targets = config.get("target_modules") or []
+    named = tuple(sorted(map(str, targets))) if isinstance(targets, list) else (str(targets),)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     task = str(config.get("task_type") or "")
     return PeftAdapter(str(folder), digest, task, named, modules)
@@ -155,16 +160,26 @@ def _setting(
     config: Mapping[str, Any], patterns: str, module: str, usual: Any, where: str
 ) -> float:
     """A number that a pattern may set for some modules, as PEFT finds it."""
-    found = next(_matching(config.get(patterns) or {}, module), usual)
-    if not isinstance(found, int | float) or not math.isfinite(found) or found <= 0:
+    found = next(_matching(config.get(patterns) or {}, module, where), usual)
+    if not isinstance(found, int | float) or not 0 < found < MOST_SETTING:
         raise _bad(f"{patterns} or its default gives {found!r} for {module!r}", "above 0", where)
     return found
 
 
-def _matching(patterns: Mapping[str, Any], module: str) -> Iterator[Any]:
+def _matching(patterns: Any, module: str, where: str) -> Iterator[Any]:
+    if not isinstance(patterns, dict):
+        raise _bad(f"patterns of modules are {patterns!r:.80}", "an object", where)
     for pattern, value in patterns.items():
+        _check_pattern(pattern, where)
         try:
             if re.match(rf"(.*\.)?({pattern})$", module):
                 yield value
         except re.error:
             continue
+
+
+def _check_pattern(pattern: str, where: str) -> None:
+    """Refuses a regular expression that could take for ever: one choice inside a repeated one, or too many."""
+    choices = sum(map(pattern.count, "*+?{"))
+    if REPEATED_GROUP.search(pattern) or choices > MOST_REPEATS or pattern.count("(") > 8:
+        raise _refused(f"the pattern {pattern!r:.80}", where, "name the modules one by one")
