@@ -121,7 +121,8 @@ def test_stop(page: Any, way: str) -> None:
     assert found.locator(".body").inner_text() == text
     page.select_option("#model", label="tales")
     send(page, "And now something short.")
-    assert SPEED.fullmatch(answer(page, 1).locator(".facts").inner_text())
+    facts = answer(page, 1).locator(".facts").inner_text()
+    assert SPEED.search(facts)  # where much was written before the stop, it is cut at the limit
 
 
 def test_an_answer_goes_on_while_another_conversation_is_shown(page: Any) -> None:
