@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from support.source import ROOT, Trees, source_trees
+
 from hearth.schemas import errors
 
-ROOT = Path(__file__).parent.parent
 CODE = re.compile(r"[a-z][a-z0-9_]*\.[a-z0-9_]+")
 ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| (\d) \| [^|]+ \| [^|]+ \|$", re.MULTILINE)
 FAMILY = {
@@ -47,20 +49,13 @@ def texts(node: ast.expr) -> list[str]:
     return []
 
 
-def codes_in(path: Path) -> Iterator[tuple[str, int]]:
-    place = str(path.relative_to(ROOT))
-    makers = {name: made for (where, name), made in MAKERS.items() if place.startswith(where)}
-    for name, found in calls(ast.parse(path.read_text())):
+def codes_in(path: Path, tree: ast.Module) -> Iterator[tuple[str, int]]:
+    makers = {name: made for (where, name), made in MAKERS.items() if str(path).startswith(where)}
+    for name, found in calls(tree):
         exit_code, before = makers.get(name, (FAMILY.get(name), ""))
         codes = [before + text for text in found if CODE.fullmatch(before + text)]
         if exit_code is not None:
             yield from ((code, exit_code) for code in codes)
-
-
-def in_source() -> set[tuple[str, int]]:
-    parts = ("compiler", "runtime", "schemas")
-    files = [path for part in parts for path in sorted((ROOT / part).rglob("*.py"))]
-    return {found for path in files for found in codes_in(path)}
 
 
 def in_page() -> list[tuple[str, int]]:
@@ -68,21 +63,26 @@ def in_page() -> list[tuple[str, int]]:
     return [(code, int(exit_code)) for code, exit_code in ROW.findall(page)]
 
 
-def test_every_code_is_in_the_page_and_no_other() -> None:
+@pytest.fixture(scope="module")
+def trees() -> Trees:
+    return source_trees()
+
+
+def test_every_code_is_in_the_page_and_no_other(trees: Trees) -> None:
     page = in_page()
+    source = {found for path, tree in trees.items() for found in codes_in(path, tree)}
     assert len(page) == len(set(page)), "a code is listed twice"
-    assert in_source() - set(page) == set(), "add these to docs/errors.md"
-    assert set(page) - in_source() == set(), "docs/errors.md lists what no source raises"
+    assert source - set(page) == set(), "add these to docs/errors.md"
+    assert set(page) - source == set(), "docs/errors.md lists what no source raises"
 
 
-def test_every_error_gives_its_code_as_a_literal() -> None:
+def test_every_error_gives_its_code_as_a_literal(trees: Trees) -> None:
     """So that the page can be checked; functions that make errors are named in MAKERS."""
     makers = {name for _, name in MAKERS}
     found = [
-        f"{path.relative_to(ROOT)}: {function.name}"
-        for part in ("compiler", "runtime", "schemas")
-        for path in sorted((ROOT / part).rglob("*.py"))
-        for function in ast.walk(ast.parse(path.read_text()))
+        f"{path}: {function.name}"
+        for path, tree in trees.items()
+        for function in ast.walk(tree)
         if isinstance(function, ast.FunctionDef) and function.name not in makers
         for name, codes in calls(function)
         if name in FAMILY and not codes
@@ -90,12 +90,11 @@ def test_every_error_gives_its_code_as_a_literal() -> None:
     assert not found
 
 
-def test_every_error_says_what_was_expected_or_what_to_do() -> None:
+def test_every_error_says_what_was_expected_or_what_to_do(trees: Trees) -> None:
     silent = [
-        f"{path.relative_to(ROOT)}:{node.lineno}"
-        for part in ("compiler", "runtime", "schemas")
-        for path in sorted((ROOT / part).rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text()))
+        f"{path}:{node.lineno}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id in FAMILY

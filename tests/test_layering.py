@@ -7,18 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.source import Trees, source_trees
 
-ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "schemas": {"schemas"},
     "runtime": {"runtime", "schemas"},
     "compiler": {"compiler", "runtime", "schemas"},
 }
 ENVIRONMENT_EDGE = Path("runtime/options.py")
-
-
-def _files(part: str) -> list[Path]:
-    return sorted((ROOT / part).rglob("*.py"))
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
@@ -29,26 +25,31 @@ def _imports(tree: ast.AST) -> Iterator[str]:
             yield node.module or ""
 
 
+@pytest.fixture(scope="module")
+def trees() -> Trees:
+    return source_trees()
+
+
 @pytest.mark.parametrize("part", ALLOWED)
-def test_imports_go_one_way(part: str) -> None:
+def test_imports_go_one_way(trees: Trees, part: str) -> None:
     found = []
-    for path in _files(part):
-        for name in _imports(ast.parse(path.read_text())):
+    files = {path: tree for path, tree in trees.items() if path.parts[0] == part}
+    for path, tree in files.items():
+        for name in _imports(tree):
             pieces = name.split(".")
             bare = pieces[0] in ALLOWED
             upward = pieces[0] == "hearth" and len(pieces) > 1 and pieces[1] not in ALLOWED[part]
             if bare or upward:
-                found.append(f"{path.relative_to(ROOT)} imports {name}")
-    assert _files(part)
+                found.append(f"{path} imports {name}")
+    assert files
     assert not found
 
 
-def test_the_environment_is_read_in_one_place() -> None:
+def test_the_environment_is_read_in_one_place(trees: Trees) -> None:
     found = []
-    for part in ALLOWED:
-        for path in _files(part):
-            for node in ast.walk(ast.parse(path.read_text())):
-                reads = isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
-                if reads and path.relative_to(ROOT) != ENVIRONMENT_EDGE:
-                    found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            reads = isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+            if reads and path != ENVIRONMENT_EDGE:
+                found.append(f"{path}:{node.lineno}")
     assert not found
