@@ -54,8 +54,9 @@ build/optimum/installed: $(NATIVE) | check-tools
 sanitize: build/sanitize/installed
 	ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
-	  build/sanitize/bin/python -m pytest tests/runtime/kernels tests/runtime/test_engine*.py \
-	  tests/runtime/test_segments.py tests/runtime/test_batch.py
+	  build/sanitize/bin/python -m pytest tests/runtime/kernels tests/runtime/sampling tests/runtime/lora \
+	  tests/runtime/test_engine*.py tests/runtime/test_segments.py tests/runtime/test_batch.py \
+	  tests/runtime/test_adapter_products.py tests/runtime/serving/test_storms.py
 
 build/sanitize/installed: $(NATIVE) | check-tools
 	$(PYTHON) -m venv build/sanitize

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,7 +111,7 @@ def load_context(path: str | os.PathLike[str], model: Executor[Any]) -> Context:
         if not error.code.startswith("context."):
             raise _schema(error.found, error.expected, str(place)) from None
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _schema(f"its head makes no sense: {error!r:.100}", "", str(place)) from None
 
 
@@ -159,8 +159,8 @@ def _json(value: Mapping[str, Any]) -> str:
 def _context(parts: Parts, model: Executor[Any], where: str) -> Context:
     saved = decode(SavedContext, unpack(parts.head, "head", where, MAX_HEAD_NBYTES), "head", where)
     _check_archive(saved, model, where)
-    readers = tuple(_readers(saved, model.adapters, where))
     count, layout = len(saved.tokens), model.kv_layout
+    readers = tuple(islice(_readers(saved, model.adapters, where), count + 1))
     if (
         len(readers) != count
         or count > model.context
@@ -175,7 +175,7 @@ def _context(parts: Parts, model: Executor[Any], where: str) -> Context:
     return Context(
         snapshot,
         _use(saved.adapter, model.adapters, where),
-        None if saved.text is None else _text(saved.text),
+        None if saved.text is None else _text(saved.text, model.vocab),
         None if saved.talk is None else _talk(saved.talk),
     )
 
@@ -204,7 +204,7 @@ def _readers(
 ) -> Iterator[AdapterUse | None]:
     for run in saved.readers:
         use = _use(run.adapter, known, where)
-        yield from [use] * min(run.tokens, len(saved.tokens) + 1)
+        yield from repeat(use, run.tokens)
 
 
 def _use(saved: SavedAdapter | None, known: Mapping[str, Adapter], where: str) -> AdapterUse | None:
@@ -223,8 +223,11 @@ def _use(saved: SavedAdapter | None, known: Mapping[str, Adapter], where: str) -
     return AdapterUse(saved.name, saved.scale)
 
 
-def _text(saved: SavedText) -> Text:
+def _text(saved: SavedText, vocab: int) -> Text:
     state = ChooserState.from_plain(unpack(saved.chooser, "chooser"))
+    state.sampling.check_vocabulary(vocab)
+    if not all(0 <= token < vocab for token in state.tokens):
+        raise ValueError(f"tokens of a text beyond {vocab}")
     request = Request(
         saved.max_tokens, frozenset(saved.stop_ids), saved.stop, state.sampling, saved.logprobs,
         Full(saved.full),

@@ -8,6 +8,8 @@ from typing import Any
 
 from hearth.runtime.sampling.settings import Sampling
 
+USUAL = Sampling()  # whose fields say of which types they are
+
 
 @dataclass(frozen=True)
 class ChooserState:
@@ -28,6 +30,10 @@ class ChooserState:
         given = dict(plain["sampling"])
         given["logit_bias"] = tuple((int(token), float(b)) for token, b in given["logit_bias"])
         given["banned"] = tuple(int(token) for token in given["banned"])
+        for name, value in given.items():
+            kind = type(getattr(USUAL, name, None))
+            if type(value) is not kind and not (kind is float and type(value) is int):
+                raise TypeError(f"{name} is {value!r:.40}")
         state = ChooserState(
             sampling=Sampling(**given),
             tokens=tuple(int(token) for token in plain["tokens"]),

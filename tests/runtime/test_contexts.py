@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,13 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], object], packed: by
     write_parts(path, msgpack.packb(head), [np.frombuffer(body, np.uint8)])
 
 
+def chooser(head: dict[str, Any], sampling: Mapping[str, Any] | None = None, **values: Any) -> None:
+    """Another chooser in a head, which holds it as bytes."""
+    plain = msgpack.unpackb(head["text"]["chooser"])
+    plain["sampling"] |= sampling or {}
+    head["text"]["chooser"] = msgpack.packb(plain | values)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -201,6 +208,14 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], object], packed: by
         lambda head: head["readers"][1]["adapter"].update(scale=float("nan")),
         lambda head: head["text"].update(chooser=b"no msgpack"),
         lambda head: head["text"].update(chooser=msgpack.packb({"tokens": []})),
+        lambda head: head["readers"].extend([{"tokens": 2**40, "adapter": None}] * 9),
+        lambda head: chooser(head, tokens=[float("inf")]),
+        lambda head: chooser(head, tokens=[2**40]),
+        lambda head: chooser(head, draws=float("nan")),
+        lambda head: chooser(head, sampling={"top_k": 1.5}),
+        lambda head: chooser(head, sampling={"seed": True}),
+        lambda head: chooser(head, sampling={"banned": [2**40]}),
+        lambda head: head["talk"].update(messages=['{"a":' * 10**5]),
         lambda head: head["text"].update(full="explode"),
         lambda head: head["text"].update(max_tokens=0),
         lambda head: head["talk"].update(messages=["[]"]),
