@@ -194,6 +194,7 @@ def asset_parts(assets: Assets) -> tuple[Part, ...]:
         (sections.TOKENIZER_CONFIG, Kind.JSON, assets.tokenizer_config),
         (sections.CHAT_TEMPLATE, Kind.TEXT, template),
         (sections.GENERATION_CONFIG, Kind.JSON, assets.generation_config),
+        (sections.INSTRUCTIONS, Kind.JSON, assets.instructions),
     ]
     return tuple(Part.of(name, kind, data) for name, kind, data in found if data is not None)
 

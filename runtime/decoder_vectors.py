@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hearth.runtime import native
 from hearth.runtime.adapters import AdapterUse, check_known
 from hearth.runtime.encoder import F32, HIDDEN, TEXTS_AT_ONCE, Text, encoded
+from hearth.runtime.instructions import Instructions
 from hearth.runtime.session import Segment, check_room, checked_chunk, checked_ids
 from hearth.runtime.tokenizer import Encoded, Tokenizer
 from hearth.schemas.errors import UsageError
@@ -67,19 +68,26 @@ class DecoderVectors:
         """The model's; cuts nothing off."""
         return self.model.tokenizer
 
-    def encode(self, text: Text) -> Encoded:
+    @property
+    def instructions(self) -> Instructions:
+        """The model's."""
+        return self.model.instructions
+
+    def encode(self, text: Text, prompt_name: str | None = None) -> Encoded:
         """The ids of a text or of a pair, with the tokenizer's special tokens; texts are cut at the context.
 
+        One text comes after the instruction `prompt_name`, None: the archive's default, if it has one.
         Ids are never cut: too many of them are InputError `input.context_full`.
         """
-        found = encoded(text, self.model)
+        found = encoded(text, self.model, prompt_name)
         ids = checked_ids(found.ids, self.model.vocab)
         check_room(0, len(ids), self.model.context)
         return found
 
-    def embed(self, texts: str | Sequence[Text]) -> F32:
+    def embed(self, texts: str | Sequence[Text], prompt_name: str | None = None) -> F32:
         """f32[n, E], a vector for each of the texts (one text alone: n is 1)."""
-        given = [self.encode(text).ids for text in ([texts] if isinstance(texts, str) else texts)]
+        texts = [texts] if isinstance(texts, str) else texts
+        given = [self.encode(text, prompt_name).ids for text in texts]
         found = np.empty((len(given), self.columns), np.float32)
         way = POOLED[self.embedding.pooling]
         pools: dict[int, Pool] = {}

@@ -56,22 +56,23 @@ class Encoder(Loaded):
         """Whether the model tells the two texts of a pair apart."""
         return any(port.name == TYPES for port in self.archive.program.entries[MAIN].inputs)
 
-    def encode(self, text: Text) -> Encoded:
+    def encode(self, text: Text, prompt_name: str | None = None) -> Encoded:
         """The ids and types of a text, of a pair of texts, or of ids (types all 0), as the model reads them.
 
+        One text comes after the instruction `prompt_name`, None: the archive's default, if it has one.
         Texts get the special tokens of the tokenizer's post-processor. What is longer than the context is cut as
         sentence-transformers cuts it: the special tokens stay, and of a pair the longer text loses first (strategy
         "longest_first", at the tokenizer's truncation side). Ids are never cut: too many of them are
         InputError `input.context_full`. Types that the model does not tell apart (`has_types`) are not read.
         """
-        found = encoded(text, self)
+        found = encoded(text, self, prompt_name)
         ids = checked_ids(found.ids, self.vocab)
         check_room(0, len(ids), self.context)
         if self.has_types:
             _check_types(found, self._limits[TYPES])
         return found
 
-    def embed(self, texts: str | Sequence[Text]) -> F32:
+    def embed(self, texts: str | Sequence[Text], prompt_name: str | None = None) -> F32:
         """f32[n, E], a vector for each of the texts (one text alone: n is 1); pairs are tuples of two texts.
 
         Raises UsageError `arguments.pooling` where the archive has no pooling: `hidden` gives the rows.
@@ -83,7 +84,8 @@ class Encoder(Loaded):
                 expected="an archive compiled with a pooling",
                 remedy="use hidden(), or compile with --pooling",
             )
-        encoded = [self.encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
+        given = [texts] if isinstance(texts, str) else texts
+        encoded = [self.encode(text, prompt_name) for text in given]
         found = np.empty((len(encoded), self.columns), np.float32)
         for group in self._groups([len(each.ids) for each in encoded]):
             self._run(MAIN, encoded[group], found[group])
@@ -134,13 +136,13 @@ class Encoder(Loaded):
         return {name: min(_limit(entry, name) for entry in entries) for name in ports}
 
 
-def encoded(text: Text, model: Loaded) -> Encoded:
-    """The ids and types of what a model is to make a vector of; not checked."""
+def encoded(text: Text, model: Loaded, prompt_name: str | None = None) -> Encoded:
+    """The ids and types of what a model is to make a vector of; not checked. Instructions stand before one text."""
     match text:
         case Encoded():
             return text
         case str():
-            return model.cutting.encode_pair(text, None)
+            return model.cutting.encode_pair(model.instructions.before(prompt_name) + text, None)
         case (str(first), str(second)):
             return model.cutting.encode_pair(first, second)
     ids = list(text)

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 from hearth.runtime import native
 from hearth.runtime.archive import Archive
+from hearth.runtime.instructions import Instructions, parse_instructions
 from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer
 from hearth.schemas import sections
-from hearth.schemas.errors import InputError
+from hearth.schemas.errors import ArchiveError, InputError
 from hearth.schemas.manifest import Manifest
 
 T = TypeVar("T")
@@ -64,6 +65,21 @@ class Loaded:
         """A tokenizer of its own, which may be changed."""
         data = self.needed(self.part(sections.TOKENIZER), "tokenizer")
         return parse_tokenizer(data, self.part(sections.TOKENIZER_CONFIG))
+
+    @cached_property
+    def instructions(self) -> Instructions:
+        """What may stand before texts that become vectors; ArchiveError `archive.instructions` where damaged."""
+        content = self.part(sections.INSTRUCTIONS)
+        try:
+            return Instructions() if content is None else parse_instructions(content)
+        except (ValueError, RecursionError) as error:
+            raise ArchiveError(
+                "archive.instructions",
+                f"the archived instructions: {str(error)[:200]}",
+                expected="those of a config_sentence_transformers.json",
+                where=str(self.archive.path),
+                remedy="compile the model again",
+            ) from None
 
     def part(self, section: str) -> bytes | None:
         """An optional section's bytes."""

@@ -285,9 +285,11 @@ class Model(Loaded):
 
         return DecoderVectors(self, adapter or self.default.adapter, chunk)
 
-    def embed(self, texts: str | Sequence[Text]) -> NDArray[np.float32]:
-        """f32[n, E]: `vectors().embed(texts)`."""
-        return self.vectors().embed(texts)
+    def embed(
+        self, texts: str | Sequence[Text], prompt_name: str | None = None
+    ) -> NDArray[np.float32]:
+        """f32[n, E]: `vectors().embed(texts, prompt_name)`."""
+        return self.vectors().embed(texts, prompt_name)
 
     def _decode(self, pieces: Literal["text", "ids"]) -> Decode:
         return self.tokenizer.decode if pieces == "text" else spell_ids

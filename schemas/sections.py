@@ -18,6 +18,7 @@ TOKENIZER = "tokenizer"  # tokenizer.json as it came
 TOKENIZER_CONFIG = "tokenizer_config"
 CHAT_TEMPLATE = "chat_template"
 GENERATION_CONFIG = "generation_config"
+INSTRUCTIONS = "instructions"  # before texts that become vectors
 PROVENANCE = "provenance"
 GRAPH = "graph"  # ports and steps of a general graph
 TENSORS = "tensors"  # the large tensors of a graph's ONNX segments

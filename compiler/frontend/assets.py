@@ -34,6 +34,7 @@ class Assets:
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    instructions: bytes | None = None
 
 
 def read_assets(directory: Path, config: Mapping[str, Any], vocab: int) -> Assets:

@@ -55,6 +55,7 @@ def load(
         embedding = embedding_of(sentence, blueprint.dims, family.model_type, str(where))
     tensors = check_tensors(checkpoint, blueprint, family.model_type)
     assets = read_assets(path, values, blueprint.dims.vocab)
+    assets = replace(assets, instructions=sentence.instructions if embedding is not None else None)
     check_assets(assets, path)
     graph = blueprint.build(tensors.weight)
     return SourceModel(

@@ -13,6 +13,7 @@ from typing import Any
 
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.json_files import parse_json, read_bytes
+from hearth.runtime.instructions import parse_instructions
 from hearth.schemas.commands import Pooling
 from hearth.schemas.errors import CheckpointError
 from hearth.schemas.recipe import PoolingName
@@ -37,13 +38,15 @@ _NAMES: Mapping[str, PoolingName] = {
     "max": "max",
 }
 MODULES, LIMITS = "modules.json", "sentence_bert_config.json"
+INSTRUCTIONS = "config_sentence_transformers.json"
 
 
 @dataclass(frozen=True)
 class Sentence:
     """`asked`: the user named the pooling; `named`: a file did.
 
-    `longest`: tokens of a text, 0 where nothing says. `files` were read.
+    `longest`: tokens of a text, 0 where nothing says. `files` were read. `instructions`: a file of texts that may
+    stand before others; not `whole`: their tokens are not pooled.
     """
 
     pooling: PoolingName = "mean"
@@ -52,6 +55,8 @@ class Sentence:
     asked: bool = False
     named: bool = False
     files: tuple[Path, ...] = ()
+    instructions: bytes | None = None
+    whole: bool = True
 
 
 PLAIN = Sentence()
@@ -59,8 +64,17 @@ PLAIN = Sentence()
 
 def read_sentence(directory: Path, asked: PoolingName | None = None) -> Sentence:
     """The files' answer, the user's word first."""
-    found = _limited(directory, _modules(directory))
-    return found if asked is None else replace(found, pooling=asked, asked=True)
+    found = _instructed(directory, _limited(directory, _modules(directory)))
+    found = found if asked is None else replace(found, pooling=asked, asked=True)
+    if found.instructions is not None and not found.whole and found.pooling not in ("last", "none"):
+        raise CheckpointError(
+            "sentence.pooling",
+            f"pooling {found.pooling} of a text without the prompt before it (include_prompt is false)",
+            expected="include_prompt true",
+            where=str(directory),
+            remedy="pool the last token, or remove the prompts and write them before the texts",
+        )
+    return found
 
 
 def _modules(directory: Path) -> Sentence:
@@ -85,9 +99,10 @@ def _step(
         case "Transformer" if index == 0:
             return sentence
         case "Pooling" if index == 1:
-            pooling, where = _pooling(directory / _folder(step, path) / "config.json")
+            where = directory / _folder(step, path) / "config.json"
+            pooling, whole = _pooling(where)
             files = (*sentence.files, where)
-            return replace(sentence, pooling=pooling, named=True, files=files)
+            return replace(sentence, pooling=pooling, named=True, files=files, whole=whole)
         case "Normalize" if index == 2:
             return replace(sentence, normalised=True)
     raise CheckpointError(
@@ -108,7 +123,8 @@ def _folder(step: Mapping[str, Any], path: Path) -> str:
     return str(folder)
 
 
-def _pooling(path: Path) -> tuple[PoolingName, Path]:
+def _pooling(path: Path) -> tuple[PoolingName, bool]:
+    """How rows are pooled, and whether those of a prompt are, too."""
     content = read_bytes(path)
     if content is None:
         raise CheckpointError(
@@ -120,12 +136,13 @@ def _pooling(path: Path) -> tuple[PoolingName, Path]:
     values = parse_json(content, path)
     if not isinstance(values, dict):
         raise _invalid(path, f"a {type(values).__name__}", "a JSON object")
+    whole = values.get("include_prompt") is not False
     chosen = [key for key, value in values.items() if key.startswith("pooling_mode_") and value]
     named = values.get("pooling_mode")
     if isinstance(named, str) and named in _NAMES:
-        return _NAMES[named], path
+        return _NAMES[named], whole
     if named is None and len(chosen) == 1 and chosen[0] in _MODES:
-        return _MODES[chosen[0]], path
+        return _MODES[chosen[0]], whole
     raise CheckpointError(
         "sentence.pooling",
         f"pooling by {', '.join(chosen) or named or 'nothing'}",
@@ -133,6 +150,23 @@ def _pooling(path: Path) -> tuple[PoolingName, Path]:
         where=str(path),
         remedy="choose another with --pooling, if the model was trained for it",
     )
+
+
+def _instructed(directory: Path, sentence: Sentence) -> Sentence:
+    """With the prompts of the file, where it has any."""
+    path = directory / INSTRUCTIONS
+    content = read_bytes(path)
+    if content is None:
+        return sentence
+    try:
+        found = parse_instructions(content)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(
+            path, str(error)[:200], "prompts by name, as sentence-transformers writes them"
+        ) from None
+    if not any(found.texts.values()):
+        return sentence
+    return replace(sentence, instructions=content, files=(*sentence.files, path))
 
 
 def _limited(directory: Path, sentence: Sentence) -> Sentence:

@@ -1,4 +1,4 @@
-"""GPT-2 and BERT's kin through compile and runtime: the evaluator's numbers, to the bit where the scheme is exact."""
+"""GPT-2, Qwen3, BERT's kin through compile and runtime: the evaluator's numbers, to the bit where that is exact."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import bert, gpt2
-from support.checkpoints import write_checkpoint
+from support.checkpoints import QWEN3, write_checkpoint
 from support.compiling import compiled_logits, evaluated_logits, graph_before_lowering, wanted
 from support.data import checkpoint, real
 
@@ -51,6 +51,14 @@ def compare(found: Any, expected: Any, exact: bool) -> None:
 def test_gpt2(case: str, scheme: str, tmp_path: Path) -> None:
     config = DECODERS[case]
     source = write_checkpoint(tmp_path / "m", config, gpt2.random_tensors(config))
+    options = wanted(**SCHEMES[scheme], context=40)
+    found = compiled_logits(source, tmp_path / "m.har", options, IDS)
+    compare(found, evaluated_logits(source, options, IDS), scheme in EXACT)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_qwen3(scheme: str, tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", QWEN3)
     options = wanted(**SCHEMES[scheme], context=40)
     found = compiled_logits(source, tmp_path / "m.har", options, IDS)
     compare(found, evaluated_logits(source, options, IDS), scheme in EXACT)

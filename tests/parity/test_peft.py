@@ -45,16 +45,27 @@ def _qwen2() -> Any:
     )
 
 
+def _qwen3() -> Any:
+    config = transformers.Qwen3Config(**SIZES, head_dim=16, tie_word_embeddings=True)
+    return transformers.Qwen3ForCausalLM(config)
+
+
 def _gpt2() -> Any:
     config = transformers.GPT2Config(vocab_size=97, n_embd=48, n_head=4, n_layer=2, n_positions=64)
     return transformers.GPT2LMHeadModel(config)
 
 
-MODELS: Mapping[str, Callable[[], Any]] = {"llama": _llama, "qwen2": _qwen2, "gpt2": _gpt2}
+MODELS: Mapping[str, Callable[[], Any]] = {
+    "llama": _llama,
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+    "gpt2": _gpt2,
+}
 CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "all linears": ("llama", {"r": 8, "lora_alpha": 16, "target_modules": ALL}),
     "q and v": ("llama", {"r": 3, "lora_alpha": 5, "target_modules": ["q_proj", "v_proj"]}),
     "every linear by peft": ("qwen2", {"r": 4, "target_modules": "all-linear"}),
+    "head norms": ("qwen3", {"r": 4, "target_modules": "all-linear"}),
     "rslora": (
         "qwen2",
         {"r": 16, "lora_alpha": 8, "target_modules": ALL, "use_rslora": True},

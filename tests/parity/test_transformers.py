@@ -211,3 +211,24 @@ def test_pooled_rows(case: str, pooling: PoolingName, tmp_path: Path) -> None:
     found = runtime.load(output, threads=2).vectors(chunk=11).embed([ids])[0]
     worst = float(np.abs(found - wanted).max() / np.abs(rows).max())
     assert worst <= BOUND, f"HEARTH_PARITY_SEED={SEED} {case}, {pooling}: {config}"
+
+
+@pytest.mark.parametrize("case", POOLED)
+@pytest.mark.parametrize("causal", [True, False], ids=["causal", "whole texts"])
+def test_a_body_without_a_head(case: str, causal: bool, tmp_path: Path) -> None:
+    """What AutoModel saves, and lets see the whole text where the config says so."""
+    rng = np.random.default_rng([SEED, list(CASES).index(case), 8, causal])
+    config = _config(CASES[case], rng)
+    config.is_causal = causal
+    model = transformers.AutoModel.from_config(config, attn_implementation="eager")
+    randomise(model, rng)
+    model.save_pretrained(tmp_path / "body")
+    ids = rng.integers(0, config.vocab_size, int(rng.integers(30, CONTEXT + 1))).tolist()
+    with torch.no_grad():
+        rows = model.eval()(torch.tensor([ids])).last_hidden_state[0].numpy()
+    output = tmp_path / "body.har"
+    options = Options(FLOAT, find_target("native"), CONTEXT, pooling="mean")
+    compile_model(tmp_path / "body", output, options)
+    found = runtime.load_encoder(output, threads=2).embed([ids])[0]
+    worst = float(np.abs(found - rows.mean(0)).max() / np.abs(rows).max())
+    assert worst <= BOUND, f"HEARTH_PARITY_SEED={SEED} {case}, causal {causal}: {config}"

@@ -91,6 +91,8 @@ def _source_model(
     raised: Raised, source: GraphSource, beside: Beside, sentence: Sentence
 ) -> SourceModel:
     assets = read_assets(beside.directory, beside.values, raised.dims.vocab)
+    if raised.kind is ModelKind.ENCODER:
+        assets = replace(assets, instructions=sentence.instructions)
     check_assets(assets, beside.directory)
     files = tuple(dict.fromkeys((*beside.files, *sentence.files)))
     digest = hashlib.sha256(source.fingerprint.encode())

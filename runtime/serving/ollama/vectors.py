@@ -46,4 +46,5 @@ def _encoded(held: Held, asked: Embed) -> list[Encoded]:
         raise refused("dimensions", f"is {asked.dimensions}", f"at most {encoder.columns}")
     if asked.truncate:
         return [encoder.encode(text) for text in asked.texts]
-    return [encoder.encode(encoder.tokenizer.encode_pair(text, None)) for text in asked.texts]
+    before, tokenizer = encoder.instructions.before(None), encoder.tokenizer
+    return [encoder.encode(tokenizer.encode_pair(before + text, None)) for text in asked.texts]

@@ -49,7 +49,7 @@ def _embed(held: Held, asked: EmbeddingRequest) -> tuple[F32, int]:
             parameter="dimensions",
             code="invalid_value",
         )
-    encoded = [encoder.encode(each) for each in asked.input]
+    encoded = [encoder.encode(each, asked.prompt_name) for each in asked.input]
     rows = shortened(held.embed(encoded), asked.dimensions)
     return rows, sum(len(each.ids) for each in encoded)
 

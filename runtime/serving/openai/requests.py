@@ -118,6 +118,7 @@ class EmbeddingRequest:
     input: tuple[str | Ids, ...] = ()
     encoding_format: str = "float"
     dimensions: int | None = None
+    prompt_name: str | None = None
 
 
 def _one_or_many(kind: Kind, most: int) -> Kind:
@@ -344,6 +345,7 @@ EMBEDDING: tuple[Field, ...] = (
         integer(1),
         "the first columns, at length 1; the model's own number: as it makes them",
     ),
+    field("prompt_name", text(), "of the instructions that the archive has for texts"),
     ignored("user", text()),
 )
 

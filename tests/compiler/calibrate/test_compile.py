@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.checkpoints import QWEN3, write_checkpoint
 from support.command_line import hearth
-from support.desk import SHAPE, Desk, make_desk
+from support.desk import SHAPE, TOKENIZER, Desk, make_desk
 
 from hearth.compiler.calibrate.work import STATE, Work
 from hearth.compiler.check.recompile import recompile
@@ -55,6 +57,20 @@ def test_an_archive_runs_and_says_what_it_was_calibrated_on(
     assert "onnxruntime" in record.packages
     assert as_recipe(record.recipe)["method"] == method
     assert load(tmp_path / "m.har").session().prefill([1, 2, 3]).shape == (SHAPE.vocab,)
+
+
+def test_head_norms_are_measured_turned_and_tuned(desk: Desk, tmp_path: Path) -> None:
+    """Of Qwen3: normed heads stay as they are while values and the stream are rotated; their gains are fitted."""
+    source = write_checkpoint(tmp_path / "src", {**QWEN3, "vocab_size": SHAPE.vocab})
+    (source / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    path, given = tmp_path / "m.har", {"weights": "int4", "method": "gptq,quarot,tune"}
+    compile_model(source, path, wanted(desk, path, **given))
+    plain = tmp_path / "plain.har"
+    compile_model(source, plain, options(make_recipe({
+        "source": "s", "output": "o", "weights": "f32", "kv": "f32", "target": "x86-64-v3",
+    })))  # fmt: skip
+    found, exact = (load(each).session().prefill([1, 2, 3]) for each in (path, plain))
+    assert np.corrcoef(found, exact)[0, 1] > 0.9
 
 
 STATIC = {"weights": "int8", "activations": "static", "kv": "int8-static"}

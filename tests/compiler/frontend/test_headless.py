@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.checkpoints import LLAMA, MISTRAL, QWEN2, QWEN3, random_tensors, write_checkpoint
+from support.command_line import hearth
 from support.compiling import wanted
 from support.plain_decoder import logits
 
@@ -138,3 +139,11 @@ def test_the_archive_makes_vectors_and_no_text(weights: str, tmp_path: Path) -> 
     with pytest.raises(ArchiveError) as caught:
         load_archive(path)
     assert caught.value.code == "archive.kind"
+
+
+def test_it_is_compared_with_its_source_and_verified(tmp_path: Path) -> None:
+    """Over standard ONNX, whose causal attention begins without a past here."""
+    folder, path = write(tmp_path / "m", BODIES["Qwen3"]), tmp_path / "m.har"
+    floats = ("--weights", "f32", "--kv", "f32", "--activations", "none")
+    assert hearth("compile", folder, "-o", path, *floats, "--pooling", "mean", "--check") == 0
+    assert hearth("verify", path) == 0
