@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hearth.compiler.cli import checked_threads
+from hearth.compiler.compile_options import checked_threads
 from hearth.runtime.commands.terminal import emit, emit_json
 from hearth.schemas.errors import LimitError
 

@@ -1,62 +1,14 @@
-"""What several commands read from the command line: how much to check, prompts, token ids, cores and pages."""
+"""What several commands make of arguments: how much to check, prompts, token ids."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
-
-import typer
+from typing import TYPE_CHECKING, Literal
 
 from hearth.schemas.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from hearth.runtime.model import Prompt
-
-ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", help="HEARTH_THREADS, else the cores there are")
-]
-IsaOption = Annotated[
-    str | None,
-    typer.Option("--isa", help="highest instruction set to use; HEARTH_ISA, else the best"),
-]
-AffinityOption = Annotated[
-    str | None,
-    typer.Option(
-        "--affinity",
-        help="the cores to compute on, a thread each: 0-3,8 or a mask such as 0x10f; HEARTH_AFFINITY",
-    ),
-]
-PrefillAffinityOption = Annotated[
-    str | None, typer.Option("--prefill-affinity", help="decoder: the cores while it reads prompts")
-]
-DecodeAffinityOption = Annotated[
-    str | None,
-    typer.Option("--decode-affinity", help="decoder: the cores while it makes single tokens"),
-]
-PrefaultOption = Annotated[
-    bool, typer.Option("--prefault", help="read the whole archive into memory first")
-]
-HugePagesOption = Annotated[
-    bool,
-    typer.Option(
-        "--huge-pages",
-        help="so, and again from the disk where the system has it in small pages, which are slower",
-    ),
-]
-LockOption = Annotated[bool, typer.Option("--lock", help="keep the archive in memory (mlock)")]
-
-TemperatureOption = Annotated[
-    float | None, typer.Option("--temperature", help="0: always the best token")
-]
-TopKOption = Annotated[int | None, typer.Option("--top-k", help="choose among the k best; 0: all")]
-TopPOption = Annotated[
-    float | None,
-    typer.Option("--top-p", help="choose among the best that make up this probability"),
-]
-StopOption = Annotated[
-    list[str] | None,
-    typer.Option("--stop", help="end before this text; may be given several times"),
-]
 
 
 def checked(check: str) -> Literal["structure", "full"]:

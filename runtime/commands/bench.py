@@ -3,94 +3,96 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hearth.runtime.commands.arguments import (
-    AffinityOption,
-    DecodeAffinityOption,
-    HugePagesOption,
-    IsaOption,
-    LockOption,
-    PrefaultOption,
-    PrefillAffinityOption,
-    parse_ids,
-)
+from hearth.runtime.commands.arguments import parse_ids
+from hearth.runtime.commands.common_options import IsaOption, JsonOption, PlacingOptions
+from hearth.runtime.commands.groups import spread
 from hearth.runtime.commands.terminal import emit, emit_json
-from hearth.runtime.options import Placing, read_options
+from hearth.runtime.options import read_options
 from hearth.runtime.progress import choose
 from hearth.schemas.errors import InputError, UsageError
 
+if TYPE_CHECKING:
+    from hearth.runtime.commands.bench_measure import Plan
 
-def bench_command(
-    file: Annotated[Path, typer.Argument(help="the .har file")],
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What to measure."""
+
     prompts: Annotated[
-        str | None,
-        typer.Option("--prompts", help="prompt lengths in tokens; 16,96,512 where they fit"),
-    ] = None,
+        str | None, typer.Option(help="prompt lengths in tokens; 16,96,512 where they fit")
+    ] = None
     contexts: Annotated[
-        str | None,
-        typer.Option("--contexts", help="also the decode rate after so many tokens: 128,2048"),
-    ] = None,
+        str | None, typer.Option(help="also the decode rate after so many tokens: 128,2048")
+    ] = None
     batch: Annotated[
-        str | None,
-        typer.Option("--batch", help="also sessions that decode together, so many: 1,2,4"),
-    ] = None,
-    decode: Annotated[int, typer.Option(help="tokens to decode after each prompt")] = 32,
-    runs: Annotated[int, typer.Option(help="runs of each length; the median counts")] = 3,
-    seed: Annotated[int, typer.Option(help="draws the prompts' token ids")] = 0,
-    threads: Annotated[
-        str | None,
-        typer.Option(help="one number or several in turn (1,2); HEARTH_THREADS, else the cores"),
-    ] = None,
-    isa: IsaOption = None,
+        str | None, typer.Option(help="also sessions that decode together, so many: 1,2,4")
+    ] = None
+    decode: Annotated[int, typer.Option(help="tokens to decode after each prompt")] = 32
+    runs: Annotated[int, typer.Option(help="runs of each length; the median counts")] = 3
+    seed: Annotated[int, typer.Option(help="draws the prompts' token ids")] = 0
     limits: Annotated[
         bool, typer.Option("--limits/--no-limits", help="measure the machine between the runs")
-    ] = True,
+    ] = True
     cold: Annotated[
         bool,
         typer.Option("--cold", help="also load and first prompt with the file out of the cache"),
-    ] = False,
+    ] = False
+
+    def plan(self) -> Plan:
+        """The checked form; UsageError `arguments.bench`."""
+        from hearth.runtime.commands.bench_measure import Plan
+
+        _check("--decode and --runs", [self.decode, self.runs], 1)
+        _check("--seed", [self.seed], 0)
+        return Plan(
+            prompts=_numbers("--prompts", self.prompts),
+            contexts=_numbers("--contexts", self.contexts),
+            batches=_numbers("--batch", self.batch),
+            decode=self.decode,
+            runs=self.runs,
+            seed=self.seed,
+            limits=self.limits,
+            cold=self.cold,
+        )
+
+
+@spread
+def bench_command(
+    file: Annotated[Path, typer.Argument(help="the .har file")],
+    *,
+    wanted: PlanOptions,
     profile: Annotated[
         bool, typer.Option("--profile", help="a table of the time of each kind of op instead")
     ] = False,
     commands: Annotated[
         bool, typer.Option("--profile-commands", help="the same with a row for every command")
     ] = False,
-    affinity: AffinityOption = None,
-    prefill_affinity: PrefillAffinityOption = None,
-    decode_affinity: DecodeAffinityOption = None,
-    prefault: PrefaultOption = False,
-    huge_pages: HugePagesOption = False,
-    lock: LockOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    threads: Annotated[
+        str | None,
+        typer.Option(help="one number or several in turn (1,2); HEARTH_THREADS, else the cores"),
+    ] = None,
+    isa: IsaOption = None,
+    placing: PlacingOptions,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure a decoder's TTFT, prefill and decode rates, or an encoder's vectors; load time, memory, energy.
 
     Rates are given as parts of what the machine can do: read bandwidth, products of integers and floats.
     """
     from hearth.runtime.binding import checked_threads
-    from hearth.runtime.commands.bench_measure import Bench, Plan, measure
+    from hearth.runtime.commands.bench_measure import Bench, measure
     from hearth.runtime.commands.bench_profile import profile_bench, profile_text
     from hearth.runtime.commands.bench_text import as_text
 
-    _check("--decode and --runs", [decode, runs], 1)
-    _check("--seed", [seed], 0)
-    plan = Plan(
-        prompts=_numbers("--prompts", prompts),
-        contexts=_numbers("--contexts", contexts),
-        batches=_numbers("--batch", batch),
-        decode=decode,
-        runs=runs,
-        seed=seed,
-        limits=limits,
-        cold=cold,
-    )
+    plan = wanted.plan()
     counts: list[int | None] = [checked_threads(n) for n in _numbers("--threads", threads, 0)]
-    placing = Placing(affinity, prefill_affinity, decode_affinity, prefault, huge_pages, lock)
     options = read_options(None, isa, placing=placing)
     counts = counts or [options.threads]
     bench = Bench(file, replace(options, threads=counts[0]), plan, choose(quiet=as_json))

@@ -3,54 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from hearth.runtime.commands.arguments import (
-    AffinityOption,
-    DecodeAffinityOption,
-    HugePagesOption,
+from hearth.runtime.commands.common_options import (
     IsaOption,
-    LockOption,
-    PrefaultOption,
-    PrefillAffinityOption,
-    StopOption,
-    TemperatureOption,
+    PlacingOptions,
+    SamplingOptions,
     ThreadsOption,
-    TopKOption,
-    TopPOption,
 )
-from hearth.runtime.options import Placing, read_options
+from hearth.runtime.commands.groups import spread
+from hearth.runtime.options import read_options
 from hearth.runtime.progress import choose
 from hearth.schemas.errors import UsageError
-
-if TYPE_CHECKING:
-    from hearth.runtime.defaults import Asked
 
 NAME = "chat"  # of the conversation that a chat begins with
 HISTORY = Path("~/.local/state/hearth/chat_history")
 
 
+@spread
 def chat_command(
     file: Annotated[Path, typer.Argument(help="the .har file")],
+    *,
     system: Annotated[str | None, typer.Option(help="a system message")] = None,
     load: Annotated[
-        Path | None, typer.Option("--load", help="go on with a conversation that /save wrote")
+        Path | None, typer.Option(help="go on with a conversation that /save wrote")
     ] = None,
     adapter: Annotated[
         str | None, typer.Option(help="answer with this adapter of the archive")
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="of an answer at most")] = None,
-    temperature: TemperatureOption = None,
-    top_k: TopKOption = None,
-    top_p: TopPOption = None,
-    min_p: Annotated[
-        float | None, typer.Option(help="choose among those this likely beside the best")
-    ] = None,
-    repetition_penalty: Annotated[float | None, typer.Option(help="above 1: less again")] = None,
-    seed: Annotated[int | None, typer.Option(help="the same seed gives the same answers")] = None,
-    stop: StopOption = None,
+    sampling: SamplingOptions,
     full: Annotated[
         str, typer.Option(help="at the end of the context: slide (forget the oldest), stop, error")
     ] = "slide",
@@ -60,12 +43,7 @@ def chat_command(
     stats: Annotated[bool, typer.Option("--stats", help="say what each answer took")] = False,
     threads: ThreadsOption = None,
     isa: IsaOption = None,
-    affinity: AffinityOption = None,
-    prefill_affinity: PrefillAffinityOption = None,
-    decode_affinity: DecodeAffinityOption = None,
-    prefault: PrefaultOption = False,
-    huge_pages: HugePagesOption = False,
-    lock: LockOption = False,
+    placing: PlacingOptions,
     as_json: Annotated[
         bool, typer.Option("--json", help="print an object for each answer and command")
     ] = False,
@@ -80,18 +58,8 @@ def chat_command(
 
     if full not in [each.value for each in Full]:
         raise UsageError("arguments.full", f"--full {full}", expected="slide, stop or error")
-    asked: Asked = {
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-        "stop": tuple(stop or ()),
-        "full": Full(full),
-    }
-    placing = Placing(affinity, prefill_affinity, decode_affinity, prefault, huge_pages, lock)
+    asked = sampling.asked()
+    asked["full"] = Full(full)
     limits = read_options(threads, isa, placing=placing)
     wishes = limits.placing.wishes(choose(quiet=as_json))
     model = loader.load(file, limits.threads, isa=limits.isa, **wishes)

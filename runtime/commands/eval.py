@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hearth.runtime.commands.arguments import IsaOption, ThreadsOption
+from hearth.runtime.commands.common_options import IsaOption, JsonOption, ThreadsOption
 from hearth.runtime.commands.terminal import emit, emit_json
 from hearth.runtime.options import Options, read_options
 from hearth.runtime.progress import Progress, choose, step
@@ -46,7 +46,7 @@ def eval_command(
     items: Annotated[int | None, typer.Option(help="items of --hellaswag to answer; all")] = None,
     threads: ThreadsOption = None,
     isa: IsaOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure what an archive predicts: perplexity, divergence from another archive, multiple choice."""
     if text is None and hellaswag is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.commands.arguments import read_prompt
 from hearth.runtime.commands.forms import wish_of
-from hearth.runtime.commands.run_options import RunOptions, biases
+from hearth.runtime.commands.run_options import RunOptions
 from hearth.runtime.commands.terminal import duration, emit, emit_json, rate
 from hearth.runtime.whereabouts import whereabouts, whereabouts_text
 from hearth.schemas.errors import UsageError
@@ -30,25 +30,11 @@ def run_decoder(model: Model, options: RunOptions) -> None:
     adapter = None if wanted.adapter is None else AdapterUse.parse(wanted.adapter)
     generation = model.generate(
         read_prompt(given.prompt, chat=chat, system=wanted.system, ids=given.ids),
-        max_tokens=wanted.max_tokens,
-        temperature=wanted.temperature,
-        top_k=wanted.top_k,
-        top_p=wanted.top_p,
-        min_p=wanted.min_p,
-        typical_p=wanted.typical_p,
-        repetition_penalty=wanted.repetition_penalty,
-        presence_penalty=wanted.presence_penalty,
-        frequency_penalty=wanted.frequency_penalty,
-        penalty_window=wanted.penalty_window,
-        logit_bias=biases(wanted.logit_bias),
-        logprobs=wanted.logprobs,
-        seed=wanted.seed,
-        stop=wanted.stop,
-        ignore_eos=wanted.ignore_eos,
         format=wish_of(options.form),
         draft=_draft(wanted.draft, model),
         session=model.session(adapter=adapter),
         pieces="ids" if given.ids else "text",
+        **wanted.asked(),
     )
     for piece in generation:
         if not options.as_json:

@@ -23,7 +23,7 @@ SHOWN = 8  # values of an output that are printed
 
 def run_graph(model: GraphModel, options: RunOptions) -> None:
     """Every output in a line of its own; with --output-dir as files, with --json as one object."""
-    found = model.run(read_inputs(options.graph.input))
+    found = model.run(read_inputs(options.graph.input or ()))
     folder = options.graph.output_dir
     files = {} if folder is None else write_outputs(found, folder)
     if options.as_json:

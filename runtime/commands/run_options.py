@@ -2,73 +2,133 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from hearth.runtime.commands.common_options import SamplingOptions
 from hearth.schemas.errors import UsageError
 from hearth.schemas.manifest import ModelKind
 
-
-@dataclass(frozen=True)
-class DecoderOptions:
-    """How to continue a prompt."""
-
-    chat: bool = False
-    system: str | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    typical_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    penalty_window: int | None = None
-    logit_bias: tuple[str, ...] = ()  # TOKEN=BIAS
-    logprobs: int | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-    draft: str | None = None
-    adapter: str | None = None
-
-
-@dataclass(frozen=True)
-class FormOptions:
-    """What the answer must look like: at most one of them."""
-
-    json_object: bool = False
-    json_schema: Path | None = None
-    regex: str | None = None
-    grammar: Path | None = None
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """What to make vectors of."""
-
-    pair: str | None = None
-    hidden: bool = False
+if TYPE_CHECKING:
+    from hearth.runtime.defaults import Asked
 
 
 @dataclass(frozen=True)
 class TextOptions:
     """What decoders and encoders read."""
 
-    prompt: str | None = None
-    ids: bool = False
-    stats: bool = False
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            help="the text to continue, or to make a vector of; - or nothing: standard input"
+            " (of an encoder each line)"
+        ),
+    ] = None
+    ids: Annotated[
+        bool, typer.Option("--ids", help="the prompt is token ids, and ids are printed")
+    ] = False
+    stats: Annotated[
+        bool, typer.Option("--stats", help="say times and rates on standard error")
+    ] = False
+
+
+@dataclass(frozen=True)
+class DecoderOptions(SamplingOptions):
+    """How to continue a prompt."""
+
+    typical_p: Annotated[
+        float | None,
+        typer.Option(help="choose among the most typical tokens that make up this share"),
+    ] = None
+    presence_penalty: Annotated[
+        float | None, typer.Option(help="subtract from the logits of tokens of the answer")
+    ] = None
+    frequency_penalty: Annotated[
+        float | None,
+        typer.Option(help="subtract it once for each time that a token is in the answer"),
+    ] = None
+    penalty_window: Annotated[
+        int | None, typer.Option(help="penalties look at this many tokens; 0: all")
+    ] = None
+    logit_bias: Annotated[
+        list[str] | None,
+        typer.Option(help="TOKEN=BIAS, added to a token's logit; may be given several times"),
+    ] = None
+    logprobs: Annotated[
+        int | None,
+        typer.Option(
+            help="with --json: log probabilities of the tokens, and of the N best beside each"
+        ),
+    ] = None
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="go on at the model's own end")
+    ] = False
+    chat: Annotated[
+        bool, typer.Option("--chat", help="the prompt is a message, put into the chat template")
+    ] = False
+    system: Annotated[str | None, typer.Option(help="a system message; implies --chat")] = None
+    draft: Annotated[
+        str | None,
+        typer.Option(
+            help="guess tokens and verify several in one run, which changes no text: lookup, or the"
+            " file of a smaller model with the same tokenizer"
+        ),
+    ] = None
+    adapter: Annotated[
+        str | None, typer.Option(help="an adapter of the archive: NAME or NAME:SCALE")
+    ] = None
+
+    def asked(self) -> Asked:
+        """As keyword arguments of `Model.generate`; UsageError `arguments.logit_bias`."""
+        asked = super().asked()
+        asked["logit_bias"] = biases(self.logit_bias or ())
+        return asked
+
+
+@dataclass(frozen=True)
+class FormOptions:
+    """What the answer must look like: at most one of them."""
+
+    json_object: Annotated[
+        bool, typer.Option("--json-object", help="the answer is a JSON object")
+    ] = False
+    json_schema: Annotated[
+        Path | None, typer.Option(help="the answer is JSON that fits this file's schema")
+    ] = None
+    regex: Annotated[str | None, typer.Option(help="the answer fits this regular expression")] = (
+        None
+    )
+    grammar: Annotated[
+        Path | None, typer.Option(help="the answer fits this file's grammar (Lark, GBNF)")
+    ] = None
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What to make vectors of."""
+
+    pair: Annotated[
+        str | None, typer.Option(help="encoder: the second text, beside each of the first")
+    ] = None
+    hidden: Annotated[bool, typer.Option("--hidden", help="encoder: a vector for each token")] = (
+        False
+    )
 
 
 @dataclass(frozen=True)
 class GraphOptions:
     """Where arrays come from and go to."""
 
-    input: tuple[str, ...] = ()
-    output_dir: Path | None = None
+    input: Annotated[
+        list[str] | None, typer.Option(help="graph: NAME=FILE.npy; once for each input")
+    ] = None
+    output_dir: Annotated[
+        Path | None, typer.Option(help="graph: write each output here as .npy")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +182,7 @@ def _changed(options: Any) -> list[str]:
     return ["a prompt" if name == "prompt" else f"--{name.replace('_', '-')}" for name in names]
 
 
-def biases(options: tuple[str, ...]) -> dict[int, float]:
+def biases(options: Sequence[str]) -> dict[int, float]:
     """TOKEN=BIAS as numbers; UsageError `arguments.logit_bias` for anything else."""
     found: dict[int, float] = {}
     for option in options:

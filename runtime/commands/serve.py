@@ -5,118 +5,140 @@ from __future__ import annotations
 import logging
 import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hearth.runtime.commands.arguments import (
-    AffinityOption,
-    DecodeAffinityOption,
-    HugePagesOption,
-    IsaOption,
-    LockOption,
-    PrefaultOption,
-    PrefillAffinityOption,
-    ThreadsOption,
-)
-from hearth.runtime.options import Placing, read_options
+from hearth.runtime.commands.common_options import IsaOption, PlacingOptions, ThreadsOption
+from hearth.runtime.commands.groups import spread
+from hearth.runtime.options import Options, read_options
 from hearth.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from hearth.runtime.serving.app import AppOptions
+    from hearth.runtime.serving.app import AppOptions, Limits
+    from hearth.runtime.serving.host import Address
     from hearth.runtime.serving.service import Settings
 
 MIB = 1 << 20
 
 
-def serve_command(
-    files: Annotated[list[str], typer.Argument(help="the .har files, each FILE or NAME=FILE")],
-    host: Annotated[str, typer.Option(help="the address to listen at")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0: any that is free")] = 8080,
+@dataclass(frozen=True)
+class ListenOptions:
+    """Where it is reached, and by whom."""
+
+    host: Annotated[str, typer.Option(help="the address to listen at")] = "127.0.0.1"
+    port: Annotated[int, typer.Option(help="0: any that is free")] = 8080
     api_key_file: Annotated[
         Path | None, typer.Option(help="keys that clients must show one of, one a line")
-    ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="certificate (PEM), for HTTPS")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="its key (PEM)")] = None,
+    ] = None
+    tls_cert: Annotated[Path | None, typer.Option(help="certificate (PEM), for HTTPS")] = None
+    tls_key: Annotated[Path | None, typer.Option(help="its key (PEM)")] = None
     cors: Annotated[
         list[str] | None,
         typer.Option(help="an origin whose pages may call, * for all; may be given several times"),
-    ] = None,
-    rows: Annotated[int, typer.Option(help="answers computed at once, for each model")] = 8,
-    queue: Annotated[int, typer.Option(help="requests that may wait, for each model")] = 64,
+    ] = None
+
+    def address(self) -> Address:
+        """The checked form."""
+        from hearth.runtime.serving.host import Address, check_certificate
+
+        address = Address(self.host, self.port, self.tls_cert, self.tls_key)
+        check_certificate(address)
+        return address
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """How answers are computed, and how many at once."""
+
+    rows: Annotated[int, typer.Option(help="answers computed at once, for each model")] = 8
+    queue: Annotated[int, typer.Option(help="requests that may wait, for each model")] = 64
     prefix_cache: Annotated[
         int, typer.Option(help="MiB of prompts kept for others that begin alike")
-    ] = 256,
+    ] = 256
     draft: Annotated[
         str | None,
         typer.Option(help="guess tokens: lookup (in the prompt), or a smaller model's .har file"),
-    ] = None,
+    ] = None
     keep_alive: Annotated[
         float | None, typer.Option(help="seconds after which an idle model is unloaded; else never")
-    ] = None,
-    max_body: Annotated[float, typer.Option(help="MiB of a request at most")] = 8.0,
-    timeout: Annotated[float, typer.Option(help="seconds of an answer at most; 0: any")] = 600.0,
+    ] = None
+    drain: Annotated[
+        float, typer.Option(help="seconds that answers have to end when the server is stopped")
+    ] = 10.0
+
+    def settings(self, here: Options) -> Settings:
+        """The checked form; UsageError `arguments.serve`, or what is wrong with the file of the draft."""
+        from hearth.runtime.serving.service import Settings, read_served
+
+        _check({"--rows": self.rows, "--queue": self.queue})
+        if self.draft not in (None, "lookup"):
+            read_served("draft", Path(self.draft))
+        return Settings(
+            here,
+            keep_alive_s=math.inf if self.keep_alive is None else self.keep_alive,
+            rows=self.rows,
+            queue=self.queue,
+            prefix_nbytes=self.prefix_cache * MIB,
+            draft=self.draft,
+            drain_s=self.drain,
+        )
+
+
+@dataclass(frozen=True)
+class PatienceOptions:
+    """How much a request may be, and how long."""
+
+    max_body: Annotated[float, typer.Option(help="MiB of a request at most")] = 8.0
+    timeout: Annotated[float, typer.Option(help="seconds of an answer at most; 0: any")] = 600.0
     client_timeout: Annotated[
         float,
         typer.Option(help="seconds that a client may take for its request's body, or to read"),
-    ] = 30.0,
-    drain: Annotated[
-        float, typer.Option(help="seconds that answers have to end when the server is stopped")
-    ] = 10.0,
+    ] = 30.0
+
+    def limits(self) -> Limits:
+        """The checked form; UsageError `arguments.serve`."""
+        from hearth.runtime.serving.app import Limits
+
+        _check({"--max-body": self.max_body, "--client-timeout": self.client_timeout})
+        return Limits(
+            body_nbytes=int(self.max_body * MIB),
+            head_s=min(10.0, self.client_timeout),
+            body_s=self.client_timeout,
+            answer_s=self.timeout or None,
+            write_s=self.client_timeout,
+        )
+
+
+@spread
+def serve_command(
+    files: Annotated[list[str], typer.Argument(help="the .har files, each FILE or NAME=FILE")],
+    *,
+    listen: ListenOptions,
+    answers: AnswerOptions,
+    patience: PatienceOptions,
     threads: ThreadsOption = None,
     isa: IsaOption = None,
-    affinity: AffinityOption = None,
-    prefill_affinity: PrefillAffinityOption = None,
-    decode_affinity: DecodeAffinityOption = None,
-    prefault: PrefaultOption = False,
-    huge_pages: HugePagesOption = False,
-    lock: LockOption = False,
+    placing: PlacingOptions,
     quiet: Annotated[bool, typer.Option("--quiet", help="log errors alone")] = False,
 ) -> None:
     """Serve compiled models over HTTP, as OpenAI's and Ollama's servers do."""
     from hearth.runtime.machine import machine
-    from hearth.runtime.serving.app import AppOptions, Limits
-    from hearth.runtime.serving.host import Address, check_certificate, serve
-    from hearth.runtime.serving.service import Settings, read_served
+    from hearth.runtime.serving.app import AppOptions
+    from hearth.runtime.serving.host import serve
 
-    placing = Placing(affinity, prefill_affinity, decode_affinity, prefault, huge_pages, lock)
-    _check(
-        {
-            "--rows": rows,
-            "--queue": queue,
-            "--max-body": max_body,
-            "--client-timeout": client_timeout,
-        }
-    )
     here = read_options(threads, isa, placing=placing)
+    limits = patience.limits()
     machine(here.threads, here.isa, here.placing.wishes())  # what is wrong is said now
-    settings = Settings(
-        here,
-        math.inf if keep_alive is None else keep_alive,
-        rows,
-        queue,
-        prefix_cache * MIB,
-        draft,
-        drain,
-    )
-    limits = Limits(
-        int(max_body * MIB),
-        min(10.0, client_timeout),
-        client_timeout,
-        timeout or None,
-        client_timeout,
-    )
-    if draft not in (None, "lookup"):
-        read_served("draft", Path(draft))
-    address = Address(host, port, tls_cert, tls_key)
-    check_certificate(address)
-    options = AppOptions(read_keys(api_key_file), tuple(cors or ()), limits)
+    settings, address = answers.settings(here), listen.address()
+    options = AppOptions(read_keys(listen.api_key_file), tuple(listen.cors or ()), limits)
     _log_to_stderr(quiet)
     app = _app(files, settings, options)
-    serve(app, address, drain, _ready)
+    serve(app, address, answers.drain, _ready)
 
 
 def _app(files: list[str], settings: Settings, options: AppOptions) -> Starlette:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.checkpoint import write_checkpoint
 
-from hearth.compiler.cli import read_wanted
+from hearth.compiler.compile_options import RecipeOptions
 from hearth.compiler.job import options
 from hearth.runtime.archive import open_archive
 from hearth.runtime.cli import run
@@ -72,10 +72,10 @@ def test_a_recipes_paths_start_from_its_folder(tmp_path: Path) -> None:
     recipe = tmp_path / "models/r.toml"
     recipe.parent.mkdir()
     recipe.write_text('source = "tiny"\noutput = "../build/tiny.har"\n')
-    wanted = read_wanted(recipe, {"output": "here.har"})
+    wanted = RecipeOptions(output="here.har").over(recipe)
     assert wanted.source == str(tmp_path / "models/tiny")
     assert wanted.output == "here.har"
-    assert read_wanted(recipe, {}).output == str(tmp_path / "models/../build/tiny.har")
+    assert RecipeOptions().over(recipe).output == str(tmp_path / "models/../build/tiny.har")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from support.command_line import hearth
 
 from hearth.compiler.check.recompile import recompile
-from hearth.compiler.cli import prompt_text
+from hearth.compiler.compile_options import prompt_text
 from hearth.runtime.archive import open_archive
 from hearth.runtime.archive.content import content_hash
 from hearth.schemas import sections
