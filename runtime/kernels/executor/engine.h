@@ -60,6 +60,11 @@ struct EntryShape {
 
 constexpr size_t kMaxPorts = 32;
 
+// Whether two ranges of bytes of one region have a byte in common.
+constexpr bool meet(int64_t a, int64_t a_nbytes, int64_t b, int64_t b_nbytes) {
+  return a < b + b_nbytes && b < a + a_nbytes;
+}
+
 // Bad arguments throw std::invalid_argument, a call out of order std::logic_error.
 class Engine {
  public:
