@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hearth.runtime.options import read_options
-from hearth.schemas.errors import UsageError
+from hearth.schemas.errors import UsageError, reason
 from hearth.schemas.recipe import Recipe, make_recipe, read_recipe
 
 MAX_THREADS = 256
@@ -172,7 +172,7 @@ def prompt_text(given: str | None) -> str | None:
             return given
         raise UsageError(
             "usage.prompt_cache",
-            f"--prompt-cache {given[:80] if given else ''}: {error}",
+            f"--prompt-cache {given[:80] if given else ''}: {reason(error)}",
             expected="a text, or a file of UTF-8",
         ) from None
 

@@ -63,7 +63,7 @@ class Loaded:
 
     def new_tokenizer(self) -> Tokenizer:
         """A tokenizer of its own, which may be changed."""
-        data = self.needed(self.part(sections.TOKENIZER), "tokenizer")
+        data = self.needed(self.part(sections.TOKENIZER), "tokenizer", "give token ids")
         return parse_tokenizer(data, self.part(sections.TOKENIZER_CONFIG))
 
     @cached_property
@@ -85,13 +85,13 @@ class Loaded:
         """An optional section's bytes."""
         return bytes(self.archive.section(section)) if section in self.archive.entries else None
 
-    def needed(self, part: T | None, what: str) -> T:
+    def needed(self, part: T | None, what: str, instead: str) -> T:
         """The part; InputError `input.not_in_archive` where the archive has none."""
         if part is None:
             raise InputError(
                 "input.not_in_archive",
                 f"this archive has no {what}",
                 where=str(self.archive.path),
-                remedy=f"compile a checkpoint that has a {what}, or give token ids",
+                remedy=f"compile a checkpoint that has a {what}, or {instead}",
             )
         return part

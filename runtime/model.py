@@ -90,7 +90,11 @@ class Model(Loaded):
         """Parsed on first use."""
         from hearth.runtime.chat_template import ChatTemplate
 
-        source = self.needed(self.archive.text(sections.CHAT_TEMPLATE), "chat template")
+        source = self.needed(
+            self.archive.text(sections.CHAT_TEMPLATE),
+            "chat template",
+            "continue a text instead of messages",
+        )
         return ChatTemplate(source, self.tokenizer.special)
 
     @cached_property

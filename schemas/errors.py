@@ -75,3 +75,10 @@ class LimitError(HearthError):
     """A limit that was asked for is missed (accuracy, differences between archives, regressions)."""
 
     exit_code = 8
+
+
+def reason(error: Exception) -> str:
+    """Why a file could not be read, in words: neither its name, which `where` has, nor a number."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not UTF-8 at byte {error.start}"
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from hearth.schemas.bounds import Bounds
 from hearth.schemas.codec import decode, encode
-from hearth.schemas.errors import UsageError
+from hearth.schemas.errors import UsageError, reason
 from hearth.schemas.validation import first_problem
 
 WeightsName = Literal[
@@ -28,6 +28,7 @@ MOST_WINDOWS = 2**20
 LONGEST = 2**24  # RoPE positions are f32, which holds every integer up to here
 REQUIRED = ("source", "output")
 PATHS = (*REQUIRED, "calibration", "work")
+GIVEN = {"source": "SRC", "output": "-o FILE"}  # how the command line has what is required
 
 
 NotNegative = Annotated[float, Bounds(0)]
@@ -121,7 +122,9 @@ def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         remedy = "give the path of a TOML file"
-        raise UsageError("recipe.unreadable", str(error), where=str(path), remedy=remedy) from None
+        raise UsageError(
+            "recipe.unreadable", reason(error), where=str(path), remedy=remedy
+        ) from None
     return parse_recipe(text, str(path), overrides, path.parent)
 
 
@@ -162,9 +165,8 @@ def _refusal(problem: Any, where: str) -> UsageError:
             return UsageError(
                 "recipe.missing_key",
                 f"{key} is missing",
-                expected=f"{key} = ...",
+                expected=f"{key} = ... in a recipe, or {GIVEN[key]} on the command line",
                 where=where,
-                remedy="set it in the recipe or give it on the command line",
             )
         case "enum":
             expected = (

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hearth.compiler.calibrate.settings import Calibration
 from hearth.compiler.frontend import SourceModel
 from hearth.runtime.tokenizer import parse_tokenizer
-from hearth.schemas.errors import UsageError
+from hearth.schemas.errors import UsageError, reason
 from hearth.schemas.provenance import CalibrationFacts
 
 
@@ -64,7 +64,7 @@ def _read(path: Path) -> bytes:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             "calibration.text",
-            f"cannot be read: {error}",
+            reason(error),
             expected="a file of UTF-8 text",
             where=str(path),
         ) from None

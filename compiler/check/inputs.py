@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hearth.compiler.check.samples import LONG, SHORT, TEXTS
 from hearth.runtime.tokenizer import Tokenizer
 from hearth.runtime.verify.draws import draw_ids
-from hearth.schemas.errors import InputError, UsageError
+from hearth.schemas.errors import InputError, UsageError, reason
 from hearth.schemas.recipe import Gate
 
 Ids = NDArray[np.int32]
@@ -84,7 +84,7 @@ def read_text(path: Path) -> str:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            "arguments.check_text", f"cannot be read: {error}", where=str(path),
+            "arguments.check_text", reason(error), where=str(path),
             expected="a file of UTF-8 text",
         ) from None  # fmt: skip
     if not text.strip():

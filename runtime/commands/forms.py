@@ -8,7 +8,7 @@ from typing import Any
 
 from hearth.runtime.commands.run_options import FormOptions
 from hearth.runtime.grammar.wishes import Ebnf, GrammarWish, JsonObject, JsonSchema, Regex
-from hearth.schemas.errors import UsageError
+from hearth.schemas.errors import UsageError, reason
 
 # Field of FormOptions: the wish that its value makes.
 WISHES: dict[str, Callable[[Any], GrammarWish]] = {
@@ -33,5 +33,5 @@ def _read(path: Path) -> str:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            "arguments.form", f"{path} cannot be read: {error}", expected="a file of UTF-8 text"
+            "arguments.form", reason(error), expected="a file of UTF-8 text", where=str(path)
         ) from None

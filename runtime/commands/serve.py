@@ -14,7 +14,7 @@ import typer
 from hearth.runtime.commands.common_options import IsaOption, PlacingOptions, ThreadsOption
 from hearth.runtime.commands.groups import spread
 from hearth.runtime.options import Options, read_options
-from hearth.schemas.errors import UsageError
+from hearth.schemas.errors import UsageError, reason
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -158,7 +158,7 @@ def read_keys(path: Path | None) -> frozenset[str]:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise _no_key(path, str(error)) from None
+        raise _no_key(path, reason(error)) from None
     keys = frozenset(line.strip() for line in lines if line.strip())
     if not keys or not all(key.isascii() and key.isprintable() for key in keys):
         raise _no_key(path, "it holds no key")
@@ -168,7 +168,7 @@ def read_keys(path: Path | None) -> frozenset[str]:
 def _no_key(path: Path, found: str) -> UsageError:
     return UsageError(
         "arguments.api_key",
-        f"no API key can be read: {found}",
+        f"no API key: {found}",
         expected="a file with a key of ASCII letters on each line",
         where=str(path),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hearth.schemas.errors import InputError, ResourceError
+from hearth.schemas.errors import InputError, ResourceError, reason
 
 
 def read_text(path: Path) -> str:
@@ -18,11 +18,10 @@ def read_text(path: Path) -> str:
 def unreadable(path: Path, error: Exception) -> InputError | ResourceError:
     """What reading a text met, as the user should hear of it."""
     if isinstance(error, UnicodeDecodeError):
-        found = f"the text is not UTF-8 at byte {error.start}"
-        return InputError("input.text", found, expected="UTF-8", where=str(path))
+        return InputError("input.text", reason(error), expected="UTF-8", where=str(path))
     return ResourceError(
         "resource.unreadable",
-        f"cannot be read: {getattr(error, 'strerror', None) or error}",
+        reason(error),
         where=str(path),
         remedy="look at its name and its permissions",
     )
