@@ -18,7 +18,7 @@ from hearth.runtime.progress import choose
 from hearth.schemas.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from hearth.runtime.commands.bench_measure import Plan
+    from hearth.runtime.commands.bench_plan import Plan
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PlanOptions:
 
     def plan(self) -> Plan:
         """The checked form; UsageError `arguments.bench`."""
-        from hearth.runtime.commands.bench_measure import Plan
+        from hearth.runtime.commands.bench_plan import Plan
 
         _check("--decode and --runs", [self.decode, self.runs], 1)
         _check("--seed", [self.seed], 0)
@@ -87,7 +87,8 @@ def bench_command(
     Rates are given as parts of what the machine can do: read bandwidth, products of integers and floats.
     """
     from hearth.runtime.binding import checked_threads
-    from hearth.runtime.commands.bench_measure import Bench, measure
+    from hearth.runtime.commands.bench_measure import measure
+    from hearth.runtime.commands.bench_plan import Bench
     from hearth.runtime.commands.bench_profile import profile_bench, profile_text
     from hearth.runtime.commands.bench_text import as_text
 

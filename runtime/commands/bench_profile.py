@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hearth.runtime.commands.bench_measure import Bench, ids_of, lengths, limits_found, machine
+from hearth.runtime.commands.bench_machine import limits_found, machine
+from hearth.runtime.commands.bench_plan import Bench, ids_of, lengths
 from hearth.runtime.commands.bench_subjects import DecoderBench, EncoderBench, Found, Subject
 from hearth.runtime.commands.bench_text import Columns, columned, percent
 from hearth.runtime.commands.terminal import duration, size

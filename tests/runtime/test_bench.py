@@ -13,13 +13,9 @@ import pytest
 from support.command_line import hearth
 
 from hearth.runtime import load
-from hearth.runtime.commands.bench_measure import (
-    Bench,
-    Memory,
-    Plan,
-    measure,
-    processor,
-)
+from hearth.runtime.commands.bench_machine import Memory, processor
+from hearth.runtime.commands.bench_measure import measure
+from hearth.runtime.commands.bench_plan import Bench, Plan
 from hearth.runtime.commands.bench_profile import of_limit, profile_bench, profile_text
 from hearth.runtime.commands.bench_subjects import Found, Subject
 from hearth.runtime.commands.bench_text import as_text

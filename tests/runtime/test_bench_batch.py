@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hearth.runtime import load
-from hearth.runtime.commands.bench_batch import BATCH_COLUMNS, batch_rates
+from hearth.runtime.commands.bench_batch import BATCH_COLUMNS, Steps, batch_rates
 from hearth.schemas.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ def test_rates(archives: Archives) -> None:
     model = load(archives("tiny", weights="int4"), threads=2)
     spans = itertools.cycle((0.024, 0.032, 0.048))
     ticks = itertools.accumulate(x for span in spans for x in (5.0, span))
-    found = batch_rates(model, [1, 4], 4, steps=2, runs=3, clock=lambda: next(ticks))
+    steps = Steps(prompt=4, count=2, runs=3, clock=lambda: next(ticks))
+    found = batch_rates(model, [1, 4], steps)
     assert [each["rows"] for each in found] == [1, 4]
     assert [each["step_s"] for each in found] == pytest.approx([0.016, 0.024])
     assert [each["tokens_per_s"] for each in found] == pytest.approx([1 / 0.016, 4 / 0.024])
@@ -33,6 +34,6 @@ def test_bad_sizes_are_refused(archives: Archives) -> None:
     model = load(archives("tiny", weights="int4"))
     for sizes, prompt in (([], 4), ([0], 4), ([1], 0)):
         with pytest.raises(UsageError, match="at least 1"):
-            batch_rates(model, sizes, prompt)
+            batch_rates(model, sizes, Steps(prompt))
     with pytest.raises(InputError, match="tokens read"):
-        batch_rates(model, [1], model.context)
+        batch_rates(model, [1], Steps(model.context))
