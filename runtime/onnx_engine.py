@@ -153,6 +153,22 @@ def open_engine(
     which has no bound (the compiler has stored those that pay). `threads` 0: all cores. Without
     `optimise` the nodes run as they are written. A model that onnxruntime refuses is an ArchiveError.
     """
+    options = _session_options(folder, threads, optimise)
+    if guard is not None:
+        bound_memory(options, guard)
+    with _loading_deadline(options, guard):
+        session = _session(model, options)
+    return OnnxEngine(
+        session,
+        {each.name: each.type for each in session.get_inputs()},
+        {each.name: each.type for each in session.get_outputs()},
+        None if guard is None else time.monotonic() + guard.seconds,
+    )
+
+
+def _session_options(
+    folder: Path | None, threads: int, optimise: bool
+) -> onnxruntime.SessionOptions:
     ort = require_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -163,18 +179,31 @@ def open_engine(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if guard is not None:
-        bound_memory(options, guard)
     if folder is not None:
         key = "session.model_external_initializers_file_folder_path"
         options.add_session_config_entry(key, str(folder.resolve()))
-    timer = None
-    if guard is not None:
-        timer = threading.Timer(guard.seconds, options.set_load_cancellation_flag, (True,))
-        timer.daemon = True
-        timer.start()
+    return options
+
+
+@contextmanager
+def _loading_deadline(options: onnxruntime.SessionOptions, guard: Guard | None) -> Iterator[None]:
+    """What loads with these options meanwhile is given up when the guard's time is over."""
+    if guard is None:
+        yield
+        return
+    timer = threading.Timer(guard.seconds, options.set_load_cancellation_flag, (True,))
+    timer.daemon = True
+    timer.start()
     try:
-        session = ort.InferenceSession(
+        yield
+    finally:
+        timer.cancel()
+
+
+def _session(model: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    ort = require_onnxruntime()
+    try:
+        return ort.InferenceSession(
             model, options, providers=["CPUExecutionProvider"], disabled_optimizers=UNBOUNDED
         )
     except Exception as error:
@@ -184,15 +213,6 @@ def open_engine(
             expected="a model that this onnxruntime runs",
             remedy="update onnxruntime, or compile again",
         ) from None
-    finally:
-        if timer is not None:
-            timer.cancel()
-    return OnnxEngine(
-        session,
-        {each.name: each.type for each in session.get_inputs()},
-        {each.name: each.type for each in session.get_outputs()},
-        None if guard is None else time.monotonic() + guard.seconds,
-    )
 
 
 STATUS = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")

@@ -61,11 +61,10 @@ def parse_object(content: bytes, path: Path) -> dict[str, Any]:
     return values
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path, remedy: str = "fetch the whole checkpoint") -> dict[str, Any]:
     """The JSON object of a file that must exist."""
     content = read_bytes(path)
     if content is None:
-        remedy = "fetch the whole checkpoint"
         raise CheckpointError(
             "checkpoint.file_missing", "no such file", where=str(path), remedy=remedy
         )

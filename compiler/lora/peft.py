@@ -55,7 +55,7 @@ class PeftAdapter:
 def read_peft(folder: Path) -> PeftAdapter:
     """The adapter; CheckpointError lora.* for what is no plain LoRA, by the name of what is too much."""
     where = folder / CONFIG
-    config = read_object(where)
+    config = read_object(where, "give the folder that PEFT's save_pretrained wrote")
     _check_config(config, str(where))
     path = folder / WEIGHTS
     if not path.exists() and (folder / "adapter_model.bin").exists():
