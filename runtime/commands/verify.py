@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hearth.runtime.commands.common_options import JsonOption
+from hearth.runtime.commands.groups import spread
 from hearth.runtime.commands.terminal import duration, emit, emit_json
 from hearth.runtime.options import read_options
 
@@ -15,27 +18,46 @@ if TYPE_CHECKING:
     from hearth.runtime.verify.subject import Wanted
 
 
-def verify_command(
-    file: Annotated[Path, typer.Argument(help="the .har file")],
+@dataclass(frozen=True)
+class WantedOptions:
+    """What to hold the archive against, and what to replay it with."""
+
     key: Annotated[
         Path | None, typer.Option(help="the public key (PEM) that must have signed it")
-    ] = None,
+    ] = None
     source: Annotated[
         Path | None, typer.Option(help="compile this source again, and compare the bytes")
-    ] = None,
+    ] = None
     calibration: Annotated[
         Path | None, typer.Option(help="with --source: the text that it was calibrated on")
-    ] = None,
+    ] = None
     all_isas: Annotated[
         bool, typer.Option("--all-isas", help="replay with every instruction set this CPU has")
-    ] = False,
+    ] = False
     isa: Annotated[
         str | None, typer.Option(help="instruction set to replay with; HEARTH_ISA, else the best")
-    ] = None,
+    ] = None
     threads: Annotated[
         int | None, typer.Option(help="threads besides 1; HEARTH_THREADS, else the cores there are")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    ] = None
+
+    def wanted(self) -> Wanted:
+        """The checked form; UsageError `arguments.isa`, `arguments.threads`."""
+        from hearth.runtime import native
+        from hearth.runtime.binding import checked_isa, checked_threads
+        from hearth.runtime.verify.subject import Wanted
+
+        here = read_options(self.threads, self.isa)
+        isas = tuple(native.isas()) if self.all_isas else (checked_isa(here.isa),)
+        return Wanted(checked_threads(here.threads), isas, self.key, self.source, self.calibration)
+
+
+@spread
+def verify_command(
+    file: Annotated[Path, typer.Argument(help="the .har file")],
+    *,
+    options: WantedOptions,
+    as_json: JsonOption = False,
 ) -> None:
     """Verify an archive: structure, hashes, plan, tokenizer, golden vectors, signature."""
     from hearth.runtime.progress import choose
@@ -43,19 +65,7 @@ def verify_command(
     from hearth.runtime.verify.run import verify
     from hearth.runtime.verify.subject import Subject
 
-    options = read_options(threads, isa)
-    subject = Subject(
-        file,
-        wanted(
-            options.threads,
-            options.isa,
-            all_isas=all_isas,
-            key=key,
-            source=source,
-            calibration=calibration,
-        ),
-        choose(json_lines=as_json),
-    )
+    subject = Subject(file, options.wanted(), choose(json_lines=as_json))
     report = verify(subject, None if as_json else tell)
     if as_json:
         emit_json(as_object(report))
@@ -63,24 +73,6 @@ def verify_command(
         emit(f"content {report.content_hash}\n" if report.content_hash else "")
     for failure in report.failures:
         raise failure
-
-
-def wanted(
-    threads: int | None,
-    isa: str | None,
-    *,
-    all_isas: bool = False,
-    key: Path | None = None,
-    source: Path | None = None,
-    calibration: Path | None = None,
-) -> Wanted:
-    """The checked form of the options."""
-    from hearth.runtime import native
-    from hearth.runtime.binding import checked_isa, checked_threads
-    from hearth.runtime.verify.subject import Wanted
-
-    isas = tuple(native.isas()) if all_isas else (checked_isa(isa),)
-    return Wanted(checked_threads(threads), isas, key, source, calibration)
 
 
 def tell(step: StepResult) -> None:
