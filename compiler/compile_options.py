@@ -30,7 +30,8 @@ class RecipeOptions:
         None
     )
     weights: Annotated[
-        str | None, typer.Option(help="f32, f16, int8, int2 to int6, nf4, or lut2 to lut6")
+        str | None,
+        typer.Option(help="int4 (the default), int8, f16, f32, int2 to int6, nf4, or lut2 to lut6"),
     ] = None
     embeddings: Annotated[
         str | None, typer.Option(help="as --weights; int8 where those are codes")
@@ -38,13 +39,24 @@ class RecipeOptions:
     group_size: Annotated[
         int | None, typer.Option(help="32 (the default), 64 or 128, below 8 bits")
     ] = None
-    activations: Annotated[str | None, typer.Option(help="none, dynamic, static or auto")] = None
-    kv: Annotated[str | None, typer.Option(help="f32, f16, int8 or int8-static")] = None
-    context: Annotated[int | None, typer.Option(help="positions the KV cache holds")] = None
+    activations: Annotated[
+        str | None,
+        typer.Option(help="none, dynamic, static or auto; dynamic where weights are codes"),
+    ] = None
+    kv: Annotated[str | None, typer.Option(help="int8 (the default), int8-static, f16 or f32")] = (
+        None
+    )
+    context: Annotated[
+        int | None,
+        typer.Option(help="positions the KV cache holds; those the model was trained for"),
+    ] = None
     pooling: Annotated[
         str | None, typer.Option(help="the vector of a text: mean, cls, last, max or none")
     ] = None
-    target: Annotated[str | None, typer.Option(help="x86-64-v3, x86-64-avx512vnni, ...")] = None
+    target: Annotated[
+        str | None,
+        typer.Option(help="native (the default), x86-64-v3, x86-64-avx512vnni or x86-64-amx"),
+    ] = None
     method: Annotated[
         str | None,
         typer.Option(
@@ -56,13 +68,15 @@ class RecipeOptions:
         typer.Option(help="PATTERN=SCHEME: weights of that name, as layers.0.*=int6_g64"),
     ] = None
     calibration: Annotated[str | None, typer.Option(help="a text to calibrate on")] = None
-    calibration_windows: Annotated[int | None, typer.Option(help="windows of it; 32")] = None
-    calibration_context: Annotated[int | None, typer.Option(help="tokens in one; 512")] = None
+    calibration_windows: Annotated[
+        int | None, typer.Option(help="windows of the text to read; 32")
+    ] = None
+    calibration_context: Annotated[int | None, typer.Option(help="tokens of a window; 512")] = None
     calibration_range: Annotated[
         str | None, typer.Option(help="static ranges: minmax, percentile or least-squares")
     ] = None
     work: Annotated[
-        str | None, typer.Option(help="folder of what a killed compile goes on from")
+        str | None, typer.Option(help="folder of what a killed compile goes on from; OUTPUT.work")
     ] = None
     prompt_cache: Annotated[
         str | None,
