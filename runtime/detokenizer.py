@@ -8,6 +8,7 @@ what the window gains by it, given out once the window ends with a whole charact
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what a decoder writes for bytes that are no character
 CONTEXT = 8  # tokens of a prompt that are enough to read the next one
@@ -25,6 +26,12 @@ class Detokenizer:
         # Ids whose text is given out, then `_pending` ids whose text is held back.
         self._window, self._given = _last_window(decode, before)
         self._pending = 0
+
+    def copy(self) -> Detokenizer:
+        """Another that goes on from here."""
+        other = copy(self)
+        other._window = list(self._window)
+        return other
 
     def push(self, token: int) -> str:
         """The text that is complete with this token: often a word, sometimes nothing."""

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hearth.runtime.sampling import Choice, Constraint
+from hearth.runtime.sampling import Constraint
 from hearth.runtime.session import Logits
 from hearth.runtime.sliding import rewound, slid, slide
 from hearth.runtime.speculative.drafted import Acceptance
-from hearth.runtime.writing import Decode, FinishReason, Full, Request, Writer
+from hearth.runtime.writing import Decode, Full, Request, Writer, Written
 
 Clock = Callable[[], float]
 
@@ -66,7 +66,7 @@ class Stats:
         return (self.generated_tokens - 1) / self.decode_s if self.decode_s else None
 
 
-class Generation(Iterator[str]):
+class Generation(Written, Iterator[str]):
     """An iterator of text pieces. What happened so far is in `tokens`, `text`, `finish_reason`, `stats`.
 
     `tokens` are the ids chosen, the stop token that ended the text among them, `choices` their
@@ -110,26 +110,6 @@ class Generation(Iterator[str]):
     def cancel(self) -> None:
         """End after the token or the chunk of the prompt being computed; any thread may call it."""
         self._cancelled = True
-
-    @property
-    def tokens(self) -> list[int]:
-        """The ids chosen so far."""
-        return self.writer.tokens
-
-    @property
-    def choices(self) -> list[Choice]:
-        """The same with their log probabilities, where the request wants them."""
-        return self.writer.choices
-
-    @property
-    def text(self) -> str:
-        """The pieces given so far."""
-        return self.writer.text
-
-    @property
-    def finish_reason(self) -> FinishReason | None:
-        """Why it ended; None while it runs."""
-        return self.writer.finish_reason
 
     @property
     def stats(self) -> Stats:

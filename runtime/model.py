@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hearth.runtime import native
 from hearth.runtime.adapters import Adapter, AdapterUse, check_known
+from hearth.runtime.beam_text import BeamText
 from hearth.runtime.binding import new_state, row_limit, run_entry, run_segments
 from hearth.runtime.defaults import Asked, Defaults, read_defaults, wishes
 from hearth.runtime.detokenizer import spell_ids
@@ -254,28 +255,32 @@ class Model(Loaded):
         wanted: BeamSearch = FOUR_BEAMS,
         count: int = 1,
         *,
+        constraint: Constraint | None = None,
+        format: GrammarWish | None = None,
         pieces: Literal["text", "ids"] = "text",
         **asked: Unpack[Asked],
     ) -> list[Completion]:
         """The `count` best texts that a search finds, best first, as transformers searches (sampling/beams.py).
 
-        Of what is asked for, the limit of tokens, biases, bans and penalties count. UsageError `arguments.beams` for
-        stop strings, or more texts than beams.
+        Of what is asked for, the limit of tokens, stop strings, biases, bans and penalties count. UsageError
+        `arguments.beams` for more texts than beams.
         """
-        request, ids = self.request(**asked), self.encode(prompt)
-        if request.stop or not 1 <= count <= wanted.width:
+        if not 1 <= count <= wanted.width:
             raise UsageError(
                 "arguments.beams",
-                f"{count} texts of {wanted.width} beams, {len(request.stop)} stop strings",
-                expected="at most as many texts as beams, and no stop strings",
+                f"{count} texts of {wanted.width} beams",
+                expected="at most as many texts as beams",
             )
+        if format is not None:
+            constraint = self.grammars.constraint(format)
+        request, ids, decode = self.request(**asked), self.encode(prompt), self._decode(pieces)
         check_room(0, len(checked_ids(ids, self.vocab)), self.context)
         room = self.context - len(ids) + 1  # the last token is not read
         limit = min(request.max_tokens or room, room)
-        beams = Beams(wanted, request.sampling, tuple(ids), request.stop_ids, limit)
+        begin = BeamText.begin(request, ids, decode, constraint)
+        beams = Beams(wanted, request.sampling, tuple(ids), request.stop_ids, limit, begin)
         search(self.session(), ids, beams)
-        decode = self._decode(pieces)
-        return [told(each, ids, request.stop_ids, decode) for each in beams.hypotheses(count)]
+        return [told(each, ids, request, decode) for each in beams.hypotheses(count)]
 
     def vectors(
         self, adapter: AdapterUse | None = None, chunk: int | None = None

@@ -11,8 +11,15 @@ from hearth.runtime.contexts import Text
 from hearth.runtime.generate import Generation, Stats
 from hearth.runtime.messages import Message, Messages
 from hearth.runtime.tokenizer import Tokenizer
-from hearth.runtime.tools import ToolCall, ToolFormat, ToolParser, read_tools, tool_format
-from hearth.runtime.writing import Decode, FinishReason
+from hearth.runtime.tools import (
+    Tool,
+    ToolCall,
+    ToolFormat,
+    ToolParser,
+    read_tools,
+    tool_format,
+)
+from hearth.runtime.writing import Decode, Written
 
 if TYPE_CHECKING:
     from hearth.runtime.model import Model
@@ -26,7 +33,7 @@ class Form:
 
     tokenizer: Tokenizer
     format: ToolFormat | None = None
-    names: frozenset[str] = frozenset()
+    tools: tuple[Tool, ...] = ()
 
     @property
     def decode(self) -> Decode:
@@ -39,7 +46,7 @@ class Form:
         if self.format is None:
             return {"role": "assistant", "content": text}
         ids = (f"call{number:05}" for number in count(1))
-        parser = ToolParser(self.format, self.names, lambda: next(ids))
+        parser = ToolParser(self.format, self.tools, lambda: next(ids))
         parts = [parser.push(text), parser.flush()]
         written = "".join(each for each, _ in parts)
         calls = [_call(call) for _, found in parts for call in found]
@@ -47,7 +54,7 @@ class Form:
         return message | ({"tool_calls": calls} if calls else {})
 
 
-class Reply(Iterator[str]):
+class Reply(Written, Iterator[str]):
     """The answer as it is written: an iterator of text pieces. `Generation` says what the rest is.
 
     `cached_tokens` of its tokens did not have to be read. It may be left or cancelled at any time; the
@@ -78,21 +85,6 @@ class Reply(Iterator[str]):
     def cancel(self) -> None:
         """End after the token or the chunk of the prompt being computed; any thread may call it."""
         self._generation.cancel()
-
-    @property
-    def tokens(self) -> list[int]:
-        """The ids chosen so far."""
-        return self.writer.tokens
-
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return self.writer.text
-
-    @property
-    def finish_reason(self) -> FinishReason | None:
-        """Why it ended; None while it runs."""
-        return self.writer.finish_reason
 
     @property
     def stats(self) -> Stats:
@@ -136,7 +128,7 @@ def form_of(model: Model, tools: Tools | None) -> Form:
     found = tool_format(model) if tools else None
     if not tools or found is None:
         return Form(model.tokenizer)
-    return Form(model.tokenizer, found, frozenset(tool.name for tool in read_tools(tools)))
+    return Form(model.tokenizer, found, read_tools(tools))
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

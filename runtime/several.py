@@ -10,7 +10,8 @@ from hearth.runtime.batch import decode_together
 from hearth.runtime.detokenizer import Detokenizer
 from hearth.runtime.sampling import Beams, Branch, Choice, Hypothesis
 from hearth.runtime.session import Session
-from hearth.runtime.writing import Decode, FinishReason, Writer
+from hearth.runtime.stop_strings import before_stop
+from hearth.runtime.writing import Decode, FinishReason, Request, Writer
 
 Sessions = list[Session[Any]]
 
@@ -79,14 +80,13 @@ def _followed(sessions: Sessions, branches: Sequence[Branch]) -> Sessions:
 
 
 def told(
-    hypothesis: Hypothesis, prompt: Sequence[int], stop_ids: frozenset[int], decode: Decode
+    hypothesis: Hypothesis, prompt: Sequence[int], request: Request, decode: Decode
 ) -> Completion:
-    """A hypothesis with its text, which is without the stop token."""
-    stopped = hypothesis.tokens[-1] in stop_ids
+    """A hypothesis with its text, which is without the stop token and the stop string."""
+    tokens = hypothesis.tokens
+    stopped = tokens[-1] in request.stop_ids
     detokenizer = Detokenizer(decode, prompt)
-    pieces = [
-        detokenizer.push(token) for token in hypothesis.tokens[: len(hypothesis.tokens) - stopped]
-    ]
-    text = "".join((*pieces, detokenizer.flush()))
-    reason: FinishReason = "stop" if stopped else "length"
-    return Completion(text, hypothesis.tokens, reason, score=hypothesis.score)
+    pieces = [detokenizer.push(token) for token in tokens[: len(tokens) - stopped]]
+    text = before_stop("".join((*pieces, detokenizer.flush())), request.stop)
+    reason: FinishReason = "stop" if stopped or hypothesis.ended else "length"
+    return Completion(text, tokens, reason, score=hypothesis.score)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 
 class StopStrings:
@@ -11,6 +12,10 @@ class StopStrings:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
+
+    def copy(self) -> StopStrings:
+        """Another that goes on from here."""
+        return copy(self)
 
     def push(self, piece: str) -> tuple[str, bool]:
         """The text that is safe to give out, and whether a stop was found (then nothing comes after)."""
@@ -36,3 +41,10 @@ class StopStrings:
             if any(stop.startswith(text[-length:]) for stop in self._stops):
                 return length
         return 0
+
+
+def before_stop(text: str, stops: Sequence[str]) -> str:
+    """A whole text up to where one of them ends it."""
+    reader = StopStrings(stops)
+    piece, stopped = reader.push(text)
+    return piece if stopped else piece + reader.flush()

@@ -53,6 +53,32 @@ class Request:
             )
 
 
+class Written:
+    """Whatever has a writer: what it has written."""
+
+    writer: Writer
+
+    @property
+    def tokens(self) -> list[int]:
+        """The ids chosen so far."""
+        return self.writer.tokens
+
+    @property
+    def choices(self) -> list[Choice]:
+        """The same with their log probabilities, where the request wants them."""
+        return self.writer.choices
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return self.writer.text
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why it ended; None while it runs."""
+        return self.writer.finish_reason
+
+
 class Writer:
     """One text being written after the tokens of `prompt`; `decode` turns ids into text.
 

@@ -9,6 +9,7 @@ from hearth.schemas.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from hearth.runtime.model import Prompt
+    from hearth.runtime.writing import Full
 
 
 def checked(check: str) -> Literal["structure", "full"]:
@@ -17,6 +18,15 @@ def checked(check: str) -> Literal["structure", "full"]:
         case "structure" | "full":
             return check
     raise UsageError("arguments.check", f"--check {check}", expected="structure or full")
+
+
+def read_full(name: str) -> Full:
+    """What happens at the end of the context."""
+    from hearth.runtime.writing import Full
+
+    if name not in [each.value for each in Full]:
+        raise UsageError("arguments.full", f"--full {name}", expected="slide, stop or error")
+    return Full(name)
 
 
 def read_prompt(text: str | None, *, chat: bool, system: str | None, ids: bool) -> Prompt:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hearth.runtime.commands.arguments import read_full
 from hearth.runtime.commands.common_options import (
     IsaOption,
     PlacingOptions,
@@ -16,7 +17,6 @@ from hearth.runtime.commands.common_options import (
 from hearth.runtime.commands.groups import spread
 from hearth.runtime.options import read_options
 from hearth.runtime.progress import choose
-from hearth.schemas.errors import UsageError
 
 NAME = "chat"  # of the conversation that a chat begins with
 HISTORY = Path("~/.local/state/hearth/chat_history")
@@ -54,12 +54,9 @@ def chat_command(
     from hearth.runtime.chat.reading import interactive, read_piped, typed
     from hearth.runtime.chat.showing import JsonShown, TextShown
     from hearth.runtime.chat.talking import Chat, talk
-    from hearth.runtime.writing import Full
 
-    if full not in [each.value for each in Full]:
-        raise UsageError("arguments.full", f"--full {full}", expected="slide, stop or error")
     asked = sampling.asked()
-    asked["full"] = Full(full)
+    asked["full"] = read_full(full)
     limits = read_options(threads, isa, placing=placing)
     wishes = limits.placing.wishes(choose(quiet=as_json))
     model = loader.load(file, limits.threads, isa=limits.isa, **wishes)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hearth.runtime.commands.arguments import read_full
 from hearth.runtime.commands.common_options import IsaOption, PlacingOptions, ThreadsOption
 from hearth.runtime.commands.groups import spread
 from hearth.runtime.options import Options, read_options
@@ -64,6 +65,12 @@ class AnswerOptions:
         str | None,
         typer.Option(help="guess tokens: lookup (in the prompt), or a smaller model's .har file"),
     ] = None
+    full: Annotated[
+        str,
+        typer.Option(
+            help="at the end of the context, where a request does not say: stop, slide (forget the oldest), error"
+        ),
+    ] = "stop"
     keep_alive: Annotated[
         float | None, typer.Option(help="seconds after which an idle model is unloaded; else never")
     ] = None
@@ -85,6 +92,7 @@ class AnswerOptions:
             queue=self.queue,
             prefix_nbytes=self.prefix_cache * MIB,
             draft=self.draft,
+            full=read_full(self.full),
             drain_s=self.drain,
         )
 

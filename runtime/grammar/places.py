@@ -67,7 +67,7 @@ def _keyword(node: Mapping[str, Any], same: Callable[[Mapping[str, Any]], bool])
     return ""
 
 
-def subschemas(schema: Any, pointer: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def subschemas(schema: Any, pointer: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """A schema that is an object and all those inside it, each with its JSON pointer."""
     if _is_object(schema):
         yield pointer, schema
@@ -75,7 +75,7 @@ def subschemas(schema: Any, pointer: str = "") -> Iterator[tuple[str, Mapping[st
             yield from subschemas(part, pointer + at)
 
 
-def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for key in NAMED:
         if _is_object(node.get(key)):
             yield from _objects(
@@ -88,7 +88,7 @@ def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
         yield from _objects([(f"/{key}", node.get(key))])
 
 
-def _objects(parts: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _objects(parts: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     return ((at, part) for at, part in parts if _is_object(part))
 
 

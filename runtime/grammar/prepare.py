@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from hearth.runtime.foreign import foreign
+from hearth.runtime.grammar.closed import closed
 from hearth.runtime.grammar.places import find_fault, subschemas
 from hearth.runtime.grammar.wishes import (
     Ebnf,
@@ -73,7 +74,7 @@ def _json_schema(wish: JsonSchema) -> str:
     schema = schema_of(wish)
     schema = {} if schema is True else schema
     check_schema(schema)
-    return _of_schema(schema)
+    return _of_schema(closed(schema) if wish.closed else schema)
 
 
 def check_schema(schema: Any, where: str = "") -> None:

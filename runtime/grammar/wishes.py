@@ -17,14 +17,23 @@ class JsonObject:
 
 @dataclass(frozen=True)
 class JsonSchema:
-    """JSON that fits a schema (Draft 2020-12), given as its text: the order of properties counts."""
+    """JSON that fits a schema (Draft 2020-12), given as its text: the order of properties counts.
+
+    `closed`: objects hold the properties that they list and no others, unless the schema speaks of others (closed.py).
+    """
 
     text: str
+    closed: bool = False
 
     @classmethod
-    def of(cls, schema: Mapping[str, Any] | bool) -> JsonSchema:
-        """The wish of a schema read already."""
-        return cls(json.dumps(schema, ensure_ascii=False))
+    def of(cls, schema: Mapping[str, Any] | bool, closed: bool = False) -> JsonSchema:
+        """The wish of a schema read already; InputError `grammar.schema` for one nested beyond measure."""
+        try:
+            return cls(json.dumps(schema, ensure_ascii=False), closed)
+        except RecursionError:
+            raise InputError(
+                "grammar.schema", "the schema is nested too deeply", expected="a few levels"
+            ) from None
 
 
 @dataclass(frozen=True)

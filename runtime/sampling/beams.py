@@ -7,12 +7,14 @@ the lower token, where torch leaves that open.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from enum import Enum
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.runtime.sampling.chooser import nothing_left
 from hearth.runtime.sampling.fast import Changes, best_scores
 from hearth.runtime.sampling.history import look_back
 from hearth.runtime.sampling.settings import Sampling
@@ -56,23 +58,62 @@ class Branch:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A text that is done: its tokens, the stop token among them, and its score."""
+    """A text that is done: its tokens, the stop token among them, and its score. `ended`: by its follower."""
 
     tokens: tuple[int, ...]
     score: float
+    ended: bool = False
+
+
+class Follower(Protocol):
+    """What else decides how a beam goes on, at one place of it: a grammar, strings that end the text."""
+
+    def allowed(self) -> NDArray[np.uint32] | None:
+        """The tokens that may come next, as of `Constraint`."""
+
+    def after(self, token: int) -> Follower:
+        """The next place; this one stays."""
+
+    @property
+    def ended(self) -> bool:
+        """The text is over, without a stop token."""
+
+
+class Free:
+    """Anything goes on."""
+
+    ended = False
+
+    def allowed(self) -> None:
+        """All of them."""
+
+    def after(self, token: int) -> Free:
+        """The same."""
+        return self
+
+
+FREE = Free()
 
 
 @dataclass(frozen=True)
 class _Beam:
     tokens: tuple[int, ...]
     log_probability: float
+    follower: Follower
 
 
 @dataclass(frozen=True)
 class _Candidate:
+    """A beam and a token after it."""
+
     parent: int
+    before: _Beam
     token: int
-    beam: _Beam
+    log_probability: float
+
+    def beam(self) -> _Beam:
+        tokens, follower = (*self.before.tokens, self.token), self.before.follower.after(self.token)
+        return _Beam(tokens, self.log_probability, follower)
 
 
 @dataclass
@@ -80,7 +121,9 @@ class Beams:
     """The search after the tokens of `prompt`. `max_tokens` ends every beam.
 
     Of `sampling` the biases, penalties and bans count, applied to log probabilities as transformers does;
-    temperature and what follows it do not.
+    temperature and what follows it do not. What a beam's follower (`begin` is the first) does not allow never comes,
+    as with transformers' `prefix_allowed_tokens_fn`: the probabilities of others stay as they are. Where it ends a
+    beam, that is a hypothesis, as with `stop_strings`.
     """
 
     search: BeamSearch
@@ -88,28 +131,30 @@ class Beams:
     prompt: tuple[int, ...]
     stop_ids: frozenset[int]
     max_tokens: int
+    begin: InitVar[Follower] = FREE
     done: bool = False
-    _running: tuple[_Beam, ...] = (_Beam((), 0.0),)
+    _running: tuple[_Beam, ...] = ()
     _found: list[Hypothesis] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, begin: Follower) -> None:
+        self._running = (_Beam((), 0.0, begin),)
         self._changes = Changes(self.sampling)
 
     def step(self, rows: Sequence[NDArray[np.float32]]) -> tuple[Branch, ...]:
-        """The beams that run now, by a row of logits f32[V] for each that ran before (one at first)."""
+        """The beams that run now, by a row of logits f32[V] for each that ran before (one at first).
+
+        InputError `input.no_token` where no text can be finished.
+        """
         assert not self.done and len(rows) == len(self._running)
-        candidates = self._candidates(rows)
-        ends = [self._ends(candidate.beam.tokens) for candidate in candidates]
-        self._finish(
-            candidate.beam
-            for candidate, end in zip(candidates[: self.search.width], ends, strict=False)
-            if end
-        )
-        going = [candidate for candidate, end in zip(candidates, ends, strict=True) if not end]
-        going = going[: self.search.width]
-        self._running = tuple(candidate.beam for candidate in going)
+        width = self.search.width
+        found = [(Branch(one.parent, one.token), one.beam()) for one in self._candidates(rows)]
+        self._finish(beam for _, beam in found[:width] if self._ends(beam))
+        going = [(branch, beam) for branch, beam in found if not self._ends(beam)][:width]
+        self._running = tuple(beam for _, beam in going)
         self.done = not going or self._no_better()
-        return tuple(Branch(candidate.parent, candidate.token) for candidate in going)
+        if self.done and not self._found:
+            raise nothing_left()
+        return tuple(branch for branch, _ in going)
 
     def hypotheses(self, count: int = 1) -> tuple[Hypothesis, ...]:
         """The best texts that are done, best first."""
@@ -119,22 +164,21 @@ class Beams:
         """The best continuations of all beams: enough that `width` of them do not end."""
         count = max(2, 1 + len(self.stop_ids)) * self.search.width
         found = [
-            _Candidate(parent, token, _Beam((*beam.tokens, token), beam.log_probability + score))
+            _Candidate(parent, beam, token, beam.log_probability + score)
             for parent, (beam, row) in enumerate(zip(self._running, rows, strict=True))
             for token, score in self._scores(beam, row, count)
         ]
-        found.sort(
-            key=lambda one: -one.beam.log_probability
-        )  # stable: the better beam, the lower token
+        found.sort(key=lambda one: -one.log_probability)  # stable: the better beam, the lower token
         return found[:count]
 
     def _scores(self, beam: _Beam, row: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
         tokens = (*self.prompt, *beam.tokens)
         seen = look_back(tokens, len(self.prompt), self.sampling.penalty_window)
-        return best_scores(row, self._changes, seen, count)
+        return best_scores(row, self._changes, seen, count, beam.follower.allowed())
 
-    def _ends(self, tokens: tuple[int, ...]) -> bool:
-        return tokens[-1] in self.stop_ids or len(tokens) >= self.max_tokens
+    def _ends(self, beam: _Beam) -> bool:
+        stopped = beam.tokens[-1] in self.stop_ids or beam.follower.ended
+        return stopped or len(beam.tokens) >= self.max_tokens
 
     def _finish(self, beams: Iterable[_Beam]) -> None:
         """Beams that ended among the best `width` candidates; the best `width` hypotheses stay."""
@@ -142,7 +186,8 @@ class Beams:
         if full and self.search.early_stopping is EarlyStopping.AT_ONCE:
             return
         for beam in beams:
-            self._found.append(Hypothesis(beam.tokens, self._score(beam, len(beam.tokens))))
+            score = self._score(beam, len(beam.tokens))
+            self._found.append(Hypothesis(beam.tokens, score, beam.follower.ended))
         self._found.sort(key=lambda one: -one.score)
         del self._found[self.search.width :]
 

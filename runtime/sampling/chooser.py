@@ -110,7 +110,7 @@ class Chooser:
         token = choose_token(logits, changed, allowed, how, number)
         if token is None:
             bad = native.not_finite(logits)
-            raise _overflowed(bad, len(logits)) if bad else _nothing_left()
+            raise overflowed(bad, len(logits)) if bad else nothing_left()
         self._draws += not how.greedy
         return token
 
@@ -119,7 +119,8 @@ class Chooser:
         return None if mask is None else np.ascontiguousarray(mask, np.uint32)
 
 
-def _overflowed(bad: int, count: int) -> InputError:
+def overflowed(bad: int, count: int) -> InputError:
+    """`input.logits`: so many of the logits are no numbers."""
     return InputError(
         "input.logits",
         f"{bad} of {count} logits are not finite after these tokens",
@@ -128,7 +129,8 @@ def _overflowed(bad: int, count: int) -> InputError:
     )
 
 
-def _nothing_left() -> InputError:
+def nothing_left() -> InputError:
+    """`input.no_token`"""
     return InputError(
         "input.no_token",
         "no token may come next",

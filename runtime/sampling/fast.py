@@ -15,6 +15,7 @@ from hearth.runtime.sampling.logprobs import log_sum
 from hearth.runtime.sampling.order import Moment, Named, change, named
 from hearth.runtime.sampling.scores import REMOVED, Ids, Scores
 from hearth.runtime.sampling.settings import Sampling
+from hearth.runtime.sampling.tokens import permitted
 
 _NO_IDS, _NO_SCORES = np.zeros(0, np.int64), np.zeros(0, np.float64)
 
@@ -65,14 +66,24 @@ def choose_token(
 
 
 def best_scores(
-    logits: NDArray[np.float32], changes: Changes, seen: Seen, count: int
+    logits: NDArray[np.float32],
+    changes: Changes,
+    seen: Seen,
+    count: int,
+    allowed: NDArray[np.uint32] | None = None,
 ) -> list[tuple[int, float]]:
     """The best tokens, best first, with their log probabilities after the steps before the temperature."""
     shift = float(logits.max()) + log_sum(logits)
     ids, scores = changes.of(logits, seen, shift)
     plain = logits.copy()
     plain[ids] = -np.inf
+    may = None if allowed is None else permitted(allowed, len(logits))
+    if may is not None:
+        plain[~may] = -np.inf
     tokens = [token for token in native.best_tokens(plain, count) if plain[token] > -np.inf]
     found = [(token, float(logits[token]) - shift) for token in tokens]
-    found += [one for one in zip(ids.tolist(), scores.tolist(), strict=True) if one[1] > REMOVED]
+    kept = scores > REMOVED
+    if may is not None:
+        kept &= may[ids]
+    found += zip(ids[kept].tolist(), scores[kept].tolist(), strict=True)
     return sorted(found, key=lambda one: (-one[1], one[0]))[:count]

@@ -23,8 +23,13 @@ def banned(scores: Scores, tokens: Ids) -> Scores:
 
 
 def allowed(scores: Scores, mask: NDArray[np.uint32]) -> Scores:
-    """Those whose bit is set: bit i % 32 of word i // 32; words that lack count as 0."""
+    """Those whose bit is set."""
+    return only(scores, permitted(mask, len(scores)))
+
+
+def permitted(mask: NDArray[np.uint32], count: int) -> NDArray[np.bool_]:
+    """bool[count]: bit i % 32 of word i // 32; words that lack count as 0."""
     bits = np.unpackbits(np.ascontiguousarray(mask).view(np.uint8), bitorder="little")
-    kept = np.zeros(len(scores), bool)
-    kept[: len(bits)] = bits[: len(scores)]
-    return only(scores, kept)
+    kept = np.zeros(count, bool)
+    kept[: len(bits)] = bits[:count]
+    return kept

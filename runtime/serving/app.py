@@ -94,7 +94,10 @@ def plain_error(error: Refusal) -> dict[str, Any]:
 async def _refuse_again(request: Request, error: Exception) -> Response:
     """Starlette's own refusals (no such path, another method) become ours, which the edge writes."""
     assert isinstance(error, HTTPException)
-    found = {404: f"there is no {request.url.path}", 405: f"{request.method} is not for this path"}
+    found = {
+        404: f"there is no {request.url.path:.200}",
+        405: f"{request.method:.40} is not for this path",
+    }
     codes = {404: "not_found", 405: "method_not_allowed"}
     message = found.get(error.status_code, error.detail)
     code = codes.get(error.status_code, "invalid_request")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
@@ -11,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from hearth.runtime.serving.refusals import Refusal
 
 JSON = "application/json"
+HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # which may be a half of a whole one
 # A body above the limit is read on to here and thrown away: clients that are cut off while they write do not see
 # the answer.
 DISCARDED_NBYTES = 64 << 20
@@ -35,7 +37,17 @@ async def read_object(request: Request, *, any_type: bool = False) -> dict[str, 
         raise _invalid(f"the body is not JSON: {error or 'nested too deeply'}") from None
     if not isinstance(found, dict):
         raise _invalid("the body is not a JSON object")
+    if HALF_PAIR.search(text):
+        _check_unicode(found)
     return found
+
+
+def _check_unicode(found: dict[str, Any]) -> None:
+    """JSON can name a half of a surrogate pair, which is no character and which UTF-8 cannot hold."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _invalid("the body holds half of a surrogate pair, which is no text") from None
 
 
 async def read_body(request: Request) -> bytes:

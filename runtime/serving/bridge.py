@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
-from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Scheduler, Ticket
+from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Scheduler, Ticket, Told
 from hearth.runtime.serving.refusals import Refusal
 from hearth.runtime.serving.service import Held, Service
 
@@ -90,7 +90,7 @@ class Answers:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> tuple[int, Piece | Finished]:
+    async def __anext__(self) -> tuple[int, Told]:
         if not self._left:
             raise StopAsyncIteration
         number, event = await self._next()

@@ -15,7 +15,9 @@ from hearth.runtime.writing import Decode, FinishReason, Request
 class Job:
     """A text to write after the tokens of `prompt`; a constraint belongs to this job alone.
 
-    `decode` turns ids into text (None: the model's tokenizer does).
+    `decode` turns ids into text (None: the model's tokenizer does). `prompt_logprobs` asks for the log probability of
+    each token of the prompt, and for those of so many of the best; such a prompt is read whole, whatever is
+    cached of it. `write` false: the prompt is read and nothing is written after it.
     """
 
     prompt: tuple[int, ...]
@@ -23,6 +25,8 @@ class Job:
     constraint: Constraint | None = None
     adapter: AdapterUse | None = None
     decode: Decode | None = None
+    prompt_logprobs: int | None = None
+    write: bool = True
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,13 @@ class Usage:
     decode_s: float = 0.0  # from the first token to the last
     drafted_tokens: int = 0  # guessed, to be verified in one run
     accepted_tokens: int = 0  # of them, those that were right
+
+
+@dataclass(frozen=True)
+class Read:
+    """The next tokens of the prompt with their log probabilities, which the first of all has not."""
+
+    tokens: tuple[Choice, ...]
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,8 @@ class Failed:
     error: Exception
 
 
-Event = Piece | Finished | Failed
+Told = Read | Piece | Finished
+Event = Told | Failed
 Sink = Callable[[Event], None]
 
 

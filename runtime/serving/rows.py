@@ -11,6 +11,7 @@ from typing import Any
 from hearth.runtime.batch import Turn
 from hearth.runtime.prefix_cache import PrefixCache
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Sink, Usage
+from hearth.runtime.serving.prompt_scores import PromptScores
 from hearth.runtime.session import Ids, Logits, Session
 from hearth.runtime.sliding import fitted, rewound, slid
 from hearth.runtime.speculative.drafted import MOST, Acceptance, Pace, guessed
@@ -57,6 +58,9 @@ class Row:
         job = ticket.job
         self._prompt = tuple(fitted(job.prompt, session.context, job.request.full))
         self._text = list(job.prompt)
+        self._scores = None
+        if job.prompt_logprobs is not None:
+            self._scores = PromptScores(self._prompt, job.prompt_logprobs)
         self._pace, self._acceptance = Pace(MOST), Acceptance()
         self._unread: Sequence[int] = self._prompt
         self._cached, self._clock = 0, clock
@@ -65,13 +69,16 @@ class Row:
     def shared(self, other: Row) -> int:
         """How many tokens of the prompt can be taken from the other's; the last one is read for its logits."""
         one, two = self.ticket.job, other.ticket.job
-        if one.adapter != two.adapter:
+        if one.adapter != two.adapter or self._scores is not None:
             return 0
         pairs = zip(self._prompt[:-1], other._prompt, strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def fill(self, prefixes: PrefixCache) -> None:
-        """Take what is kept of the prompt, or was read by the session, as read."""
+        """Take what is kept of the prompt, or was read by the session, as read; a prompt with scores is read whole."""
+        if self._scores is not None:
+            self.session.rewind(0)
+            return
         prompt = self._prompt
         before = len(prompt) - len(self._unread)
         count = prefixes.fill(self.session, prompt)
@@ -94,7 +101,10 @@ class Row:
         self._unread = [*rewound(self.session, kept), self.writer.tokens[-1]]
 
     def read(self, most: int) -> Turn[Any]:
-        """The next part of the prompt; its last token gives logits."""
+        """The next part of the prompt; its last token gives logits, where there are scores each does."""
+        if self._scores is not None:
+            part = self._unread[: min(most, self.session.executor.logit_rows)]
+            return Turn(self.session, part, len(part))
         part = self._unread[:most]
         return Turn(self.session, part, int(len(part) == len(self._unread)))
 
@@ -113,8 +123,27 @@ class Row:
             self._verify(turn.ids[1:], logits)
             return
         self._unread = self._unread[len(turn.ids) :]
+        if self._scores is not None:
+            self._score(self._scores, logits)
         if not self.reading:
-            self._push(logits[0], self.session.position)
+            self._read_to_its_end(logits)
+
+    def _score(self, scores: PromptScores, logits: Logits) -> None:
+        try:
+            read = scores.push(logits)
+        except Exception as error:
+            self.fail(error)
+            return
+        self.ended = not self.ticket.tell(read)
+
+    def _read_to_its_end(self, logits: Logits) -> None:
+        self._scores = None
+        if self.ended:
+            return
+        if self.ticket.job.write:
+            self._push(logits[-1], self.session.position)
+        else:
+            self._end(Finished("length", self.usage()))
 
     def _verify(self, guesses: Ids, logits: Logits) -> None:
         """Choose as long as the guesses are right, and forget the rest of them."""

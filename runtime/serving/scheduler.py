@@ -12,7 +12,7 @@ from hearth.runtime.adapters import AdapterUse, check_known
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.model import Model
 from hearth.runtime.prefix_cache import PrefixCache, PrefixStats
-from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Sink, Usage
+from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Read, Sink, Usage
 from hearth.runtime.serving.rows import Clock, Row, Ticket
 from hearth.runtime.serving.stepping import Rows
 from hearth.runtime.session import Session, check_room, checked_ids
@@ -27,6 +27,7 @@ __all__ = [
     "Finished",
     "Job",
     "Piece",
+    "Read",
     "Scheduler",
     "SchedulerStats",
     "Sink",
@@ -102,7 +103,7 @@ class Scheduler:
         with the job: InputError for its ids, UsageError for its adapter, biases and bans.
         """
         prompt = checked_ids(job.prompt, self.model.vocab)
-        if job.request.full is not Full.SLIDE:
+        if job.request.full is not Full.SLIDE or job.prompt_logprobs is not None:
             check_room(0, len(prompt), self.model.context)
         check_known(job.adapter, self.model.adapters)
         job.request.sampling.check_vocabulary(self.model.vocab)

@@ -20,6 +20,7 @@ from hearth.runtime.lora.stored import adapter_names
 from hearth.runtime.model import Model
 from hearth.runtime.options import Options
 from hearth.runtime.serving.jobs import Scheduler
+from hearth.runtime.writing import Full
 from hearth.schemas import sections
 from hearth.schemas.errors import ResourceError, UsageError
 from hearth.schemas.manifest import Manifest, ModelKind
@@ -63,6 +64,7 @@ class Settings:
     queue: int = 64
     prefix_nbytes: int = 256 << 20
     draft: str | None = None  # what guesses tokens: "lookup", or the path of a smaller archive
+    full: Full = Full.STOP  # what a full context means where a request does not say
     drain_s: float = 10.0  # how long a scheduler may go on with what it has when it is closed
 
 
@@ -95,7 +97,7 @@ class Held:
     slot: Slot
     adapter: AdapterUse | None
     load_s: float
-    queue: int
+    settings: Settings
 
     @property
     def model(self) -> Model:
@@ -130,11 +132,11 @@ class Held:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         with self.slot.lock:
-            if self.slot.embedding >= self.queue:
+            if self.slot.embedding >= self.settings.queue:
                 raise ResourceError(
                     "resource.queue_full",
                     f"{self.slot.embedding} requests wait for {self.served.name}",
-                    expected=f"at most {self.queue}",
+                    expected=f"at most {self.settings.queue}",
                     remedy="try again later, or serve with a larger --queue",
                 )
             self.slot.embedding += 1
@@ -202,7 +204,7 @@ class Service:
                 self._load(slot)
             slot.users += 1
             load_s = self._clock() - began if fresh else 0.0
-            return Held(slot.served, slot, adapter, load_s, self.settings.queue)
+            return Held(slot.served, slot, adapter, load_s, self.settings)
 
     def release(self, held: Held, keep_alive_s: float | None = None) -> None:
         """End a use; the model is unloaded `keep_alive_s` seconds later (None: the service's own) if nobody uses it."""

@@ -1,10 +1,11 @@
 """Tool calls: the formats of chat templates, calls parsed from answers, answers that must call."""
 
-from hearth.runtime.tools.calls import ToolCall
-from hearth.runtime.tools.choice import Tool, call_wish, read_tools
+from hearth.runtime.tools.choice import call_wish
 from hearth.runtime.tools.formats import FORMATS, ToolFormat, format_of, tool_format
 from hearth.runtime.tools.messages import template_messages
 from hearth.runtime.tools.parser import ToolParser
+from hearth.runtime.tools.style import ToolCall
+from hearth.runtime.tools.tool import Tool, read_tools
 
 __all__ = [
     "FORMATS",

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from hearth.runtime.tools.json_calls import JsonCalls
+from hearth.runtime.tools.named_calls import NamedCalls
+from hearth.runtime.tools.style import Style
+from hearth.runtime.tools.xml_calls import XmlCalls
 from hearth.schemas import sections
 
 if TYPE_CHECKING:
@@ -18,10 +22,10 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True)
 class ToolFormat:
-    """Calls are JSON between `opening` and `closing`; without a closing they go on to the answer's end.
+    """Calls stand between `opening` and `closing`, as `style` says; without a closing they go on to the answer's end.
 
     A template has this format where it holds all of `holds` and none of `lacks`. `bare`: the opening may be left
-    out where the JSON begins the answer. `listed`: calls stand in a JSON list.
+    out where a JSON object begins the answer.
     """
 
     name: str
@@ -29,9 +33,8 @@ class ToolFormat:
     lacks: tuple[str, ...]
     opening: str
     closing: str
-    arguments: str
+    style: Style
     bare: bool = False
-    listed: bool = False
     parallel: bool = True
 
     def fits(self, template: str) -> bool:
@@ -41,8 +44,8 @@ class ToolFormat:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """What begins and ends calls."""
-        return tuple(mark for mark in (self.opening, self.closing) if mark)
+        """What begins and ends calls, and what parts them within."""
+        return tuple(mark for mark in (self.opening, self.closing, *self.style.marks) if mark)
 
     def special_marks(self, tokenizer: Tokenizer) -> dict[int, str]:
         """Marks that are special tokens of the model, which its text leaves out."""
@@ -76,7 +79,7 @@ HERMES = ToolFormat(
     lacks=("<function=", "<arg_key>", "<tool_calls>"),
     opening="<tool_call>",
     closing="</tool_call>",
-    arguments="arguments",
+    style=JsonCalls(),
 )
 LLAMA3 = ToolFormat(
     "llama3",  # Llama 3.1, 3.2 and 3.3
@@ -84,7 +87,7 @@ LLAMA3 = ToolFormat(
     lacks=("<function=", "<tool_call>"),
     opening="<|python_tag|>",
     closing="",
-    arguments="parameters",
+    style=JsonCalls("parameters"),
     bare=True,
     parallel=False,  # the template refuses several
 )
@@ -94,10 +97,25 @@ MISTRAL = ToolFormat(
     lacks=("[ARGS]",),
     opening="[TOOL_CALLS]",
     closing="",
-    arguments="arguments",
-    listed=True,
+    style=JsonCalls(listed=True),
 )
-FORMATS: tuple[ToolFormat, ...] = (HERMES, LLAMA3, MISTRAL)
+QWEN_XML = ToolFormat(
+    "qwen-xml",  # Qwen3-Coder
+    holds=("<tool_call>", "<function=", "<parameter="),
+    lacks=("<tool_calls>",),
+    opening="<tool_call>",
+    closing="</tool_call>",
+    style=XmlCalls(),
+)
+MISTRAL_NAMED = ToolFormat(
+    "mistral-named",  # Mistral Small 3.2, Devstral, Magistral
+    holds=("[TOOL_CALLS]", "[ARGS]"),
+    lacks=(),
+    opening="[TOOL_CALLS]",
+    closing="",
+    style=NamedCalls(),
+)
+FORMATS: tuple[ToolFormat, ...] = (HERMES, LLAMA3, MISTRAL, QWEN_XML, MISTRAL_NAMED)
 
 
 def format_of(template: str) -> ToolFormat | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from hearth.runtime.tools.calls import NewId, ToolCall, ends_in_string, random_id, read_calls
 from hearth.runtime.tools.formats import ToolFormat
+from hearth.runtime.tools.json_calls import random_id
+from hearth.runtime.tools.style import Calls, NewId, ToolCall
+from hearth.runtime.tools.tool import Tool
 
 Found = tuple[str, tuple[ToolCall, ...]]
 
@@ -13,14 +15,15 @@ Found = tuple[str, tuple[ToolCall, ...]]
 class ToolParser:
     """`push` each piece, then `flush`: text that is safe to give out, and the calls that are complete.
 
-    White space around calls belongs to no text. `names` are the tools offered: a bare call (without a mark before it)
-    of another name is text. A malformed call is text, its marks included.
+    White space around calls belongs to no text. Some formats need the schemas of the `tools` offered; a bare call
+    (without a mark before it) of another tool is text. A malformed call is text, its marks included.
     """
 
     def __init__(
-        self, format: ToolFormat, names: Collection[str] = (), new_id: NewId = random_id
+        self, format: ToolFormat, tools: Collection[Tool] = (), new_id: NewId = random_id
     ) -> None:
-        self._format, self._names, self._new_id = format, frozenset(names), new_id
+        self._format, self._new_id = format, new_id
+        self._tools = {tool.name: tool for tool in tools}
         self._held = (
             ""  # of the text: what may begin a call; of a call: all of it, with its opening
         )
@@ -71,17 +74,17 @@ class ToolParser:
         while end >= len(closing) > 0:
             whole = self._held[:end]
             calls = self._calls(whole)
-            if calls is not None or not ends_in_string(self._body(whole)):
+            if calls is not None or not self._format.style.breaks_off(self._body(whole)):
                 self._held, self._inside = self._held[end:], False
                 self._any_call |= calls is not None
                 return (whole, (), True) if calls is None else ("", calls, True)
             end = self._held.find(closing, end) + len(closing)  # the closing stood inside a string
         return "", (), False
 
-    def _calls(self, whole: str) -> tuple[ToolCall, ...] | None:
-        calls = read_calls(self._body(whole), self._new_id)
+    def _calls(self, whole: str) -> Calls:
+        calls = self._format.style.read(self._body(whole), self._tools, self._new_id)
         marked = whole.lstrip().startswith(self._format.opening)
-        if calls and not marked and any(call.name not in self._names for call in calls):
+        if calls and not marked and any(call.name not in self._tools for call in calls):
             return None
         return calls
 

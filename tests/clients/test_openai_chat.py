@@ -315,3 +315,47 @@ def test_a_client_that_leaves_a_stream_frees_its_row(client: Any, served: Any) -
         with chat(client, stream=True, max_tokens=400, extra_body={"ignore_eos": True}) as stream:
             next(iter(stream))
     assert text(client)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"context_full": "stop"}, "length"),
+        ({"context_full": "slide", "max_tokens": 520}, 520),
+        ({"context_full": "error"}, "context_length_exceeded"),
+    ],
+)
+def test_a_full_context_ends_slides_or_is_an_error(
+    client: Any, fields: dict[str, Any], expected: Any
+) -> None:
+    asked: dict[str, Any] = {"max_tokens": None, "extra_body": {"ignore_eos": True, **fields}}
+    if isinstance(expected, str) and expected != "length":
+        with pytest.raises(openai.BadRequestError) as refused:
+            chat(client, **asked)
+        assert refused.value.code == expected
+        return
+    found = chat(client, **asked)
+    assert found.choices[0].finish_reason == "length"
+    count = found.usage.completion_tokens
+    assert count == expected if isinstance(expected, int) else count < 512
+
+
+def test_fields_of_other_servers_change_nothing(client: Any) -> None:
+    """What Open-WebUI, vLLM's and llama.cpp's clients add to OpenAI's fields."""
+    extra = {
+        "chat_id": "1", "session_id": "2", "features": {"web_search": False}, "params": {}, "cache_prompt": True,
+        "thinking": {"type": "disabled"}, "usage": {"include": True}, "skip_special_tokens": True,
+    }  # fmt: skip
+    assert text(client, extra_body=extra, user="me", store=False, metadata={"a": "b"}) == text(
+        client
+    )
+
+
+def test_vllms_names_of_forms_and_settings(client: Any) -> None:
+    assert text(client, extra_body={"guided_choice": ["red", "a 'b' \\"]}) in ("red", "a 'b' \\")
+    assert text(client, extra_body={"structured_outputs": {"regex": "[0-9]{3}"}}).isdigit()
+    said = json.loads(text(client, extra_body={"guided_json": SCHEMA}, max_tokens=40))
+    assert set(said) == {"colour", "size"}
+    stopped = chat(client, extra_body={"stop_token_ids": [300], "repeat_penalty": 1.0, "top_k": -1},
+                   logit_bias={"300": 100})  # fmt: skip
+    assert stopped.choices[0].finish_reason == "stop" and stopped.choices[0].message.content == ""

@@ -59,6 +59,13 @@ class Even:
         return Even(self.left)
 
 
+class Nothing(Even):
+    """No token may come."""
+
+    def allowed(self) -> np.ndarray:
+        return np.zeros(4, np.uint32)
+
+
 def test_each_has_a_constraint_of_its_own(model: Model) -> None:
     for one in model.complete(PROMPT, 4, pieces="ids", seed=1, constraint=Even(5)):
         assert (len(one.tokens), one.finish_reason) == (5, "stop")
@@ -83,6 +90,34 @@ def test_beams_are_followed_as_fresh_sessions_would(model: Model, width: int) ->
     ]
 
 
+def test_every_beam_keeps_to_the_constraint(model: Model) -> None:
+    found = model.beam_search(PROMPT, BeamSearch(3), 3, pieces="ids", constraint=Even(5))
+    assert len({one.tokens for one in found}) == 3
+    for one in found:
+        assert (len(one.tokens), one.finish_reason) == (5, "stop")
+        assert all(token % 2 == 0 for token in one.tokens)
+
+
+def test_one_beam_with_a_constraint_is_greedy(model: Model) -> None:
+    (one,) = model.beam_search(PROMPT, BeamSearch(1), pieces="ids", constraint=Even(6))
+    alone = model.generate(PROMPT, pieces="ids", temperature=0.0, constraint=Even(6))
+    list(alone)
+    assert list(one.tokens) == alone.tokens
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_a_stop_string_ends_a_beam_and_is_left_out(model: Model, width: int) -> None:
+    how: dict[str, Any] = {"ignore_eos": True, "max_tokens": 12, "repetition_penalty": 9.0}
+    plain = model.beam_search(PROMPT, BeamSearch(width), width, pieces="ids", **how)
+    stop = " ".join(plain[0].text.split()[2:4]) + " "  # spans two tokens
+    found = model.beam_search(PROMPT, BeamSearch(width), width, pieces="ids", stop=stop, **how)
+    ended = [one for one in found if one.finish_reason == "stop"]
+    assert ended and all(stop not in one.text for one in found)
+    for one in ended:
+        assert "".join(f"{token} " for token in one.tokens) == one.text + stop
+    assert ended[0].text == plain[0].text[: plain[0].text.index(stop)] or width > 1
+
+
 def test_one_beam_is_greedy_and_the_context_is_an_end(model: Model) -> None:
     (one,) = model.beam_search([3] * 120, BeamSearch(1), pieces="ids", ignore_eos=True)
     alone = model.generate([3] * 120, pieces="ids", temperature=0.0, ignore_eos=True)
@@ -95,7 +130,7 @@ def test_what_makes_no_sense_is_refused(model: Model) -> None:
     for call, code in [
         (lambda: model.complete(PROMPT, 0, pieces="ids"), "arguments.n"),
         (lambda: model.beam_search(PROMPT, BeamSearch(2), 3, pieces="ids"), "arguments.beams"),
-        (lambda: model.beam_search(PROMPT, pieces="ids", stop="x"), "arguments.beams"),
+        (lambda: model.beam_search(PROMPT, pieces="ids", constraint=Nothing(1)), "input.no_token"),
         (lambda: model.beam_search([1] * 129, pieces="ids"), "input.context_full"),
         (lambda: model.complete([1] * 129, pieces="ids"), "input.context_full"),
     ]:

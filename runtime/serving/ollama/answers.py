@@ -13,7 +13,7 @@ from hearth.runtime.model import Model
 from hearth.runtime.sampling import Choice
 from hearth.runtime.serving.app import Serving
 from hearth.runtime.serving.bridge import Answers, holding, in_thread
-from hearth.runtime.serving.jobs import Finished, Job, Piece, Usage
+from hearth.runtime.serving.jobs import Finished, Job, Piece, Told, Usage
 from hearth.runtime.serving.ollama.requests import Common
 from hearth.runtime.serving.ollama.responses import (
     End,
@@ -28,20 +28,19 @@ from hearth.runtime.serving.ollama.wishes import request_of
 from hearth.runtime.serving.refusals import Refusal
 from hearth.runtime.serving.service import Held
 from hearth.runtime.serving.spelling import speller
-from hearth.runtime.tools import ToolCall, ToolFormat, ToolParser, tool_format
+from hearth.runtime.tools import Tool, ToolCall, ToolFormat, ToolParser, tool_format
 
 Read = Callable[[Model], list[int]]
-Event = Piece | Finished
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A request in what both endpoints share; `read` makes the ids of its prompt, `tools` are the names offered."""
+    """A request in what both endpoints share; `read` makes the ids of its prompt, `tools` are those offered."""
 
     common: Common
     form: Form
     read: Read
-    tools: frozenset[str] | None = None
+    tools: tuple[Tool, ...] | None = None
     raw: bool = False  # its answer has no context: there is no conversation to go on with
 
 
@@ -63,11 +62,11 @@ async def begin(serving: Serving, wanted: Wanted, held_open: AsyncExitStack) -> 
 
 
 async def _told(
-    serving: Serving, telling: _Telling, first: Event, answers: Answers
+    serving: Serving, telling: _Telling, first: Told, answers: Answers
 ) -> AsyncIterator[Json]:
     event = first
-    while isinstance(event, Piece):
-        said = telling.hear(event)
+    while not isinstance(event, Finished):
+        said = telling.hear(event) if isinstance(event, Piece) else None
         if said is not None:
             yield telling.wanted.form.piece(said)
         event = (await anext(answers))[1]
@@ -137,7 +136,7 @@ def _job(held: Held, wanted: Wanted) -> tuple[Job, ToolParser | None]:
     model, common = held.model, wanted.common
     format = _tool_format(model, wanted)
     ids = wanted.read(model)
-    request = request_of(model, common, len(ids))
+    request = request_of(model, common, len(ids), held.settings.full)
     constraint = (
         None if common.format is None else model.grammars.constraint(wish_of(common.format))
     )
@@ -161,7 +160,7 @@ def wish_of(format: str | Mapping[str, Any]) -> Any:
     """The grammar of `format`: "json", or a schema."""
     from hearth.runtime.grammar import JsonObject, JsonSchema
 
-    return JsonObject() if isinstance(format, str) else JsonSchema.of(format)
+    return JsonObject() if isinstance(format, str) else JsonSchema.of(format, closed=True)
 
 
 async def collected(form: Form, objects: AsyncIterator[Json]) -> Json:

@@ -27,9 +27,7 @@ class Common:
     logprobs: int | None  # how many alternatives beside each token's own; None: no probabilities
     truncate: bool  # a prompt too long is cut; else it is refused
     think: bool | None
-    shift: (
-        bool  # a context that gets full forgets its oldest tokens and goes on; else the answer ends
-    )
+    shift: bool | None  # a full context forgets its oldest tokens; None: as the server was told
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def _common(fields: Fields) -> Common:
         logprobs=_logprobs(fields),
         truncate=fields.flag("truncate") is not False,
         think=_think(fields),
-        shift=fields.flag("shift") or False,
+        shift=fields.flag("shift"),
     )
 
 

@@ -33,7 +33,7 @@ from hearth.runtime.serving.presence import Stream, while_connected
 from hearth.runtime.serving.refusals import Refusal, as_refusal
 from hearth.runtime.serving.service import Served
 from hearth.runtime.serving.vectors import normalised
-from hearth.runtime.tools import format_of
+from hearth.runtime.tools import Tool, format_of, read_tools
 from hearth.schemas import __version__
 
 LINES = "application/x-ndjson"
@@ -57,7 +57,7 @@ async def chat(request: Request) -> Response:
     form = Form(asked.common.model, chat=True)
     if not asked.messages:
         return await _keep(request, asked.common, form)
-    wanted = Wanted(asked.common, form, lambda model: prompts.chat_ids(model, asked), _names(asked))
+    wanted = Wanted(asked.common, form, lambda model: prompts.chat_ids(model, asked), _tools(asked))
     return await _answer(request, wanted)
 
 
@@ -178,13 +178,13 @@ async def _body(request: Request) -> Json:
     return await read_object(request, any_type=True)
 
 
-def _names(asked: Chat) -> frozenset[str] | None:
+def _tools(asked: Chat) -> tuple[Tool, ...] | None:
     if not asked.tools:
         return None
-    functions = (
-        Fields(tool, f"tools[{n}].").inner("function") for n, tool in enumerate(asked.tools)
-    )
-    return frozenset(function.needed("name", function.text("name")) for function in functions)
+    for n, tool in enumerate(asked.tools):
+        function = Fields(tool, f"tools[{n}].").inner("function")
+        function.needed("name", function.text("name"))
+    return read_tools(asked.tools)
 
 
 def _facts(served: Served, name: str) -> Facts:

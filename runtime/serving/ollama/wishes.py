@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hearth.runtime.defaults import Asked
+from hearth.runtime.serving.full import at_the_end
 from hearth.runtime.serving.ollama.options import REPEAT_LAST_N, Options
 from hearth.runtime.serving.ollama.requests import Common
 from hearth.runtime.writing import Full, Request
 
 if TYPE_CHECKING:
     from hearth.runtime.model import Model
-
-MOST_CONTEXTS = 10
 
 
 @dataclass(frozen=True)
@@ -48,22 +47,28 @@ class Room:
         return [*ids[:keep], *ids[len(ids) - (self.prompt - keep) :]]
 
 
-def request_of(model: Model, common: Common, used: int) -> Request:
+def request_of(model: Model, common: Common, used: int, usual: Full = Full.STOP) -> Request:
     """What `Model.generate` would be asked for, after a prompt of `used` tokens; errors as there.
 
-    A context that slides has an end too: a text of ten of them, unless `num_predict` says another.
+    At the end of the context it does what `shift` says, else as `usual`.
     """
     options = common.options
     request = replace(model.request(**asked_of(options)), logprobs=common.logprobs)
     if options.num_predict is not None and options.num_predict <= 0:
         request = replace(request, max_tokens=None)
-    if common.shift:
-        most = request.max_tokens or MOST_CONTEXTS * model.context
-        return replace(request, full=Full.SLIDE, max_tokens=most)
+    request = at_the_end(request, _full(common.shift, usual), model.context)
+    if request.full is Full.SLIDE:
+        return request
     if options.num_ctx is None or options.num_ctx >= model.context:
         return request
     left = max(1, options.num_ctx - used)
     return replace(request, max_tokens=min(request.max_tokens or left, left))
+
+
+def _full(shift: bool | None, usual: Full) -> Full:
+    if shift is None:
+        return usual
+    return Full.SLIDE if shift else Full.STOP
 
 
 def asked_of(options: Options) -> Asked:

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hearth.runtime.serving.bodies import read_object
-from hearth.runtime.serving.openai.requests import ChatRequest, read_chat
+from hearth.runtime.serving.openai.asked import ChatRequest
+from hearth.runtime.serving.openai.requests import read_chat
 from hearth.runtime.serving.openai.saying import Delta, Saying, Token, chat_logprobs
 from hearth.runtime.serving.openai.speaking import Body, Form, Speaking, answer
 from hearth.runtime.serving.openai.work import chat_work

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hearth.runtime.serving.bodies import read_object
-from hearth.runtime.serving.openai.requests import CompletionRequest, read_completion
+from hearth.runtime.serving.openai.asked import CompletionRequest
+from hearth.runtime.serving.openai.requests import read_completion
 from hearth.runtime.serving.openai.saying import Delta, Saying, Token, completion_logprobs
 from hearth.runtime.serving.openai.speaking import Body, Form, Speaking, answer
 from hearth.runtime.serving.openai.work import completion_work
@@ -21,12 +22,12 @@ async def completions(request: Request) -> Response:
 
 
 def _first(number: int, speaking: Speaking) -> Body | None:
-    echo = _echo(number, speaking)
+    echo = speaking.work.sayings[number].prompt
     return _choice(number, echo, (), None, speaking) if echo else None
 
 
 def _delta(number: int, delta: Delta, speaking: Speaking) -> Body:
-    return _choice(number, delta.text, delta.tokens, None, speaking)
+    return _choice(number, delta.text, (*delta.read, *delta.tokens), None, speaking)
 
 
 def _last(number: int, reason: str, speaking: Speaking) -> Body:
@@ -42,25 +43,16 @@ def _choices(speaking: Speaking) -> Sequence[Body]:
             numbers = sorted(numbers, key=lambda number: -_mean(work.sayings[number]))[: asked.n]
         for number in numbers:
             saying = work.sayings[number]
-            text = _echo(number, speaking) + saying.text
-            choice = _choice(len(found), text, saying.tokens, saying.reason, speaking)
-            found.append(choice)
+            tokens = (*saying.read, *saying.tokens)
+            text = saying.prompt + saying.text
+            found.append(_choice(len(found), text, tokens, saying.reason, speaking))
     return found
 
 
 def _mean(saying: Saying) -> float:
     """The mean log probability of an answer's tokens: what best_of compares."""
-    tokens = saying.tokens
-    return sum(token.logprob for token in tokens) / len(tokens) if tokens else 0.0
-
-
-def _echo(number: int, speaking: Speaking) -> str:
-    """The prompt's text, where it is asked for."""
-    asked = _asked(speaking)
-    if not asked.echo:
-        return ""
-    prompt = asked.prompt[number // speaking.work.per_prompt]
-    return prompt if isinstance(prompt, str) else speaking.held.model.tokenizer.decode(prompt)
+    found = [token.logprob for token in saying.tokens if token.logprob is not None]
+    return sum(found) / len(found) if found else 0.0
 
 
 def _asked(speaking: Speaking) -> CompletionRequest:

@@ -90,8 +90,10 @@ TEXT_CHOICE = _object(
             _object(
                 {
                     "tokens": _array(TEXT),
-                    "token_logprobs": _array(REAL),
-                    "top_logprobs": _array({"type": "object", "additionalProperties": REAL}),
+                    "token_logprobs": _array(_nullable(REAL)),  # null: of a prompt's first
+                    "top_logprobs": _array(
+                        _nullable({"type": "object", "additionalProperties": REAL})
+                    ),
                     "text_offset": _array(WHOLE),
                 }
             )

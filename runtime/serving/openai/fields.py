@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from hearth.runtime.serving.openai.kinds import Kind, Schema, optional, wrong
 from hearth.runtime.serving.refusals import Refusal
@@ -37,7 +37,10 @@ def ignored(name: str, kind: Kind, about: str = "") -> Field:
 
 
 def record(fields: Sequence[Field], make: Callable[..., Any]) -> Kind:
-    """An object of these fields and no others; `make` is called with those that are there and not null."""
+    """An object of these fields and no others; `make` is called with those that are there and not null.
+
+    Of fields that are read into the same name one may be given.
+    """
     table = {each.name: each for each in fields}
     needed = [each.name for each in fields if each.required]
 
@@ -46,16 +49,25 @@ def record(fields: Sequence[Field], make: Callable[..., Any]) -> Kind:
             wrong(place, value, "an object")
         _check_names(value, table, needed, place)
         found: dict[str, Any] = {}
+        names: dict[str, str] = {}
         for name, given in value.items():
-            each = table[name]
-            read = each.kind.read(given, f"{place}.{name}" if place else name)
-            if each.into is not None and read is not None:
-                found[each.into] = read
+            each, where = table[name], f"{place}.{name}" if place else name
+            read = each.kind.read(given, where)
+            if each.into is None or read is None:
+                continue
+            if each.into in found:
+                conflict(where, f"{names[each.into]} and {name}: only one of them can be given")
+            found[each.into], names[each.into] = read, name
         return make(**found)
 
     properties = {each.name: _described(each) for each in fields}
     schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return Kind(read, {**schema, "required": needed} if needed else schema)
+
+
+def conflict(parameter: str, message: str) -> NoReturn:
+    """Refuse fields that contradict each other."""
+    raise Refusal(400, message, parameter=parameter, code="invalid_value")
 
 
 def _described(each: Field) -> Schema:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -138,6 +138,11 @@ def optional(kind: Kind) -> Kind:
     )
 
 
+def made(kind: Kind, make: Callable[[Any], Any]) -> Kind:
+    """What `make` makes of the value."""
+    return Kind(lambda value, place: make(kind.read(value, place)), kind.schema)
+
+
 def either(*choices: tuple[type | tuple[type, ...], Kind]) -> Kind:
     """One of several kinds, told apart by the value's JSON type."""
     expected = " or ".join(str(kind.schema.get("type", "a value")) for _, kind in choices)
@@ -217,8 +222,3 @@ def _limits(least: float | None, most: float | None) -> dict[str, Any]:
 
 def _given(limits: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in limits.items() if value is not None}
-
-
-def names(kinds: Sequence[Kind]) -> tuple[Schema, ...]:
-    """The schemas of several kinds."""
-    return tuple(kind.schema for kind in kinds)

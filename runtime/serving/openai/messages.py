@@ -12,6 +12,7 @@ from hearth.runtime.serving.openai.kinds import (
     any_value,
     either,
     listing,
+    made,
     refused,
     tagged,
     text,
@@ -32,8 +33,11 @@ def _said_by(role: str) -> Any:
     return lambda **values: {**values, "role": role}
 
 
+CACHED = ignored("cache_control", any_value(), "Anthropic's, which LiteLLM passes on")
+
+
 def _part(name: str) -> Kind:
-    return record((required("type", word(name)), required("text", text())), _object)
+    return record((required("type", word(name)), required("text", text()), CACHED), _object)
 
 
 REFUSED_PARTS = ("image_url", "input_audio", "file")
@@ -45,16 +49,25 @@ CONTENT = either((str, text()), (list, listing(PARTS, 1)))
 
 FUNCTION = record((required("name", text(1, 256)), required("arguments", text())), _object)
 CALL = record(
-    (required("id", text(1)), required("type", word("function")), required("function", FUNCTION)),
+    (
+        required("id", text(1)), required("type", word("function")), required("function", FUNCTION),
+        ignored("index", any_value(), "of a call that was put together from a stream"),
+        ignored("provider_specific_fields", any_value()),
+    ),
     _object,
-)
+)  # fmt: skip
 
 
 def _message(role: str, as_role: str, *fields: Any) -> Kind:
-    named = (required("role", word(role)), *fields, field("name", text(1, 256)))
+    named = (required("role", word(role)), *fields, field("name", text(1, 256)), CACHED)
     return record(named, _said_by(as_role))
 
 
+# What a client that sends an answer back as it came has in it, too.
+SENT_BACK = (
+    "annotations", "audio", "function_call", "parsed", "images", "provider_specific_fields", "reasoning",
+    "reasoning_details", "thinking_blocks",
+)  # fmt: skip
 MESSAGES: Mapping[str, Kind] = MappingProxyType(
     {
         "system": _message("system", "system", required("content", CONTENT)),
@@ -64,12 +77,10 @@ MESSAGES: Mapping[str, Kind] = MappingProxyType(
             "assistant",
             "assistant",
             field("content", CONTENT),
-            field("tool_calls", listing(CALL, 1)),
+            field("tool_calls", made(listing(CALL), lambda calls: calls or None)),
             field("refusal", text()),
-            # what a client that sends an answer back as it came has in it
-            ignored("annotations", any_value()),
-            ignored("audio", any_value()),
-            ignored("function_call", any_value()),
+            field("reasoning_content", text(), "thoughts, which some templates read"),
+            *(ignored(name, any_value()) for name in SENT_BACK),
         ),
         "tool": _message(
             "tool", "tool", required("content", CONTENT), required("tool_call_id", text(1))

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hearth.runtime.serving.jobs import Finished, Piece, Usage
+from hearth.runtime.detokenizer import Detokenizer
+from hearth.runtime.sampling import Choice
+from hearth.runtime.serving.jobs import Finished, Piece, Read, Usage
+from hearth.runtime.writing import Decode
 
 if TYPE_CHECKING:
     from hearth.runtime.tools import ToolCall, ToolParser
@@ -17,10 +20,11 @@ LEAST_LOGPROB = -9999.0  # what OpenAI gives for minus infinity, which JSON cann
 
 @dataclass(frozen=True)
 class Token:
-    """A token that was chosen, its log probability and those of the best; `start` is its place in the text."""
+    """A token, its log probability (the first of a prompt has none) and those of the best; `start` is its place in
+    the text."""
 
     token: int
-    logprob: float
+    logprob: float | None
     top: tuple[tuple[int, float], ...]
     start: int
 
@@ -32,26 +36,61 @@ class Delta:
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     tokens: tuple[Token, ...] = ()
+    read: tuple[Token, ...] = ()  # of the prompt
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to tell."""
-        return not (self.text or self.calls or self.tokens)
+        return not (self.text or self.calls or self.tokens or self.read)
+
+
+class Echo:
+    """A prompt that comes before its answer: its text, and the places of its tokens in it."""
+
+    def __init__(self, text: str, decode: Decode) -> None:
+        self.text = text
+        self._detokenizer, self._length = Detokenizer(decode), 0
+
+    def push(self, tokens: Sequence[Choice]) -> tuple[Token, ...]:
+        """The next tokens."""
+        return tuple(self._token(each) for each in tokens)
+
+    def _token(self, choice: Choice) -> Token:
+        start = min(self._length, len(self.text))
+        self._length += len(self._detokenizer.push(choice.token))
+        return Token(choice.token, choice.logprob, choice.top, start)
 
 
 class Saying:
-    """One answer: `push` its pieces, then `end`. Without a parser text is never a call."""
+    """One answer: `push` what comes, then `end`. Without a parser text is never a call.
+
+    Where log probabilities are wanted, those of the tokens `unsaid` are left out.
+    """
 
     def __init__(
-        self, stop_ids: frozenset[int], logprobs: bool, parser: ToolParser | None = None
+        self,
+        logprobs: bool,
+        unsaid: frozenset[int] = frozenset(),
+        parser: ToolParser | None = None,
+        echo: Echo | None = None,
     ) -> None:
-        self._stop_ids, self._logprobs, self._parser = stop_ids, logprobs, parser
-        self._length = 0
+        self._unsaid, self._logprobs, self._parser = unsaid, logprobs, parser
+        self._echo = echo
+        self._length = len(self.prompt)
         self.deltas: list[Delta] = []
         self.finished: Finished | None = None
 
-    def push(self, piece: Piece) -> Delta:
-        """What a piece adds."""
+    @property
+    def prompt(self) -> str:
+        """The prompt's text, where it is to come before the answer's."""
+        return "" if self._echo is None else self._echo.text
+
+    def push(self, piece: Read | Piece) -> Delta:
+        """What a piece adds, or a part of the prompt that was read."""
+        if isinstance(piece, Read):
+            return self._keep(
+                Delta(read=() if self._echo is None else self._echo.push(piece.tokens))
+            )
         tokens = self._tokens(piece)
         self._length += len(piece.text)
         text, calls = (piece.text, ()) if self._parser is None else self._parser.push(piece.text)
@@ -79,6 +118,11 @@ class Saying:
         return tuple(token for delta in self.deltas for token in delta.tokens)
 
     @property
+    def read(self) -> tuple[Token, ...]:
+        """The prompt's tokens, where their log probabilities are asked for."""
+        return tuple(token for delta in self.deltas for token in delta.read)
+
+    @property
     def reason(self) -> str:
         """Why it ended, in OpenAI's words."""
         assert self.finished is not None
@@ -92,7 +136,7 @@ class Saying:
 
     def _tokens(self, piece: Piece) -> tuple[Token, ...]:
         choice = piece.choice
-        if not self._logprobs or choice.logprob is None or choice.token in self._stop_ids:
+        if not self._logprobs or choice.logprob is None or choice.token in self._unsaid:
             return ()
         return (Token(choice.token, choice.logprob, choice.top, self._length),)
 
@@ -116,13 +160,18 @@ def usage_body(usages: Sequence[Usage], per_prompt: int) -> dict[str, Any]:
     }
 
 
+def _finite(logprob: float | None) -> float | None:
+    """As JSON can hold it."""
+    return None if logprob is None else max(logprob, LEAST_LOGPROB)
+
+
 def chat_logprobs(tokens: Sequence[Token], spell: Spell) -> dict[str, Any]:
     """The form of chat completions."""
 
-    def named(token: int, logprob: float) -> dict[str, Any]:
+    def named(token: int, logprob: float | None) -> dict[str, Any]:
         data = spell(token)
         text = data.decode(errors="replace")
-        return {"token": text, "logprob": max(logprob, LEAST_LOGPROB), "bytes": list(data)}
+        return {"token": text, "logprob": _finite(logprob), "bytes": list(data)}
 
     content = [
         {**named(each.token, each.logprob), "top_logprobs": [named(*top) for top in each.top]}
@@ -132,17 +181,22 @@ def chat_logprobs(tokens: Sequence[Token], spell: Spell) -> dict[str, Any]:
 
 
 def completion_logprobs(tokens: Sequence[Token], spell: Spell) -> dict[str, Any]:
-    """The older form, of completions."""
+    """The older form, of completions: the best tokens, and the one that is there where it is none of them."""
 
     def text(token: int) -> str:
         return spell(token).decode(errors="replace")
 
+    def top(each: Token) -> dict[str, Any] | None:
+        if each.logprob is None:
+            return None
+        found: dict[str, Any] = {}
+        for token, logprob in (*each.top, (each.token, each.logprob)):
+            found.setdefault(text(token), _finite(logprob))  # of equal texts the better one
+        return found
+
     return {
         "tokens": [text(each.token) for each in tokens],
-        "token_logprobs": [max(each.logprob, LEAST_LOGPROB) for each in tokens],
-        "top_logprobs": [
-            {text(token): max(logprob, LEAST_LOGPROB) for token, logprob in each.top}
-            for each in tokens
-        ],
+        "token_logprobs": [_finite(each.logprob) for each in tokens],
+        "top_logprobs": [top(each) for each in tokens],
         "text_offset": [each.start for each in tokens],
     }

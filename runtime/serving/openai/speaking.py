@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse, Response
 
 from hearth.runtime.serving.app import Serving
 from hearth.runtime.serving.bridge import Answers, holding, in_thread
-from hearth.runtime.serving.jobs import Finished, Piece
+from hearth.runtime.serving.jobs import Finished, Told
+from hearth.runtime.serving.openai.asked import Speech
 from hearth.runtime.serving.openai.errors import about, error_body
-from hearth.runtime.serving.openai.requests import Speech
 from hearth.runtime.serving.openai.saying import Delta, Saying, Spell, usage_body
 from hearth.runtime.serving.openai.work import Work
 from hearth.runtime.serving.presence import Stream, while_connected
@@ -98,9 +98,9 @@ async def _listen(speaking: Speaking, answers: Answers) -> None:
         _hear(speaking, speaking.work.sayings[number], event)
 
 
-def _hear(speaking: Speaking, saying: Saying, event: Piece | Finished) -> Delta:
+def _hear(speaking: Speaking, saying: Saying, event: Told) -> Delta:
     """What an event adds to its answer."""
-    if isinstance(event, Piece):
+    if not isinstance(event, Finished):
         return saying.push(event)
     speaking.serving.metrics.count(speaking.held.served.name, event.usage)
     if event.reason == "cancelled":

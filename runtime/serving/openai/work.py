@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 
 from hearth.runtime.defaults import Wishes
 from hearth.runtime.sampling import completion_seed
+from hearth.runtime.serving.full import at_the_end
 from hearth.runtime.serving.jobs import Job
 from hearth.runtime.serving.lengths import check_length
-from hearth.runtime.serving.openai.requests import ChatRequest, CompletionRequest, Speech
-from hearth.runtime.serving.openai.saying import Saying
-from hearth.runtime.writing import Request
+from hearth.runtime.serving.openai.asked import ChatRequest, CompletionRequest, Speech
+from hearth.runtime.serving.openai.fields import conflict
+from hearth.runtime.serving.openai.saying import Echo, Saying
+from hearth.runtime.writing import Full, Request
 from hearth.schemas.errors import InputError
 
 if TYPE_CHECKING:
     from hearth.runtime.grammar import GrammarWish
     from hearth.runtime.model import Model
     from hearth.runtime.serving.service import Held
-    from hearth.runtime.tools import ToolFormat
+    from hearth.runtime.tools import ToolFormat, ToolParser
 
 USUAL_LENGTH = 16  # of completions (not of chats), as OpenAI documents it
 
@@ -38,16 +40,12 @@ def chat_work(held: Held, request: ChatRequest) -> Work:
     """One prompt, n answers. Blocks for as long as the prompt takes to be encoded."""
     model = held.model
     format = _tool_format(model, request)
-    prompt = _chat_prompt(model, request, format)
+    prompt = _chat_prompt(held, request, format)
     logprobs = (request.top_logprobs or 0) if request.logprobs else None
     wishes = replace(_wishes(model, request), max_tokens=request.limit, logprobs=logprobs)
-    names = [tool["function"]["name"] for tool in request.tools]
 
-    def saying(stop_ids: frozenset[int]) -> Saying:
-        from hearth.runtime.tools import ToolParser
-
-        parser = None if format is None else ToolParser(format, names)
-        return Saying(stop_ids, request.logprobs, parser)
+    def saying(number: int, stop_ids: frozenset[int]) -> Saying:
+        return Saying(request.logprobs, stop_ids, _parser(request, format))
 
     wish = _chat_form(model, request, format)
     return _work(held, request, [prompt], wishes, wish, request.n, saying, format)
@@ -58,21 +56,41 @@ def completion_work(held: Held, request: CompletionRequest) -> Work:
     model = held.model
     for prompt in request.prompt:
         if isinstance(prompt, str):
-            check_length(model, prompt)
+            _check_length(held, request, prompt)
     prompts = [tuple(model.encode(prompt)) for prompt in request.prompt]
     count = request.best_of or request.n
     ranked = count > request.n
     limit = USUAL_LENGTH if request.max_tokens is None else request.max_tokens
     wishes = replace(
         _wishes(model, request),
-        max_tokens=limit,
+        max_tokens=max(limit, 1),
         logprobs=0 if ranked and request.logprobs is None else request.logprobs,
     )
     wanted = ranked or request.logprobs is not None
-    return _work(
-        held, request, prompts, wishes, request.regex or request.grammar, count,
-        lambda stop_ids: Saying(stop_ids, wanted),
-    )  # fmt: skip
+
+    def saying(number: int, stop_ids: frozenset[int]) -> Saying:
+        echo = _echo(model, request.prompt[number // count]) if request.echo else None
+        return Saying(wanted, echo=echo)
+
+    made = _work(held, request, prompts, wishes, request.form, count, saying)
+    scores = request.logprobs if request.scored else None
+    jobs = tuple(replace(job, prompt_logprobs=scores, write=limit > 0) for job in made.jobs)
+    return replace(made, jobs=jobs)
+
+
+def _echo(model: Model, prompt: str | Sequence[int]) -> Echo:
+    decode = model.tokenizer.decode
+    return Echo(prompt if isinstance(prompt, str) else decode(prompt), decode)
+
+
+def _check_length(held: Held, request: Speech, text: str) -> None:
+    """A text too long by far is refused; one that is to slide is cut."""
+    if _full(held, request) is not Full.SLIDE:
+        check_length(held.model, text)
+
+
+def _full(held: Held, request: Speech) -> Full:
+    return request.context_full or held.settings.full
 
 
 def _work(
@@ -82,11 +100,14 @@ def _work(
     wishes: Wishes,
     wish: GrammarWish | None,
     per_prompt: int,
-    saying: Callable[[frozenset[int]], Saying],
+    saying: Callable[[int, frozenset[int]], Saying],
     format: ToolFormat | None = None,
 ) -> Work:
+    _check_places(held, len(prompts) * per_prompt)
     model = held.model
-    wanted = model.defaults.request(wishes, secrets.randbits(64))
+    asked = model.defaults.request(wishes, secrets.randbits(64))
+    asked = replace(asked, stop_ids=asked.stop_ids | set(request.stop_token_ids))
+    wanted = at_the_end(asked, _full(held, request), model.context)
     wanted.sampling.check_vocabulary(model.vocab)
     constraint = None if wish is None else model.grammars.constraint(wish)
     decode = None if format is None else format.decode(model.tokenizer)
@@ -98,7 +119,14 @@ def _work(
         for prompt in prompts
         for index in range(per_prompt)
     )  # fmt: skip
-    return Work(jobs, tuple(saying(wanted.stop_ids) for _ in jobs), per_prompt)
+    return Work(jobs, tuple(saying(n, wanted.stop_ids) for n in range(len(jobs))), per_prompt)
+
+
+def _check_places(held: Held, answers: int) -> None:
+    """More answers than may be computed and wait together would be asked for again and again."""
+    places = held.settings.rows + held.settings.queue
+    if answers > places:
+        conflict("n", f"{answers} answers are asked for, and the server has room for {places}")
 
 
 def _numbered(request: Request, index: int) -> Request:
@@ -112,7 +140,7 @@ def _wishes(model: Model, request: Speech) -> Wishes:
     temperature = model.defaults.temperature if request.temperature is None else request.temperature
     return Wishes(
         temperature=1.0 if temperature is None else temperature,
-        top_k=request.top_k,
+        top_k=None if request.top_k is None else max(0, request.top_k),
         top_p=request.top_p,
         min_p=request.min_p,
         typical_p=request.typical_p,
@@ -127,15 +155,22 @@ def _wishes(model: Model, request: Speech) -> Wishes:
     )
 
 
-def _chat_prompt(model: Model, request: ChatRequest, format: ToolFormat | None) -> tuple[int, ...]:
+def _chat_prompt(held: Held, request: ChatRequest, format: ToolFormat | None) -> tuple[int, ...]:
     from hearth.runtime.tools import template_messages
 
+    model = held.model
     tools = request.tools if format is not None and request.tools else None
     text = model.chat_template.render(
-        template_messages(request.messages), tools=tools, variables=request.chat_template_kwargs
+        template_messages(request.messages), tools=tools, variables=request.variables
     )
-    check_length(model, text)
+    _check_length(held, request, text)
     return tuple(model.tokenizer.encode(text, add_special_tokens=False))
+
+
+def _parser(request: ChatRequest, format: ToolFormat | None) -> ToolParser | None:
+    from hearth.runtime.tools import ToolParser, read_tools
+
+    return None if format is None else ToolParser(format, read_tools(request.tools))
 
 
 def _tool_format(model: Model, request: ChatRequest) -> ToolFormat | None:
@@ -151,7 +186,7 @@ def _tool_format(model: Model, request: ChatRequest) -> ToolFormat | None:
         raise InputError(
             "input.tools",
             "this model's chat template has no form of tool calls that is known",
-            expected="Hermes' (Qwen), Llama 3's or Mistral's",
+            expected="one of docs/constrained.md (Hermes' and Qwen's, Llama 3's, Mistral's)",
             remedy="ask without tools, or for JSON with response_format",
         )
     return format
@@ -167,4 +202,4 @@ def _chat_form(model: Model, request: ChatRequest, format: ToolFormat | None) ->
         parallel = request.parallel_tool_calls and choice.name is None
         special = format.special_marks(model.tokenizer)
         return call_wish(format, tools, special, parallel=parallel)
-    return request.response_format or request.regex or request.grammar
+    return request.form

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
 import select
 import shutil
+import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +67,16 @@ class Terminal:
         shown, self.seen = self.seen[: found.end()], self.seen[found.end() :]
         return shown
 
+    def resize(self, rows: int, columns: int) -> None:
+        """As a window that is drawn smaller does it."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)
+
+    def hang_up(self) -> None:
+        """The window is closed."""
+        os.close(self._master)
+        self._master = os.open(os.devnull, os.O_RDONLY)
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -71,9 +85,6 @@ class Terminal:
 
 def _take_terminal() -> None:
     """Make standard input the controlling terminal, whose Ctrl-C reaches the process."""
-    import fcntl
-    import termios
-
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
@@ -145,3 +156,39 @@ def test_lines_are_kept_for_the_next_chat(
     again.type(CTRL_D)
     assert again.process.wait(LIMIT_S) == 0
     again.close()
+
+
+def test_a_window_may_change_its_size_at_any_time(terminal: Terminal) -> None:
+    terminal.expect(PROMPT)
+    terminal.type("/sta")
+    terminal.expect("/sta")
+    terminal.resize(5, 12)
+    terminal.type("ts\r")
+    terminal.expect("0 of 512 tokens.*" + PROMPT)
+    terminal.type("Tell me of a fox.\r")
+    terminal.expect("\r\n.*[a-z]{2}")
+    terminal.resize(40, 120)
+    terminal.expect("[a-z]{2}")
+    terminal.type(CTRL_C)
+    terminal.expect("stopped.*" + PROMPT)
+
+
+def test_what_goes_wrong_is_said_and_the_chat_goes_on(terminal: Terminal, endless: Path) -> None:
+    terminal.expect(PROMPT)
+    for typed, said in [
+        (b"\xff\xfe\r", r"input\.text"),
+        ("/save /proc/nowhere\r", r"resource\.unwritable"),
+        (f"/load {endless}\r", r"context\.bad_magic"),
+    ]:
+        terminal.type(typed)
+        terminal.expect(f"{said}.*{PROMPT}")
+    terminal.type("/list\r")
+    terminal.expect("chat: ")
+
+
+def test_a_terminal_that_is_closed_ends_the_chat(terminal: Terminal) -> None:
+    terminal.expect(PROMPT)
+    terminal.type("Tell me of a fox.\r")
+    terminal.expect("fox\\.\r\n.*[a-z]{2}")
+    terminal.hang_up()
+    terminal.process.wait(LIMIT_S)

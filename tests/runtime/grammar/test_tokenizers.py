@@ -78,7 +78,7 @@ def test_tool_calls(name: str, format: ToolFormat) -> None:
     marks = format.special_marks(prepared(name)[0])
     wish = call_wish(format, read_tools([TOOL]), marks, parallel=False)
     for seed in range(5):
-        parser = ToolParser(format, {"größe_holen"})
+        parser = ToolParser(format, read_tools([TOOL]))
         pushed, flushed = parser.push(answer(name, wish, seed)), parser.flush()
         (call,) = pushed[1] + flushed[1]
         assert (pushed[0] + flushed[0], call.name) == ("", "größe_holen")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -103,13 +105,20 @@ def eventually(client: httpx.Client, name: str, value: float) -> None:
         (b'{"n": ' + b"9" * 5000 + b"}", "invalid_json"),
         (
             b'{"model": "demo", "messages": [{"role": "user", "content": "\\ud800"}]}',
-            "invalid_value",
+            "invalid_json",
         ),
         (
             b'{"model": "demo", "messages": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}",
             "invalid_value",
         ),
         (b"{}", "missing_parameter"),
+        (b'{"model": "demo", "\\udfff": 1}', "invalid_json"),
+        (
+            b'{"model": "demo", "messages": [{"role": "user", "content": "'
+            + b"\\u0000"
+            + b'"}], "n": 0}',
+            "invalid_value",
+        ),
     ],
     ids=[
         "utf8",
@@ -122,12 +131,130 @@ def eventually(client: httpx.Client, name: str, value: float) -> None:
         "surrogate",
         "deep",
         "nothing",
+        "surrogate-name",
+        "nul",
     ],
 )
 def test_bad_json_and_invalid_utf8_are_refused(
     client: httpx.Client, data: bytes, expected: str
 ) -> None:
     assert code(post(client, data)) == (400, expected)
+
+
+def nested(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    return schema
+
+
+@pytest.mark.parametrize("levels", [130, 300])
+def test_schemas_nested_too_deeply_are_refused(client: httpx.Client, levels: int) -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": nested(levels)}}
+    for fields in ({"response_format": schema}, {"guided_json": json.dumps(nested(levels))}):
+        assert code(client.post(CHAT, json={**LONG, **fields})) == (400, "grammar.schema")
+
+
+def test_a_path_of_any_length_is_not_found(client: httpx.Client) -> None:
+    answer = client.get("/v1/" + "a" * 20_000)
+    assert code(answer) == (404, "not_found") and len(answer.content) < 1000
+
+
+def asked(body: dict[str, Any], *headers: str, version: str = "1.1") -> bytes:
+    """A request as bytes."""
+    data = json.dumps(body).encode()
+    lines = (
+        f"POST {CHAT} HTTP/{version}", "Host: x", f"Authorization: Bearer {KEY}", "Content-Type: application/json",
+        *headers,
+    )  # fmt: skip
+    head = "".join(f"{line}\r\n" for line in lines)
+    return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+SHORT = {**LONG, "max_tokens": 4}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_http_1_0_is_answered_and_closed(served: Served, stream: bool) -> None:
+    with connect(served) as connection:
+        connection.sendall(asked({**SHORT, "stream": stream}, version="1.0"))
+        answer = everything(connection)
+    assert b" 200 OK" in answer and b"chunked" not in answer
+    assert answer.endswith(b"data: [DONE]\n\n" if stream else b"}")
+
+
+def test_requests_sent_at_once_are_answered_in_order(served: Served) -> None:
+    bodies = [{**SHORT, "stream": True}, SHORT, {**SHORT, "model": "other"}]
+    last = asked(bodies.pop(), "Connection: close")
+    with connect(served) as connection:
+        connection.sendall(b"".join(map(asked, bodies)) + last)
+        answer = everything(connection)
+    statuses = re.findall(rb"HTTP/1\.1 (\d+)", answer)
+    assert statuses == [b"200", b"200", b"404"] and answer.count(b"data: [DONE]") == 1
+
+
+def test_a_body_in_chunks_of_a_byte_is_read(served: Served) -> None:
+    data = json.dumps(SHORT).encode()
+    head = asked(SHORT, "Connection: close", "Transfer-Encoding: chunked").split(b"Content-Length")
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in data)
+    with connect(served) as connection:
+        connection.sendall(head[0] + b"\r\n" + chunks + b"0\r\n\r\n")
+        assert everything(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_may_wait_to_be_asked_for_its_body(served: Served) -> None:
+    head, _, body = asked(SHORT, "Connection: close", "Expect: 100-continue").partition(b"\r\n\r\n")
+    with connect(served) as connection:
+        connection.sendall(head + b"\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
+        connection.sendall(body)
+        assert everything(connection).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 40_000 + b"\r\n",
+        b"POST /v1/models HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    ],
+    ids=["length", "many", "chunk"],
+)
+def test_heads_and_chunks_that_are_none_are_refused(served: Served, head: bytes) -> None:
+    with connect(served) as connection:
+        connection.sendall(head)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_a_client_that_closes_its_half_has_gone_away(client: httpx.Client, served: Served) -> None:
+    """As with other servers: an end of what a client sends cannot be told from its having left."""
+    with connect(served) as connection:
+        connection.sendall(asked(LONG))
+        connection.shutdown(socket.SHUT_WR)
+        assert everything(connection) == b""
+    eventually(client, "hearth_rows_active", 0)
+
+
+def test_a_client_that_vanishes_while_its_prompt_is_read_frees_its_row(
+    client: httpx.Client, served: Served
+) -> None:
+    body = {**LONG, "messages": [{"role": "user", "content": "Once upon a time " * 100}]}
+    with connect(served) as connection:
+        connection.sendall(asked(body))
+        time.sleep(0.02)
+    eventually(client, "hearth_rows_active", 0)
+
+
+def test_long_stops_and_extreme_biases(client: httpx.Client) -> None:
+    stops = [letter * 100_000 for letter in "abcd"]
+    assert client.post(CHAT, json={**SHORT, "stop": stops}).status_code == 200
+    biases = {str(token): -100 for token in range(1024)}
+    answer = client.post(
+        CHAT, json={**SHORT, "logit_bias": biases, "temperature": 2, "top_p": 1e-9}
+    )
+    assert answer.status_code == 200
+    huge = client.post(CHAT, json={**SHORT, "logit_bias": {"2147483647": 1}})
+    assert code(huge) == (400, "arguments.logit_bias")
 
 
 def test_a_prompt_of_10_mb_is_refused(client: httpx.Client) -> None:
@@ -225,10 +352,10 @@ def test_a_client_that_vanishes_before_its_body_has_come(served: Served) -> None
 
 def test_a_client_that_vanishes_mid_stream_frees_its_row(client: httpx.Client) -> None:
     before = metric(client, "hearth_tokens_total")
-    with client.stream("POST", CHAT, json={**LONG, "stream": True}) as answer:
+    with client.stream("POST", CHAT, json={**LONG, "stream": True, "n": 8}) as answer:
         next(answer.iter_bytes())
     eventually(client, "hearth_rows_active", 0)
-    assert metric(client, "hearth_tokens_total") - before < 450
+    assert metric(client, "hearth_tokens_total") - before < 8 * 450
 
 
 def test_a_client_that_does_not_wait_for_its_answer_frees_its_row(client: httpx.Client) -> None:
@@ -239,9 +366,16 @@ def test_a_client_that_does_not_wait_for_its_answer_frees_its_row(client: httpx.
 
 
 def test_a_full_queue_answers_429(client: httpx.Client) -> None:
-    answer = client.post(CHAT, json={**LONG, "n": 10})
-    assert code(answer) == (429, "rate_limit_exceeded") and answer.headers["retry-after"] == "1"
+    with ThreadPoolExecutor(4) as pool:  # each asks for all the places there are
+        answers = list(pool.map(lambda _: client.post(CHAT, json={**LONG, "n": 9}), range(4)))
+    assert {answer.status_code for answer in answers} == {200, 429}
+    full = next(answer for answer in answers if answer.status_code == 429)
+    assert code(full) == (429, "rate_limit_exceeded") and full.headers["retry-after"] == "1"
     eventually(client, "hearth_rows_active", 0)
+
+
+def test_more_answers_than_there_are_places_are_refused_for_good(client: httpx.Client) -> None:
+    assert code(client.post(CHAT, json={**LONG, "n": 10})) == (400, "invalid_value")
 
 
 def test_a_request_id_comes_back(client: httpx.Client, served: Served) -> None:
@@ -339,6 +473,36 @@ def test_what_cannot_be_served_is_refused_at_the_start(
     broken.write_bytes(archive.read_bytes()[:5000])
     assert hearth("serve", broken, *options) != 0
     assert expected in capsys.readouterr().err
+
+
+def test_a_model_unloaded_while_others_load_it_is_answered_each_time(archive: Path) -> None:
+    """Unloading waits for those who use a model; who comes later loads it anew."""
+    body = {"model": "demo", "prompt": "Once", "stream": False, "keep_alive": 0}
+    with serving([f"demo={archive}"], "--threads", "1", "--rows", "2") as found:
+
+        def ask(number: int) -> int:
+            fields = {**body, "options": {"num_predict": 1 + number % 5}}
+            return httpx.post(f"{found.url}/api/generate", json=fields, timeout=60).status_code
+
+        with ThreadPoolExecutor(6) as pool:
+            assert set(pool.map(ask, range(30))) == {200}
+        assert found.alive and not [line for line in found.log if "this is a bug" in line]
+
+
+def test_stopping_while_a_stream_goes_over_https(archive: Path, tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--threads", "1")
+    context = ssl.create_default_context(cafile=str(certificate))
+    with serving([f"demo={archive}"], *options) as found:
+        body = {**LONG, "stream": True}
+        with httpx.stream(
+            "POST", found.url + CHAT, json=body, timeout=30, verify=context
+        ) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            found.process.send_signal(signal.SIGTERM)
+            assert [line for line in lines if line][-1] == "data: [DONE]"
+        assert found.process.wait(30) == 0
 
 
 def test_https_with_a_certificate(archive: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hearth.runtime.tokenizer import Tokenizer as Reader
 from hearth.runtime.tools import FORMATS, ToolFormat, ToolParser, call_wish, read_tools
 from hearth.schemas.errors import InputError
 
+XML = next(format for format in FORMATS if format.name == "qwen-xml")
 LETTERS = [chr(code) for code in range(32, 127)] + ["\n"]
 END = len(LETTERS) + 1
 REFERS = {
@@ -30,6 +31,12 @@ TOOLS = [
     {"type": "function", "function": {"name": "get_weather", "parameters": REFERS}},
     {"type": "function", "function": {"name": 'odd "name"', "parameters": {"enum": [{"a": 1}]}}},
 ]
+# A string that is written as it is may be anything, so random letters would go on for long.
+PLAIN = {"type": "function", "function": {"name": "say", "parameters": {
+    "type": "object",
+    "properties": {"tone": {"enum": ["soft", "loud"]}, "loud": {"type": "boolean"}, "why": {"const": "so"}},
+    "required": ["tone"],
+}}}  # fmt: skip
 
 
 @cache
@@ -63,11 +70,12 @@ def answer(
 @pytest.mark.parametrize("special", [False, True])
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
 def test_every_answer_is_a_call(format: ToolFormat, special: bool) -> None:
-    schemas = {tool["function"]["name"]: tool["function"]["parameters"] for tool in TOOLS}  # type: ignore[index]
+    tools = TOOLS if format.name != "qwen-xml" else [TOOLS[0], PLAIN]
+    schemas = {tool.name: tool.parameters for tool in read_tools(tools)}
     several = 0
     for seed in range(12):
-        text = answer(format, special, TOOLS, seed)
-        parser = ToolParser(format, set(schemas))
+        text = answer(format, special, tools, seed)
+        parser = ToolParser(format, read_tools(tools))
         pushed, flushed = parser.push(text), parser.flush()
         assert pushed[0] + flushed[0] == "", text
         calls = pushed[1] + flushed[1]
@@ -81,7 +89,7 @@ def test_every_answer_is_a_call(format: ToolFormat, special: bool) -> None:
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: format.name)
 def test_one_call_where_several_are_not_wanted(format: ToolFormat) -> None:
     for seed in range(8):
-        parser = ToolParser(format, {"get_weather"})
+        parser = ToolParser(format, read_tools(TOOLS))
         text = answer(format, False, TOOLS[:1], seed, parallel=False)
         calls = parser.push(text)[1] + parser.flush()[1]
         assert [call.name for call in calls] == ["get_weather"]
@@ -120,3 +128,40 @@ def test_a_schema_that_cannot_be_followed_names_its_tool() -> None:
     with pytest.raises(InputError) as found:
         call_wish(FORMATS[0], (), {})
     assert found.value.code == "input.tools"
+
+
+def test_strings_are_written_as_they_are_in_xml() -> None:
+    words = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+    wish = call_wish(XML, read_tools([{"function": {"name": "say", "parameters": words}}]), {})
+    constraint = Grammars(reader(False), END + 1, (END,)).constraint(wish)
+    said = 'a "b" <c> {d}\\'
+    text = (
+        "<tool_call>\n<function=say>\n<parameter=text>\n"
+        f"{said}\n</parameter>\n</function>\n</tool_call>"
+    )
+    mark = len(LETTERS)
+    for id in (mark, *(LETTERS.index(letter) for letter in text.removeprefix("<tool_call>"))):
+        constraint.accept(id)
+    assert constraint.complete
+    parser = ToolParser(XML, read_tools([{"function": {"name": "say", "parameters": words}}]))
+    calls = parser.push(text)[1] + parser.flush()[1]
+    assert [json.loads(call.arguments) for call in calls] == [{"text": said}]
+
+
+def test_a_schema_nested_too_deeply_is_refused() -> None:
+    deep: dict[str, Any] = {"type": "string"}
+    for _ in range(300):
+        deep = {"type": "object", "properties": {"a": deep}}
+    with pytest.raises(InputError) as found:
+        call_wish(FORMATS[0], read_tools([{"function": {"name": "f", "parameters": deep}}]), {})
+    assert found.value.code == "grammar.schema"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"enum": [{"a": 1}]}, {"properties": {"a": {"type": "string", "pattern": "x"}}}],
+)
+def test_what_xml_cannot_say_is_refused(parameters: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as found:
+        call_wish(XML, read_tools([{"function": {"name": "f", "parameters": parameters}}]), {})
+    assert found.value.code == "grammar.schema" and "'f'" in (found.value.where or "")

@@ -12,10 +12,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from hearth.runtime.chat_template import ChatTemplate
 from hearth.runtime.tokenizer import Tokenizer as Reader
-from hearth.runtime.tools import FORMATS, ToolParser, format_of, template_messages
+from hearth.runtime.tools import FORMATS, ToolParser, format_of, read_tools, template_messages
 
 SPECIAL = {"bos_token": "<BOS>", "eos_token": "<EOS>"}
-HERMES, LLAMA3, MISTRAL = FORMATS
+HERMES, LLAMA3, MISTRAL, QWEN_XML, MISTRAL_NAMED = FORMATS
 EXPECTED = {
     "Bielik-11B-v3.0-Instruct": HERMES,
     "MiMo-VL": HERMES,
@@ -30,6 +30,14 @@ EXPECTED = {
     "meta-llama-Llama-3.2-3B-Instruct": LLAMA3,
     "meta-llama-Llama-3.3-70B-Instruct": LLAMA3,
     "mistralai-Mistral-Nemo-Instruct-2407": MISTRAL,
+    "Mistral-Small-3.2-24B-Instruct-2506": MISTRAL_NAMED,
+    "mistralai-Ministral-3-14B-Reasoning-2512": MISTRAL_NAMED,
+    "unsloth-mistral-Devstral-Small-2507": MISTRAL_NAMED,
+    "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16": QWEN_XML,
+    "Qwen3-Coder": QWEN_XML,
+    "Qwen3.5-4B": QWEN_XML,
+    "StepFun3.5-Flash": QWEN_XML,
+    "stepfun-ai-Step-3.5-Flash": QWEN_XML,
 }
 TOOL = {
     "type": "function",
@@ -88,7 +96,7 @@ def test_what_a_template_writes_is_what_the_parser_reads(path: Path) -> None:
     end = (
         rest.find(format.closing) + len(format.closing) if format.closing else rest.find("<", start)
     )
-    parser = ToolParser(format, {"get_weather"}, lambda: "id")
+    parser = ToolParser(format, read_tools([TOOL]), lambda: "id")
     pushed, flushed = parser.push(rest[start:end]), parser.flush()
     (call,) = pushed[1] + flushed[1]
     assert (call.name, json.loads(call.arguments)) == ("get_weather", ARGUMENTS)

@@ -7,15 +7,29 @@ import random
 
 import pytest
 
-from hearth.runtime.tools import FORMATS, ToolCall, ToolParser
-from hearth.runtime.tools.calls import random_id
+from hearth.runtime.tools import FORMATS, ToolCall, ToolParser, read_tools
+from hearth.runtime.tools.json_calls import random_id
 
 BY_NAME = {format.name: format for format in FORMATS}
+TOOLS = read_tools(
+    [
+        {"function": {"name": "get", "parameters": {"properties": {"city": {"type": "string"}}}}},
+        {"function": {"name": "other", "parameters": {"properties": {"n": {"type": "integer"}}}}},
+    ]
+)
 CALL = '{"name": "get", "arguments": {"city": "Zürich"}}'
 OTHER = '{"name": "other", "arguments": {"n": 2}}'
 TRAP = '{"name": "get", "arguments": {"x": "a</tool_call>b<tool_call>"}}'
 LLAMA = '{"name": "get", "parameters": {"city": "Zürich"}}'
 GOT = ("get", {"city": "Zürich"})
+
+
+def xml(name: str, **values: str) -> str:
+    """A call as Qwen3-Coder's template writes it."""
+    lines = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in values.items())
+    return f"<tool_call>\n<function={name}>\n{lines}</function>\n</tool_call>"
+
+
 # (format, answer, text, calls)
 ANSWERS = [
     ("hermes", f"<tool_call>\n{CALL}\n</tool_call>", "", [GOT]),
@@ -39,6 +53,17 @@ ANSWERS = [
     ("llama3", '<|python_tag|>brave_search.call(query="a b")', "", [("brave_search", {"query": "a b"})]),
     ("mistral", f"[TOOL_CALLS] [{CALL}, {OTHER}]", "", [GOT, ("other", {"n": 2})]),
     ("mistral", f"[TOOL_CALLS][{CALL}]", "", [GOT]),
+    ("mistral-named", '[TOOL_CALLS]get[ARGS]{"city": "Zürich"}', "", [GOT]),
+    ("mistral-named", 'So:[TOOL_CALLS]get[ARGS]{"city": "Zürich"}[TOOL_CALLS]other[ARGS]{"n": 2}', "So:",
+     [GOT, ("other", {"n": 2})]),
+    ("mistral-named", '[TOOL_CALLS]other[CALL_ID]abc[ARGS]{"n": 2}', "", [("other", {"n": 2})]),
+    ("qwen-xml", xml("get", city="Zürich"), "", [GOT]),
+    ("qwen-xml", f"Well. {xml('get', city='Zürich')}\n{xml('other', n='2')}", "Well.", [GOT, ("other", {"n": 2})]),
+    ("qwen-xml", xml("get", city="a\n</tool_call>\n b"), "", [("get", {"city": "a\n</tool_call>\n b"})]),
+    ("qwen-xml", xml("get", city="12"), "", [("get", {"city": "12"})]),
+    ("qwen-xml", xml("get"), "", [("get", {})]),
+    ("qwen-xml", xml("other", n="two"), "", [("other", {"n": "two"})]),
+    ("qwen-xml", xml("unknown", a="1"), "", [("unknown", {"a": "1"})]),
 ]  # fmt: skip
 # What is none of the format's calls comes out as it went in.
 TEXTS = [
@@ -62,6 +87,12 @@ TEXTS = [
     ("llama3", "<|python_tag|>x.call(1)"),
     ("llama3", "{"),
     ("mistral", "[TOOL_CALLS] nothing"),
+    ("mistral-named", "[TOOL_CALLS]get"),
+    ("mistral-named", '[TOOL_CALLS]get[ARGS]{"city": '),
+    ("qwen-xml", "<tool_call>\n<function=get>\n<parameter=city>\nno end"),
+    ("qwen-xml", "<tool_call>\n<function=get>\nplain\n</function>\n</tool_call>"),
+    ("qwen-xml", "<tool_call>\n<function=get></function> more\n</tool_call>"),
+    ("qwen-xml", "<function=get></function>"),
     ("mistral", "[TOOL"),
 ]
 
@@ -76,7 +107,7 @@ def cut(text: str, random: random.Random) -> list[str]:
 
 
 def parse(format: str, pieces: list[str]) -> tuple[list[str], list[ToolCall]]:
-    parser = ToolParser(BY_NAME[format], {"get", "other"}, lambda: "id")
+    parser = ToolParser(BY_NAME[format], TOOLS, lambda: "id")
     found = [*(parser.push(piece) for piece in pieces), parser.flush()]
     return [text for text, _ in found], [call for _, calls in found for call in calls]
 

@@ -8,18 +8,18 @@ import jsonschema
 import pytest
 
 from hearth.runtime.adapters import AdapterUse
-from hearth.runtime.grammar import Ebnf, JsonObject, JsonSchema, Regex
+from hearth.runtime.grammar import Ebnf, JsonObject, JsonSchema, Lark, Regex
+from hearth.runtime.serving.openai.asked import StreamOptions, ToolChoice
 from hearth.runtime.serving.openai.requests import (
     CHAT_KIND,
     COMPLETION_KIND,
     EMBEDDING_KIND,
-    StreamOptions,
-    ToolChoice,
     read_chat,
     read_completion,
     read_embedding,
 )
 from hearth.runtime.serving.refusals import Refusal
+from hearth.runtime.writing import Full
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -35,16 +35,36 @@ GOOD: list[tuple[dict[str, Any], str, Any]] = [
     ({"seed": -1}, "seed", 2**64 - 1),
     ({"adapter": "a"}, "adapter", AdapterUse("a")),
     ({"adapter": {"name": "a", "scale": 0.5}}, "adapter", AdapterUse("a", 0.5)),
-    ({"regex": "a+"}, "regex", Regex("a+")),
-    ({"grammar": "start: x"}, "grammar", Ebnf("start: x")),
-    ({"response_format": {"type": "text"}}, "response_format", None),
-    ({"response_format": {"type": "json_object"}}, "response_format", JsonObject()),
-    ({"response_format": SCHEMA}, "response_format", JsonSchema('{"type": "object"}')),
+    ({"regex": "a+"}, "form", Regex("a+")),
+    ({"grammar": "start: x"}, "form", Ebnf("start: x")),
+    ({"response_format": {"type": "text"}}, "form", None),
+    ({"response_format": {"type": "json_object"}}, "form", JsonObject()),
+    ({"response_format": SCHEMA}, "form", JsonSchema('{"type": "object"}', closed=True)),
     (
         {"stream": True, "stream_options": {"include_usage": True}},
         "stream_options",
         StreamOptions(True),
     ),
+    ({"guided_json": {"type": "object"}}, "form", JsonSchema('{"type": "object"}', closed=True)),
+    ({"guided_json": '{"type": "object"}'}, "form", JsonSchema('{"type": "object"}', closed=True)),
+    ({"guided_regex": "a+"}, "form", Regex("a+")),
+    ({"guided_grammar": "start: x"}, "form", Ebnf("start: x")),
+    ({"guided_choice": ["a", 'b"']}, "form", Lark('start: "a" | "b\\""')),
+    ({"structured_outputs": {"choice": ["a"]}}, "form", Lark('start: "a"')),
+    (
+        {"structured_outputs": {"json": {}, "whitespace_pattern": " "}},
+        "form",
+        JsonSchema("{}", closed=True),
+    ),
+    ({"structured_outputs": {"json_object": True}}, "form", JsonObject()),
+    ({"response_format": {"type": "text"}, "regex": "a"}, "form", Regex("a")),
+    ({"repeat_penalty": 1.1}, "repetition_penalty", 1.1),
+    ({"top_k": -1}, "top_k", -1),
+    ({"context_full": "slide"}, "context_full", Full.SLIDE),
+    ({"enable_thinking": False}, "variables", {"enable_thinking": False}),
+    ({"chat_template_kwargs": {"a": 1}}, "variables", {"a": 1}),
+    ({"top_logprobs": 0}, "top_logprobs", 0),
+    ({"chat_id": "x", "features": {}, "thinking": {"type": "disabled"}, "store": 3}, "n", 1),
     ({"tools": [TOOL], "tool_choice": "auto"}, "tool_choice", ToolChoice("auto")),
     ({"tools": [TOOL], "tool_choice": TOOL}, "tool_choice", ToolChoice("required", "f")),
     (
@@ -85,6 +105,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "response_format.json_schema.name",
     ),
     ({"no_such": 1}, "no_such"),
+    ({"context_full": "forget"}, "context_full"),
+    ({"guided_choice": []}, "guided_choice"),
+    ({"structured_outputs": {"xml": "a"}}, "structured_outputs.xml"),
 ]
 
 
@@ -116,3 +139,18 @@ def test_prompts_are_texts_or_ids() -> None:
                 read_embedding({"model": "m", "input": given})
             with pytest.raises(jsonschema.ValidationError):
                 jsonschema.validate({"model": "m", "input": given}, EMBEDDING_KIND.schema)
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({"regex": "a", "grammar": "b"}, "grammar"),
+        ({"regex": "a", "response_format": {"type": "json_object"}}, "response_format"),
+        ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs.choice"),
+        ({"repetition_penalty": 1.1, "repeat_penalty": 1.1}, "repeat_penalty"),
+    ],
+)
+def test_what_says_the_same_thing_is_given_once(given: dict[str, Any], place: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        read_chat({**BODY, **given})
+    assert caught.value.parameter == place and "only one" in caught.value.message

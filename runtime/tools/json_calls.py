@@ -1,4 +1,4 @@
-"""A call that a model wrote as JSON: an object with a name and an object of arguments."""
+"""Calls as most models write them, as JSON: objects with a name and an object of arguments."""
 
 from __future__ import annotations
 
@@ -7,24 +7,48 @@ import json
 import re
 import secrets
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from hearth.runtime.tools.style import Calls, Mark, NewId, ToolCall
+from hearth.runtime.tools.tool import Tool
 
 NAME_KEYS = ("name", "function")
 ARGUMENT_KEYS = ("arguments", "parameters")
 BETWEEN = re.compile(r"[\s;,]*")  # what models put between calls that follow each other
 LETTERS = string.ascii_letters + string.digits
-NewId = Callable[[], str]
 
 
 @dataclass(frozen=True)
-class ToolCall:
-    """`arguments` is the JSON text of an object, as OpenAI's API gives it."""
+class JsonCalls:
+    """{"name": ..., ARGUMENTS: {...}}, one or more; `listed`: in a JSON list."""
 
-    id: str
-    name: str
-    arguments: str
+    arguments: str = "arguments"
+    listed: bool = False
+    marks: tuple[str, ...] = ()
+
+    def read(self, body: str, tools: Mapping[str, Tool], new_id: NewId) -> Calls:
+        """Each value an object or a list of them."""
+        return read_calls(body, new_id)
+
+    def breaks_off(self, body: str) -> bool:
+        """Inside a string."""
+        return unterminated(body)
+
+    def rules(self, number: int, tool: Tool, mark: Mark) -> list[str]:
+        """An object whose arguments fit the schema."""
+        head = f'{{"name": {json.dumps(tool.name)}, "{self.arguments}": '
+        return [
+            f'call_{number}: {json.dumps(head)} arguments_{number} "}}"',
+            schema_rule(number, tool),
+        ]
+
+
+def schema_rule(number: int, tool: Tool) -> str:
+    """The rule of a call's arguments."""
+    schema = {**tool.parameters, "x-guidance": {"whitespace_pattern": " ?"}}
+    return f"arguments_{number}: %json {json.dumps(schema)}"
 
 
 def random_id() -> str:
@@ -32,7 +56,7 @@ def random_id() -> str:
     return "".join(secrets.choice(LETTERS) for _ in range(9))
 
 
-def read_calls(text: str, new_id: NewId) -> tuple[ToolCall, ...] | None:
+def read_calls(text: str, new_id: NewId) -> Calls:
     """The calls of one or more JSON values, each an object or a list of them; None where the text is anything else."""
     try:
         objects = [item for value in _values(text) for item in _listed(value)]
@@ -43,7 +67,7 @@ def read_calls(text: str, new_id: NewId) -> tuple[ToolCall, ...] | None:
     return found if found and len(found) == len(calls) else None
 
 
-def ends_in_string(text: str) -> bool:
+def unterminated(text: str) -> bool:
     """Whether the JSON breaks off inside a string, so that what follows may belong to it."""
     try:
         list(_values(text))
@@ -80,7 +104,7 @@ def _call(value: Any, new_id: NewId) -> ToolCall | None:
         return None
     name = next((value[key] for key in NAME_KEYS if key in value), None)
     given = next((value[key] for key in ARGUMENT_KEYS if key in value), None)
-    arguments = _object(given)
+    arguments = object_of(given)
     if not isinstance(name, str) or not name or arguments is None:
         return None
     id = value.get("id")
@@ -88,7 +112,7 @@ def _call(value: Any, new_id: NewId) -> ToolCall | None:
     return ToolCall(id if isinstance(id, str) and id else new_id(), name, text)
 
 
-def _object(value: Any) -> dict[str, Any] | None:
+def object_of(value: Any) -> dict[str, Any] | None:
     """Arguments, which some models write as JSON inside a string."""
     if isinstance(value, str):
         try:
@@ -98,7 +122,7 @@ def _object(value: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _written_call(text: str, new_id: NewId) -> tuple[ToolCall, ...] | None:
+def _written_call(text: str, new_id: NewId) -> Calls:
     """Llama 3's form for built-in tools: brave_search.call(query="...")."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body

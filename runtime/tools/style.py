@@ -1,0 +1,48 @@
+"""How calls are written between their marks: what each format of the table has of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from hearth.runtime.tools.tool import Tool
+
+NewId = Callable[[], str]
+Mark = Callable[[str], str]  # a mark in the grammar: its text, or the special token that it is
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """`arguments` is the JSON text of an object, as OpenAI's API gives it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+Calls = tuple[ToolCall, ...] | None  # None: the text is none
+
+
+class Style(Protocol):
+    """One way of writing calls."""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Marks within a call."""
+
+    @property
+    def listed(self) -> bool:
+        """Whether several calls stand in one JSON list."""
+
+    def read(self, body: str, tools: Mapping[str, Tool], new_id: NewId) -> Calls:
+        """The calls that a text is, and nothing else."""
+
+    def breaks_off(self, body: str) -> bool:
+        """Whether the text ends inside of a value, so that a closing mark after it belongs to the value."""
+
+    def rules(self, number: int, tool: Tool, mark: Mark) -> list[str]:
+        """Lark rules of a call of this tool, the first of which is `call_NUMBER`.
+
+        InputError `grammar.schema` where its arguments cannot be followed.
+        """
