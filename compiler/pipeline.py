@@ -29,7 +29,6 @@ from hearth.compiler.provenance import is_onnx, native_record
 from hearth.compiler.publish import Publication, Published, publish
 from hearth.compiler.quantize import Statics, quantize
 from hearth.compiler.quantize.exact import exact_notes
-from hearth.compiler.quantize.schemes import Scheme
 from hearth.compiler.transform import rotation_notes
 from hearth.runtime.archive import Archive
 from hearth.runtime.progress import Progress, Silent
@@ -134,15 +133,13 @@ def compile_model(
 
 
 def _recorded(
-    model: SourceModel, float_graph: Graph, graph: Graph, lowered: Lowered, scheme: Scheme
+    model: SourceModel, float_graph: Graph, graph: Graph, lowered: Lowered
 ) -> Recorded | None:
     """What adapters must know of a decoder's linears."""
     if model.kind is not ModelKind.DECODER:
         return None
     if is_onnx(model.files):
         return refused("it was made of an ONNX model, whose weights have no modules' names")
-    if scheme.methods.quarot or scheme.methods.rotate_down:
-        return refused("its weights were rotated (method quarot)")
     return record(model.graph, float_graph, graph, lowered)
 
 
@@ -175,7 +172,7 @@ class _Maker:
         lowered = lower(graph, target)
         dumped.program("lower", lowered)
         check(lowered.program)
-        recorded = _recorded(self.model, self.graph, graph, lowered, scheme)
+        recorded = _recorded(self.model, self.graph, graph, lowered)
         return graph, Native(self.name, self.model, scheme, target, lowered, recorded)
 
 

@@ -12,6 +12,7 @@ from hearth.schemas.commands import Layout
 
 # What keeps a name from being a section's, or part of one where a name may have a scale after a colon.
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+Order = Annotated[int, Bounds(1)]
 VECTOR = Annotated[int, Bounds(-1)]  # an offset into the f32 values of `linears.vectors`; -1: none
 
 
@@ -25,11 +26,42 @@ class LinearPart:
 
 
 @dataclass(frozen=True)
-class LinearRecord:
-    """How a packed linear W'(x') came from the source's W x: W' = diag(rows) W diag(columns), x = columns * x' + shift.
+class Factor:
+    """A matrix [order, order] of +1 and -1; `values` is its offset."""
 
-    `weight` is the tensor's name in the weights index; `columns` f32[K] (a norm's gain, factors of smoothing), `shift`
-    f32[K] (a norm's bias) and `rows` f32[N] are offsets.
+    order: Order
+    values: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A map of rows of `size` values: less their mean where `centred`, then (x * signs) @ H / sqrt(order of H).
+
+    H is the Kronecker product of the factors, in each block of as many columns; `signs` f32[size] is an offset.
+    """
+
+    size: Order
+    centred: bool
+    signs: int
+    factors: tuple[Factor, ...]
+
+
+@dataclass(frozen=True)
+class TurnedRows:
+    """Rows first .. last of a weight under a turn, span by span of its size and column by column."""
+
+    first: int
+    last: int
+    turn: int
+
+
+@dataclass(frozen=True)
+class LinearRecord:
+    """How a packed linear W'(x') came from the source's W x.
+
+    W' = R diag(rows) W diag(columns) C, x = columns * (C x') + shift: C is the turn `turned_columns` (-1: none), R what
+    `turned_rows` says. `weight` is the tensor's name in the weights index; `columns` f32[K] (a norm's gain, factors of
+    smoothing), `shift` f32[K] (a norm's bias) and `rows` f32[N] are offsets.
     """
 
     weight: str
@@ -37,13 +69,16 @@ class LinearRecord:
     columns: VECTOR
     shift: VECTOR
     rows: VECTOR
+    turned_columns: Annotated[int, Bounds(-1)]
+    turned_rows: TurnedRows | None
 
 
 @dataclass(frozen=True)
 class Linears:
-    """All linears that adapters may change; or `refused`, why the archive takes none."""
+    """All linears that adapters may change, and the turns they name by number; or `refused`, why there are none."""
 
     refused: str
+    turns: tuple[Turn, ...]
     linears: tuple[LinearRecord, ...]
 
 

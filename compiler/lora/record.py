@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hearth.compiler.ir.graph import Graph
-from hearth.compiler.ir.ops import Constant, Embedding, Linear, Op
+from hearth.compiler.ir.ops import Constant, Embedding, Linear, Op, PositionEmbedding
 from hearth.compiler.ir.rewrite import all_outputs, order
 from hearth.compiler.ir.tensors import (
     F32,
@@ -18,15 +18,17 @@ from hearth.compiler.ir.tensors import (
     Source,
     read,
 )
+from hearth.compiler.lora.turns import Opaque, RowMap, Turns
+from hearth.compiler.lora.vectors import NONE, Vectors
 from hearth.compiler.lower import Lowered
 from hearth.compiler.passes.fold_norm_gain import FoldedBias
 from hearth.compiler.quantize.coding import RoundedSource
 from hearth.compiler.quantize.sources import HalfSource
-from hearth.compiler.transform.mixed import ScaledRows
+from hearth.compiler.transform.mixed import MappedRows, MixedRows, ScaledRows
+from hearth.compiler.transform.rotation import Map
 from hearth.schemas.lora import LinearPart, LinearRecord, Linears
 
 SUFFIX = ".weight"
-NONE = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,63 +49,41 @@ class Seen:
     rows: F32 | None = None
 
 
-class Opaque(Exception):
-    """A constant that was not made of modules in a way that an adapter could follow."""
+@dataclass(frozen=True, eq=False)
+class Turned:
+    """A weight and what rotations made of it: of its columns and of its rows. None: nothing."""
 
-
-@dataclass
-class Vectors:
-    """f32 values, each vector once."""
-
-    places: dict[bytes, int] = field(default_factory=dict)
-    parts: list[F32] = field(default_factory=list)
-    count: int = 0
-
-    def place(self, values: F32 | None) -> int:
-        """The offset of a vector, -1 for none."""
-        if values is None:
-            return NONE
-        values = np.ascontiguousarray(values, np.float32)
-        key = values.tobytes()
-        if key not in self.places:
-            self.places[key] = self.count
-            self.parts.append(values)
-            self.count += len(values)
-        return self.places[key]
-
-    def whole(self) -> F32:
-        """All of them, one after the other."""
-        return np.concatenate(self.parts) if self.parts else np.zeros(0, np.float32)
+    value: object
+    columns: Map | None = None
+    rows: RowMap | None = None
 
 
 def record(source: Graph, transformed: Graph, final: Graph, lowered: Lowered) -> Recorded:
     """Of a decoder: `source` as the frontend made it, `transformed` before its weights were coded, `final` as lowered.
 
-    A linear that cannot be followed (a rotation mixes modules, say) is left out, and so is one whose table is an
-    embedding's, too; an adapter that wants it is refused by its name.
+    A linear that cannot be followed is left out, and so is one whose table is an embedding's, too, or was; an adapter
+    that wants it is refused by its name.
     """
-    modules = dict(_modules(source))
+    recorder = _Recorder(dict(_modules(source)))
     before = {each.weight.name: each for each in _linears(transformed)}
     names = [tensor.name for tensor in lowered.weights if tensor.layout is not None]
     tables = {op.table for op in order(all_outputs(final)) if isinstance(op, Embedding)}
-    vectors = Vectors()
     found: dict[str, LinearRecord] = {}
     for linear in _linears(final):
         name = linear.weight.name
         alone = names.count(name) == 1 and f"{name}#2" not in names
         if name in found or linear.weight in tables or not alone:
             continue
-        given = before.get(name)
         try:
-            found[name] = _record(linear, given, modules, vectors)
+            found[name] = recorder.record(linear, before.get(name))
         except Opaque:
             continue
-    return Recorded(Linears("", tuple(found.values())), vectors.whole())
+    return recorder.recorded(tuple(found.values()))
 
 
 def refused(why: str) -> Recorded:
     """Of a model whose linears are not its modules."""
-    return Recorded(Linears(why, ()), np.zeros(0, np.float32))
+    return Recorded(Linears(why, (), ()), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,34 +100,68 @@ def _linears(graph: Graph) -> Iterator[_Linear]:
 
 
 def _modules(graph: Graph) -> Iterator[tuple[int, str]]:
-    """The module of each weight of the source, by the identity of its values."""
-    for op in order(all_outputs(graph)):
+    """The module of each weight of the source, by the identity of its values; embeddings are no linears."""
+    ops = order(all_outputs(graph))
+    tables = {op.table for op in ops if isinstance(op, Embedding | PositionEmbedding)}
+    for op in (each for each in ops if each not in tables):
         if isinstance(op, Constant) and op.name.endswith(SUFFIX) and len(op.value.shape) == 2:
             yield id(op.value), op.name.removesuffix(SUFFIX)
 
 
-def _record(
-    linear: _Linear, before: _Linear | None, modules: Mapping[int, str], vectors: Vectors
-) -> LinearRecord:
-    try:
-        seen = list(_seen(linear.weight.value, modules))
-    except Opaque:  # codes that lie in a file: as the weight was before
-        if before is None:
-            raise
-        seen = list(_seen(before.weight.value, modules))
-    parts, start = [], 0
+class _Recorder:
+    """Follows linears to their modules; what they name by numbers and offsets is kept once for all of them."""
+
+    def __init__(self, modules: Mapping[int, str]) -> None:
+        self.modules, self.vectors = modules, Vectors()
+        self.turns = Turns(self.vectors)
+
+    def record(self, linear: _Linear, before: _Linear | None) -> LinearRecord:
+        """Opaque where it cannot be followed."""
+        try:
+            turned, seen = self._followed(linear.weight.value)
+        except Opaque:  # codes that lie in a file: as the weight was before
+            if before is None:
+                raise
+            turned, seen = self._followed(before.weight.value)
+        parts = tuple(_parts(seen))
+        if turned.rows is not None and any(map(turned.rows.cuts, parts)):
+            raise Opaque
+        shift = None if before is None else _shift(before.bias)
+        return LinearRecord(
+            linear.weight.name,
+            parts,
+            self.vectors.place(_same([each.columns for each in seen])),
+            self.vectors.place(shift),
+            self.vectors.place(_rows(seen)),
+            NONE if turned.columns is None else self.turns.place(turned.columns),
+            None if turned.rows is None else turned.rows.recorded(self.turns),
+        )
+
+    def recorded(self, linears: tuple[LinearRecord, ...]) -> Recorded:
+        return Recorded(Linears("", tuple(self.turns.turns), linears), self.vectors.whole())
+
+    def _followed(self, value: object) -> tuple[Turned, list[Seen]]:
+        turned = _turned(Turned(value))
+        return turned, list(_seen(turned.value, self.modules))
+
+
+def _turned(found: Turned) -> Turned:
+    """The weight without the rotations around it, which come after all other changes."""
+    match found.value:
+        case RoundedSource(source=inner) | HalfSource(source=inner):
+            return _turned(replace(found, value=inner))
+        case MappedRows(source=inner, map=kind) if found.columns is None:
+            return _turned(replace(found, value=inner, columns=kind))
+        case MixedRows(source=inner, first=first, last=last, map=kind) if found.rows is None:
+            return _turned(replace(found, value=inner, rows=RowMap(first, last, kind)))
+    return found
+
+
+def _parts(seen: list[Seen]) -> Iterator[LinearPart]:
+    start = 0
     for each in seen:
-        parts.append(LinearPart(each.module, start, start + each.n))
+        yield LinearPart(each.module, start, start + each.n)
         start += each.n
-    columns = _same([each.columns for each in seen])
-    shift = None if before is None else _shift(before.bias)
-    return LinearRecord(
-        linear.weight.name,
-        tuple(parts),
-        vectors.place(columns),
-        vectors.place(shift),
-        vectors.place(_rows(seen)),
-    )
 
 
 def _seen(value: object, modules: Mapping[int, str]) -> Iterator[Seen]:
@@ -210,9 +224,11 @@ def _shift(bias: Op | None) -> F32 | None:
 
 def _shift_in(value: object) -> F32 | None:
     match value:
+        case FoldedBias(weight=ScaledColumnsSource()):
+            raise Opaque  # the shift is not of what the module reads
         case FoldedBias(shift=shift):
             return read(shift)
-        case ScaledRows(source=inner):
+        case ScaledRows(source=inner) | MixedRows(source=inner):
             return _shift_in(inner)
         case ConcatSource(parts=parts):
             return _same([_shift_in(part) for part in parts])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -17,9 +18,11 @@ from support.lora import ALL, Peft, merged, write_peft
 from hearth.compiler.lora.add import add_adapter
 from hearth.compiler.pipeline import compile_model
 from hearth.runtime import AdapterUse, load
-from hearth.runtime.archive import open_archive
+from hearth.runtime.archive import append, open_archive
+from hearth.schemas import sections
 from hearth.schemas.errors import HearthError
 from hearth.schemas.lora import AdapterWeights
+from hearth.schemas.sections import Kind
 
 IDS = np.random.default_rng(5).integers(0, 97, 20)
 Change = Callable[[dict[str, Any], dict[str, np.ndarray]], None]
@@ -201,15 +204,49 @@ def test_pickles_large_values_and_names_are_refused(
     assert caught.value.code == "lora.unsupported"
 
 
-def test_a_rotated_archive_and_one_without_a_record_take_none(source: Path, tmp_path: Path) -> None:
-    adapter = write_peft(tmp_path / "adapter", source, Peft(targets=ALL))
+@pytest.mark.parametrize("method", ["quarot", "quarot,rotate-down"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_adapter_of_a_rotated_archive_gives_what_the_merged_checkpoint_gives(
+    tied: bool, method: str, tmp_path: Path
+) -> None:
+    source = write_checkpoint(tmp_path / "s", Shape(tied=tied))
+    targets = ALL if tied else (*ALL, "lm_head")
+    adapter = write_peft(tmp_path / "adapter", source, Peft(targets=targets, spread=0.5))
+    path = made(source, tmp_path / "a.har", weights="f32", kv="f32", method=method)
+    add_adapter(open_archive(path), "a", adapter, AdapterWeights.F32)
+    whole = merged(tmp_path / "merged", source, adapter)
+    expected = logits(made(whole, tmp_path / "m.har", weights="f32", kv="f32"))
+    largest = np.abs(expected).max()
+    assert np.abs(logits(path, AdapterUse("a")) - expected).max() < 2e-5 * largest
+    assert np.abs(logits(path) - expected).max() > 0.02 * largest
+
+
+def test_a_tied_head_that_a_rotation_untied_is_still_no_linear(
+    source: Path, tmp_path: Path
+) -> None:
     path = made(source, tmp_path / "a.har", weights="int8", method="quarot")
-    with pytest.raises(HearthError, match="quarot") as caught:
-        add_adapter(open_archive(path), "a", adapter)
-    assert caught.value.code == "archive.no_adapters"
+    for module in ("lm_head", "model.embed_tokens"):
+        adapter = write_peft(tmp_path / module, source)
+        tensors = load_file(adapter / "adapter_model.safetensors")
+        for side, shape in (("A", (4, 40)), ("B", (97, 4))):
+            tensors[f"base_model.model.{module}.lora_{side}.weight"] = np.zeros(shape, np.float32)
+        save_file(tensors, adapter / "adapter_model.safetensors")
+        with pytest.raises(HearthError, match=module) as caught:
+            add_adapter(open_archive(path), "a", adapter)
+        assert caught.value.code == "lora.module"
+
+
+def test_archives_without_a_record_or_with_an_earlier_one_take_none(
+    source: Path, base: Path, tmp_path: Path
+) -> None:
+    adapter = write_peft(tmp_path / "adapter", source)
     old = Path(__file__).parents[1] / "archives"
     first = tmp_path / "old.har"
     first.write_bytes(next(old.glob("v1-*.har")).read_bytes())
-    with pytest.raises(HearthError, match="compile the model again") as caught:
-        add_adapter(open_archive(first), "a", adapter)
-    assert caught.value.code == "archive.no_adapters"
+    second = copied(base, tmp_path)
+    earlier = msgpack.packb({"refused": "", "linears": []})
+    append(second, [(sections.LINEARS, Kind.LINEARS, earlier)], replace={sections.LINEARS})
+    for path in (first, second):
+        with pytest.raises(HearthError, match="compile the checkpoint again") as caught:
+            add_adapter(open_archive(path), "a", adapter)
+        assert caught.value.code == "archive.no_adapters"

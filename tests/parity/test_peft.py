@@ -5,8 +5,10 @@ A failure names its seed: HEARTH_PARITY_SEED=that draws the same again.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -89,46 +91,92 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+ROTATED = ("quarot", "quarot,rotate-down", "smoothquant", "smoothquant,quarot")
+WORDS = {f"w{number}": number for number in range(1, SIZES["vocab_size"])}
+TOKENIZER = {
+    "version": "1.0",
+    "added_tokens": [],
+    "pre_tokenizer": {"type": "Whitespace"},
+    "model": {"type": "WordLevel", "vocab": {"<unk>": 0, **WORDS}, "unk_token": "<unk>"},
+}
+
+
 @pytest.mark.parametrize("weights", [AdapterWeights.F32, AdapterWeights.F16])
 @pytest.mark.parametrize("name", CASES)
 def test_an_adapter_gives_what_peft_gives(
     name: str, weights: AdapterWeights, tmp_path: Path
 ) -> None:
-    family, asked = CASES[name]
-    rng = np.random.default_rng([SEED, list(CASES).index(name)])
-    base = MODELS[family]().eval()
-    randomise(base, rng)
-    base.save_pretrained(tmp_path / "base")
-    model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **asked)).eval()
-    _draw(model, rng)
-    model.save_pretrained(tmp_path / "adapter")
-    ids = rng.integers(0, 97, 24)
-    with torch.no_grad():
-        wanted = model(torch.from_numpy(ids)[None]).logits[0].numpy()
-        with model.disable_adapter():
-            plain = model(torch.from_numpy(ids)[None]).logits[0].numpy()
-    recipe = make_recipe(
-        {
-            "source": "s",
-            "output": "o",
-            "context": 64,
-            "target": "native",
-            "weights": "f32",
-            "kv": "f32",
-        }
-    )
-    path = tmp_path / "m.har"
-    compile_model(tmp_path / "base", path, options(recipe, frozenset()))
-    add_adapter(open_archive(path), "a", tmp_path / "adapter", weights)
-    session = load(path, threads=2).session(adapter=AdapterUse("a"))
-    first = session.prefill(ids[:12])
-    found = np.stack([first, *(session.decode(int(token)) for token in ids[12:])])
-    largest = np.abs(wanted).max()
-    error = np.abs(found - wanted[11:]).max() / largest
-    assert error <= (BOUND if weights is AdapterWeights.F32 else 10 * BOUND), f"seed {SEED}"
-    assert np.abs(wanted - plain).max() > 0.02 * largest, "the adapter does nothing to speak of"
-    session = load(path, threads=2).session()
-    assert np.abs(session.prefill(ids) - plain[-1]).max() / largest <= BOUND, f"seed {SEED}"
+    trial = Trial.drawn(name, tmp_path)
+    bound = BOUND if weights is AdapterWeights.F32 else 10 * BOUND
+    trial.check(compiled(tmp_path), weights, bound)
+
+
+@pytest.mark.parametrize("method", ROTATED)
+@pytest.mark.parametrize("name", ["all linears", "patterns", "Conv1D"])
+def test_an_adapter_of_turned_and_smoothed_weights_gives_what_peft_gives(
+    name: str, method: str, tmp_path: Path
+) -> None:
+    trial = Trial.drawn(name, tmp_path)
+    text = " ".join(f"w{number}" for number in np.random.default_rng(1).integers(1, 97, 200))
+    (tmp_path / "text").write_text(text)
+    (tmp_path / "base" / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    calibration = {
+        "calibration": str(tmp_path / "text"), "calibration_windows": 3, "calibration_context": 16,
+    }  # fmt: skip
+    given = calibration if "smoothquant" in method else {}
+    trial.check(compiled(tmp_path, method=method, **given), AdapterWeights.F32, BOUND)
+
+
+def compiled(folder: Path, **values: object) -> Path:
+    """An f32 archive of the base model."""
+    recipe = {
+        "source": str(folder / "base"), "output": str(folder / "m.har"), "context": 64,
+        "target": "native", "weights": "f32", "kv": "f32",
+    }  # fmt: skip
+    made = options(make_recipe({**recipe, **values}), frozenset())
+    compile_model(folder / "base", folder / "m.har", made)
+    return folder / "m.har"
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A base model and an adapter in a folder, and peft's logits [24, V] of some ids with it and without."""
+
+    folder: Path
+    ids: Any
+    wanted: Any
+    plain: Any
+
+    @classmethod
+    def drawn(cls, name: str, folder: Path) -> Trial:
+        family, asked = CASES[name]
+        rng = np.random.default_rng([SEED, list(CASES).index(name)])
+        base = MODELS[family]().eval()
+        randomise(base, rng)
+        base.save_pretrained(folder / "base")
+        model = peft.get_peft_model(base, peft.LoraConfig(task_type="CAUSAL_LM", **asked)).eval()
+        _draw(model, rng)
+        model.save_pretrained(folder / "adapter")
+        ids = rng.integers(0, 97, 24)
+        with torch.no_grad():
+            wanted = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+            with model.disable_adapter():
+                plain = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+        return cls(folder, ids, wanted, plain)
+
+    def check(self, path: Path, weights: AdapterWeights, bound: float) -> None:
+        """An archive of the base gives both."""
+        add_adapter(open_archive(path), "a", self.folder / "adapter", weights)
+        session = load(path, threads=2).session(adapter=AdapterUse("a"))
+        first = session.prefill(self.ids[:12])
+        found = np.stack([first, *(session.decode(int(token)) for token in self.ids[12:])])
+        largest = np.abs(self.wanted).max()
+        error = np.abs(found - self.wanted[11:]).max() / largest
+        assert error <= bound, f"seed {SEED}: {error:.3g}"
+        effect = np.abs(self.wanted - self.plain).max()
+        assert effect > 0.02 * largest, "the adapter does nothing to speak of"
+        without = load(path, threads=2).session().prefill(self.ids)
+        assert np.abs(without - self.plain[-1]).max() / largest <= BOUND, f"seed {SEED}"
 
 
 def _draw(model: Any, rng: np.random.Generator) -> None:

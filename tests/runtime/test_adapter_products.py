@@ -20,8 +20,10 @@ from support.linears import (
 
 from hearth.compiler.ir import arithmetic
 from hearth.compiler.ir.tensors import F32
-from hearth.compiler.lora.pack import Room, Target, pack_linear
+from hearth.compiler.lora.change import Change
+from hearth.compiler.lora.pack import Room, pack_linear
 from hearth.compiler.lora.peft import LoraModule
+from hearth.compiler.lora.targets import Target
 from hearth.runtime import native
 from hearth.schemas.commands import BY_NAME, Activation, Layout
 from hearth.schemas.lora import (
@@ -29,7 +31,6 @@ from hearth.schemas.lora import (
     LAYOUTS,
     AdapterWeights,
     LinearPart,
-    LinearRecord,
     LoraLinear,
 )
 from hearth.schemas.weights_index import TensorEntry
@@ -143,11 +144,12 @@ def bound_adapter(
         modules[name] = LoraModule(name, a, b, 0.5)
         parts.append(LinearPart(name, cuts[at], cuts[at + 1]))
     vectors = rng.uniform(0.5, 1.5, 2 * case.k + case.n).astype(np.float32)
-    record = LinearRecord("w", tuple(parts), 0, case.k if shift else -1, 2 * case.k)
+    columns, shifts, rows = np.split(vectors, [case.k, 2 * case.k])
+    change = Change(columns, shifts if shift else None, rows, None, None)
     paired = case.activation is Activation.SWIGLU
     tensor = TensorEntry("w", 0, 0, Layout.Q8B16, (case.n, case.k), 0, paired, 0)
     room = Room()
-    linear = pack_linear(Target(record, tensor, None), modules, vectors, weights, room, "")
+    linear = pack_linear(Target(tuple(parts), tensor, change, None), modules, weights, room, "")
     return Bound(weights, linear, _aligned(room.whole()))
 
 

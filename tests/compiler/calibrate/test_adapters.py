@@ -31,6 +31,8 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "coded": {"method": "gptq", "weights": "int8"},
     "static": {"method": "rtn", **STATIC},
     "smoothed, coded, static": {"method": "smoothquant,gptq", **STATIC},
+    "rotated, coded": {"method": "quarot,gptq", "weights": "int8"},
+    "smoothed, rotated, coded, static": {"method": "smoothquant,quarot,gptq", **STATIC},
 }
 
 
