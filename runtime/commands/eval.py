@@ -15,7 +15,8 @@ from hearth.runtime.progress import Progress, choose, step
 from hearth.schemas.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from hearth.runtime.evaluation import Choices, Perplexity
+    from hearth.runtime import native
+    from hearth.runtime.evaluation import Choices, Perplexity, Reader
     from hearth.runtime.model import Model
 
 WINDOW = 512
@@ -40,6 +41,12 @@ def eval_command(
         Path | None,
         typer.Option(help="an archive of the same vocabulary, in f32 say, to compare with"),
     ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="read with an adapter of the archive: NAME or NAME:SCALE")
+    ] = None,
+    against_adapter: Annotated[
+        str | None, typer.Option(help="an adapter of the archive of --against")
+    ] = None,
     hellaswag: Annotated[
         Path | None, typer.Option(help="multiple choice: six lines an item, or packed by bzip2")
     ] = None,
@@ -57,24 +64,46 @@ def eval_command(
     for name, count in counts.items():
         if count is not None and count < 1:
             raise UsageError("arguments.eval", f"{name} {count}", expected="at least 1")
+    if against_adapter is not None and against is None:
+        raise UsageError("arguments.eval", "--against-adapter alone", expected="--against with it")
     if stride is not None and stride > context:
         raise UsageError("arguments.eval", f"--stride {stride}", expected=f"at most {context}")
     options, progress = read_options(threads, isa), choose(quiet=as_json)
-    model = _load(file, options)
-    found: dict[str, Any] = {"file": file.name, "isa": model.isa}
-    reference = None if against is None else _load(against, options)
+    subject = _subject(file, adapter, options)
+    found: dict[str, Any] = {**subject.facts, "isa": subject.model.isa}
+    reference = None if against is None else _subject(against, against_adapter, options)
     if text is not None:
         cut = Cut(context, stride or context, windows)
-        found |= on_text(model, reference, text, cut, progress)
+        found |= on_text(subject, reference, text, cut, progress)
     if hellaswag is not None:
-        found["hellaswag"] = on_items(model, reference, hellaswag, items, progress)
+        found["hellaswag"] = on_items(subject, reference, hellaswag, items, progress)
     emit_json(found) if as_json else emit(as_text(found))
 
 
-def _load(file: Path, options: Options) -> Model:
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A loaded archive, and what reads texts with it: itself, or it with an adapter (named as the option named it)."""
+
+    model: Model
+    reader: Reader[native.State]
+    adapter: str | None
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """As plain data."""
+        file = {"file": self.model.archive.path.name}
+        return file if self.adapter is None else {**file, "adapter": self.adapter}
+
+
+def _subject(file: Path, adapter: str | None, options: Options) -> Subject:
+    from hearth.runtime.adapters import AdapterUse
+    from hearth.runtime.evaluation import Adapted
     from hearth.runtime.loader import load
 
-    return load(file, options.threads, isa=options.isa, **options.placing.wishes())
+    model = load(file, options.threads, isa=options.isa, **options.placing.wishes())
+    if adapter is None:
+        return Subject(model, model, None)
+    return Subject(model, Adapted(model, AdapterUse.parse(adapter)), adapter)
 
 
 @dataclass(frozen=True)
@@ -87,35 +116,31 @@ class Cut:
 
 
 def on_text(
-    model: Model, reference: Model | None, text: Path, cut: Cut, progress: Progress
+    subject: Subject, reference: Subject | None, text: Path, cut: Cut, progress: Progress
 ) -> dict[str, Any]:
     """Perplexity and, with a reference, how far from it, as plain data."""
     from hearth.runtime.evaluation import compare, perplexity, windows
     from hearth.runtime.evaluation.text import read_text
 
-    for each in (model, reference):
+    model = subject.model
+    for each in (model, None if reference is None else reference.model):
         if each is not None and cut.context > each.context:
             raise UsageError(
                 "arguments.eval",
                 f"--context {cut.context}",
                 expected=f"at most {each.context}, the context of {each.archive.path.name}",
             )
-    if reference is not None and reference.vocab != model.vocab:
-        raise InputError(
-            "input.vocabulary",
-            f"{reference.vocab} logits, and {model.vocab} of {model.archive.path}",
-            expected="archives of one vocabulary",
-            where=str(reference.archive.path),
-        )
+    if reference is not None:
+        _check_vocabulary(model, reference.model)
     ids = model.tokenizer.encode(read_text(text), add_special_tokens=False)
     texts = windows(ids, cut.context, cut.most, cut.stride)
     size = {"windows": len(texts), "context": cut.context, "stride": cut.stride}
     with step(progress, "eval", len(texts) * cut.context) as advance:
         if reference is None:
-            return _plain(perplexity(model, texts, advance)) | size
-        found = compare(model, reference, texts, advance)
+            return _plain(perplexity(subject.reader, texts, advance)) | size
+        found = compare(subject.reader, reference.reader, texts, advance)
     against = {
-        "file": reference.archive.path.name,
+        **reference.facts,
         "perplexity": found.reference.value,
         "increase": found.increase,
         "increase_error": found.increase_error,
@@ -126,6 +151,16 @@ def on_text(
         "max_difference": found.max_difference,
     }
     return _plain(found.model) | size | {"against": against}
+
+
+def _check_vocabulary(model: Model, reference: Model) -> None:
+    if reference.vocab != model.vocab:
+        raise InputError(
+            "input.vocabulary",
+            f"{reference.vocab} logits, and {model.vocab} of {model.archive.path}",
+            expected="archives of one vocabulary",
+            where=str(reference.archive.path),
+        )
 
 
 def _plain(found: Perplexity) -> dict[str, Any]:
@@ -139,7 +174,7 @@ def _plain(found: Perplexity) -> dict[str, Any]:
 
 
 def on_items(
-    model: Model, reference: Model | None, path: Path, most: int | None, progress: Progress
+    subject: Subject, reference: Subject | None, path: Path, most: int | None, progress: Progress
 ) -> dict[str, Any]:
     """Accuracy in multiple choice, and of a reference beside it, as plain data."""
     from hearth.runtime.evaluation import answer, read_items
@@ -149,17 +184,16 @@ def on_items(
         items = read_items(path, most)
     except (OSError, UnicodeDecodeError, EOFError) as error:
         raise unreadable(path, error) from None
-    models = [model] if reference is None else [model, reference]
-    with step(progress, "hellaswag", len(models) * len(items)) as advance:
-        found = [answer(each, each.tokenizer, items, advance) for each in models]
+    subjects = [subject] if reference is None else [subject, reference]
+    with step(progress, "hellaswag", len(subjects) * len(items)) as advance:
+        found = [answer(each.reader, each.model.tokenizer, items, advance) for each in subjects]
     shown: dict[str, Any] = {"items": len(items), **_accuracy(found[0])}
     if reference is not None:
         same = {
             "same": float((found[0].chosen == found[1].chosen).mean()),
             "same_norm": float((found[0].chosen_norm == found[1].chosen_norm).mean()),
         }
-        name = reference.archive.path.name
-        shown["against"] = {"file": name, **_accuracy(found[1]), **same}
+        shown["against"] = {**reference.facts, **_accuracy(found[1]), **same}
     return shown
 
 
@@ -169,6 +203,11 @@ def _accuracy(found: Choices) -> dict[str, float]:
         "accuracy_norm": found.accuracy_norm,
         "error": found.error,
     }
+
+
+def _named(facts: dict[str, Any]) -> str:
+    adapter = facts.get("adapter")
+    return str(facts["file"]) + (f" with {adapter}" if adapter else "")
 
 
 def as_text(found: dict[str, Any]) -> str:
@@ -184,7 +223,7 @@ def as_text(found: dict[str, Any]) -> str:
         )
     if against := found.get("against"):
         lines.append(
-            f"against {against['file']}: perplexity {against['perplexity']:.4f}, "
+            f"against {_named(against)}: perplexity {against['perplexity']:.4f}, "
             f"{against['increase']:+.2%} +- {against['increase_error']:.2%}\n"
             f"KL divergence {against['kld']:.5f} nats, 99 % below {against['kld_99']:.5f}; "
             f"same first choice {against['top1']:.2%}; largest difference of a probability "
@@ -197,7 +236,7 @@ def as_text(found: dict[str, Any]) -> str:
         )
         if other := choices.get("against"):
             lines.append(
-                f"against {other['file']}: {other['accuracy_norm']:.2%} by bytes, {other['accuracy']:.2%} by sums; "
+                f"against {_named(other)}: {other['accuracy_norm']:.2%} by bytes, {other['accuracy']:.2%} by sums; "
                 f"same answers {other['same_norm']:.2%} and {other['same']:.2%}"
             )
     return "\n".join(lines) + "\n"

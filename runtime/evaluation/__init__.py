@@ -3,12 +3,15 @@
 from hearth.runtime.evaluation.choice import Choices, answer, read_items
 from hearth.runtime.evaluation.comparison import Comparison, compare
 from hearth.runtime.evaluation.perplexity import Perplexity, perplexity, window_nats
+from hearth.runtime.evaluation.reading import Adapted, Reader
 from hearth.runtime.evaluation.windows import Window, windows
 
 __all__ = [
+    "Adapted",
     "Choices",
     "Comparison",
     "Perplexity",
+    "Reader",
     "Window",
     "answer",
     "compare",

@@ -16,8 +16,8 @@ from typing import IO, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.runtime.evaluation.reading import Reader
 from hearth.runtime.evaluation.scoring import F64, each_row, surprise
-from hearth.runtime.session import Executor
 from hearth.schemas.errors import InputError
 
 ENDINGS = 4
@@ -118,7 +118,7 @@ def _malformed(path: Path, found: str, expected: str) -> InputError:
 
 
 def answer(
-    model: Executor[StateT],
+    model: Reader[StateT],
     tokenizer: Encoder,
     items: Sequence[Item],
     advance: Callable[[int], None],
@@ -136,7 +136,7 @@ def answer(
     return Choices(nats, np.array(nbytes), np.array([item.gold for item in items]))
 
 
-def _nats(model: Executor[StateT], start: Sequence[int], ids: Sequence[int]) -> float:
+def _nats(model: Reader[StateT], start: Sequence[int], ids: Sequence[int]) -> float:
     """-log p of the tokens of `ids` after those it has in common with `start`."""
     shared = next(
         (n for n, (a, b) in enumerate(zip(start, ids, strict=False)) if a != b), len(start)

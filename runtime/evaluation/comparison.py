@@ -9,9 +9,10 @@ from typing import TypeVar
 import numpy as np
 
 from hearth.runtime.evaluation.perplexity import Perplexity, standard_error, summary
+from hearth.runtime.evaluation.reading import Reader
 from hearth.runtime.evaluation.scoring import F64, Ids, each_row, log_probabilities
 from hearth.runtime.evaluation.windows import Window
-from hearth.runtime.session import Executor, Logits
+from hearth.runtime.session import Logits
 
 StateT = TypeVar("StateT")
 OtherT = TypeVar("OtherT")
@@ -58,8 +59,8 @@ class Rows:
 
 
 def compare(
-    model: Executor[StateT],
-    reference: Executor[OtherT],
+    model: Reader[StateT],
+    reference: Reader[OtherT],
     texts: Sequence[Window],
     advance: Callable[[int], None],
 ) -> Comparison:

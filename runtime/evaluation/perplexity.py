@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from hearth.runtime.evaluation.reading import Reader
 from hearth.runtime.evaluation.scoring import F64, each_row, surprise
 from hearth.runtime.evaluation.windows import Window
-from hearth.runtime.session import Executor
 
 StateT = TypeVar("StateT")
 
@@ -41,14 +41,14 @@ class Perplexity:
 
 
 def perplexity(
-    model: Executor[StateT], texts: Sequence[Window], advance: Callable[[int], None]
+    model: Reader[StateT], texts: Sequence[Window], advance: Callable[[int], None]
 ) -> Perplexity:
     """Over windows; `advance` is told of each window's tokens."""
     return summary(list(window_nats(model, texts, advance)))
 
 
 def window_nats(
-    model: Executor[StateT], texts: Sequence[Window], advance: Callable[[int], None]
+    model: Reader[StateT], texts: Sequence[Window], advance: Callable[[int], None]
 ) -> Iterator[F64]:
     """-log p of the scored tokens of each window, f64[scored]."""
     for window in texts:

@@ -8,7 +8,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.runtime.session import Executor, Logits
+from hearth.runtime.evaluation.reading import Reader
+from hearth.runtime.session import Logits
 
 F64 = NDArray[np.float64]
 Ids = NDArray[np.int32]
@@ -24,7 +25,7 @@ class Scorer(Protocol):
 
 
 def each_row(
-    model: Executor[StateT], ids: Ids, chunk: int | None = None
+    model: Reader[StateT], ids: Ids, chunk: int | None = None
 ) -> Iterator[tuple[Logits, Ids]]:
     """(logits f32[n, V], following ids i32[n]) of a text from an empty cache, n <= ROWS, in order.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from support.compiling import wanted
 
 from hearth.compiler.lora.add import add_adapter
 from hearth.compiler.pipeline import compile_model
-from hearth.runtime import AdapterUse, Model, load
+from hearth.runtime import AdapterUse, load
 from hearth.runtime.archive import open_archive
-from hearth.runtime.evaluation.perplexity import window_nats
-from hearth.runtime.evaluation.windows import windows
+from hearth.runtime.evaluation import Adapted, window_nats, windows
 from hearth.schemas.lora import AdapterWeights
 
 CONTEXT = 256
@@ -30,21 +28,8 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "f32": {"weights": "f32", "kv": "f32"},
     "int8": {"weights": "int8"},
     "int4": {"weights": "int4"},
+    "int4, rotated": {"weights": "int4", "method": "quarot"},
 }
-
-
-@dataclass(frozen=True)
-class Adapted:
-    """A model whose every run uses one adapter."""
-
-    model: Model
-    use: AdapterUse | None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def run(self, state: Any, entry: str, tokens: Any, at: int, logits: Any, *_: Any) -> None:
-        self.model.run(state, entry, tokens, at, logits, self.use)
 
 
 def main() -> None:
@@ -63,12 +48,10 @@ def main() -> None:
                 add_adapter(open_archive(path), form, given.peft, form)
             model = load(path)
             texts = windows(model.encode(given.text.read_text()), CONTEXT, given.windows)
-            uses = [None, *(AdapterUse(form) for form in reversed(list(AdapterWeights)))]
+            forms = {form: Adapted(model, AdapterUse(form)) for form in reversed(AdapterWeights)}
             found = {
-                "none" if use is None else use.name: np.concatenate(
-                    list(window_nats(Adapted(model, use), texts, lambda _: None))
-                )
-                for use in uses
+                name: np.concatenate(list(window_nats(reader, texts, lambda _: None)))
+                for name, reader in {"none": model, **forms}.items()
             }
         for name, nats in found.items():
             value, against = np.exp(nats.mean()), np.exp((nats - found["f16"]).mean()) - 1

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Archives
 from support.command_line import hearth
 from support.data import real
+from support.lora import Peft, write_peft
+
+from hearth.compiler.lora.add import add_adapter
+from hearth.runtime import AdapterUse, load
+from hearth.runtime.archive import open_archive
+from hearth.runtime.evaluation import Adapted, answer, read_items
+from hearth.schemas.lora import AdapterWeights
 
 TEXT = "tinystories-eval.txt"
 
@@ -51,6 +60,60 @@ def test_overlapping_windows_and_the_form_of_base_2(
     assert overlapping["perplexity"] < plain["perplexity"]
 
 
+@pytest.fixture(scope="module")
+def adapted(archives: Archives, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """stories3M with one adapter in two forms."""
+    folder = tmp_path_factory.mktemp("adapted")
+    plain = archives("stories3M", weights="int8", activations="dynamic", kv="int8", context=512)
+    path = Path(shutil.copy(plain, folder / "m.har"))
+    peft = write_peft(folder / "peft", archives.checkpoint("stories3M"), Peft(spread=0.3))
+    for name, weights in (("small", AdapterWeights.INT8), ("exact", AdapterWeights.F32)):
+        add_adapter(open_archive(path), name, peft, weights)
+    return path
+
+
+def test_an_adapter_is_evaluated_and_compared_with_another_form_of_it(
+    adapted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("eval", adapted, "--text", real("text", TEXT), "--windows", 2, "--context", 128)
+    found: dict[str, float] = {}
+    for adapter in ("small", "small:0", "exact"):
+        assert hearth(*command, "--adapter", adapter, "--json") == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["adapter"] == adapter
+        found[adapter] = shown["perplexity"]
+    assert hearth(*command, "--json") == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert "adapter" not in plain and found["small:0"] == plain["perplexity"]
+    assert abs(found["small"] / found["exact"] - 1) < 0.02
+    assert abs(found["exact"] / plain["perplexity"] - 1) > 0.05
+    both = (*command, "--adapter", "small", "--against", adapted, "--against-adapter", "exact")
+    assert hearth(*both, "--json") == 0
+    against = json.loads(capsys.readouterr().out)["against"]
+    assert against["adapter"] == "exact" and 0 < against["kld"] < 0.02
+    assert against["perplexity"] == pytest.approx(found["exact"], rel=1e-12)
+    assert hearth(*both) == 0
+    assert "against m.har with exact" in capsys.readouterr().out
+
+
+def test_multiple_choice_with_an_adapter(adapted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items, model = real("text", "hellaswag-validation.txt.bz2"), load(adapted)
+    reader = Adapted(model, AdapterUse("small"))
+    found, plain = (
+        answer(each, model.tokenizer, read_items(items, 6), lambda count: None)
+        for each in (reader, model)
+    )
+    assert np.abs(found.nats - plain.nats).max() > 1
+    assert (
+        hearth("eval", adapted, "--hellaswag", items, "--items", 6, "--adapter", "small", "--json")
+        == 0
+    )
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["adapter"] == "small"
+    assert shown["hellaswag"]["accuracy_norm"] == found.accuracy_norm
+    assert shown["hellaswag"]["accuracy"] == found.accuracy
+
+
 def test_multiple_choice_against_another_archive(
     archives: Archives, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,6 +139,9 @@ def test_multiple_choice_against_another_archive(
         (("--text", "here", "--context", 8, "--stride", 9), "arguments.eval"),
         (("--text", "here", "--windows", 0), "arguments.eval"),
         (("--text", "here", "--context", 100_000), "arguments.eval"),
+        (("--text", "here", "--adapter", "nobody"), "arguments.adapter"),
+        (("--text", "here", "--adapter", "small:much"), "arguments.adapter"),
+        (("--text", "here", "--against-adapter", "small"), "arguments.eval"),
         (("--text", "absent"), "resource.unreadable"),
         (("--text", "binary"), "input.text"),
         (("--text", "short"), "input.too_short"),
