@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -22,13 +23,14 @@ from hearth.runtime.options import Options
 from hearth.runtime.serving.jobs import Scheduler
 from hearth.runtime.writing import Full
 from hearth.schemas import sections
-from hearth.schemas.errors import ResourceError, UsageError
+from hearth.schemas.errors import HearthError, ResourceError, UsageError
 from hearth.schemas.manifest import Manifest, ModelKind
 
 if TYPE_CHECKING:
     from hearth.runtime.decoder_vectors import DecoderVectors
     from hearth.runtime.encoder import F32, Text
 
+LOG = logging.getLogger("hearth.serve")
 Clock = Callable[[], float]
 Schedule = Callable[[Model], Scheduler]
 LATEST = "latest"  # the tag that Ollama's clients add to a name without one
@@ -77,8 +79,26 @@ class Running:
     expires: datetime | None
 
 
+@dataclass(frozen=True)
+class Stamp:
+    """What changes when a file is written or replaced."""
+
+    inode: int
+    nbytes: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp | None:
+        """None where there is no such file."""
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
 class Slot:
-    """One archive's place: loaded or not, and who uses it. Guarded by its lock."""
+    """One archive as its file was once: loaded or not, and who uses it. Guarded by its lock."""
 
     def __init__(self, served: Served) -> None:
         self.served = served
@@ -87,6 +107,21 @@ class Slot:
         self.scheduler: Scheduler | None = None
         self.users = self.embedding = 0
         self.expires = math.inf  # by the service's clock, once nobody uses it
+        self.former = False  # the file has changed since: for who uses it already
+        self.over = False  # and nobody does any more, or ever will
+
+    def empty(self) -> Scheduler | None:
+        """Under its lock: nothing is loaded here any more; the scheduler is to be closed without the lock."""
+        scheduler, self.scheduler, self.model = self.scheduler, None, None
+        self.expires = math.inf
+        return scheduler
+
+    def expire(self, now: float) -> Scheduler | None:
+        """Under its lock: `empty` where nobody uses it and its time is over."""
+        if self.users or (self.expires > now and not self.former):
+            return None
+        self.over = self.former
+        return self.empty()
 
 
 @dataclass(frozen=True)
@@ -159,12 +194,15 @@ class Service:
     ) -> None:
         """Reads what each archive says of itself; what cannot be served is refused here, by its own error."""
         self.settings, self._schedule, self._clock = settings, schedule, clock
+        self._stamps = {name: Stamp.of(path) for name, path in files.items()}
         self._slots = {name: Slot(read_served(name, path)) for name, path in files.items()}
+        self._former: list[Slot] = []  # of files that have changed since, for who uses them still
+        self._lock = threading.Lock()  # of the three above
         self._closed = False
 
     def list(self) -> tuple[Served, ...]:
         """Every archive, loaded or not, in the order given."""
-        return tuple(slot.served for slot in self._slots.values())
+        return tuple(self._slot(name).served for name in self._slots)
 
     def find(self, name: str) -> tuple[Served, AdapterUse | None]:
         """What `NAME`, `NAME:ADAPTER` or `NAME:latest` means; UsageError `serve.model_unknown`."""
@@ -196,15 +234,18 @@ class Service:
 
     def hold(self, name: str) -> Held:
         """Load the archive where it is not, and keep it until `release`."""
-        slot, adapter = self._find(name)
-        with slot.lock:
-            began = self._clock()
-            fresh = slot.model is None
-            if fresh:
-                self._load(slot)
-            slot.users += 1
-            load_s = self._clock() - began if fresh else 0.0
-            return Held(slot.served, slot, adapter, load_s, self.settings)
+        while True:
+            slot, adapter = self._find(name)
+            with slot.lock:
+                if slot.over:  # its file has changed since it was found
+                    continue
+                began = self._clock()
+                fresh = slot.model is None
+                if fresh:
+                    self._load(slot)
+                slot.users += 1
+                load_s = self._clock() - began if fresh else 0.0
+                return Held(slot.served, slot, adapter, load_s, self.settings)
 
     def release(self, held: Held, keep_alive_s: float | None = None) -> None:
         """End a use; the model is unloaded `keep_alive_s` seconds later (None: the service's own) if nobody uses it."""
@@ -225,10 +266,9 @@ class Service:
     def expire(self) -> None:
         """Unload what has not been used for its time; to be called every second or so."""
         now = self._clock()
-        for slot in self._slots.values():
+        for slot in self._all():
             with slot.lock:
-                idle = slot.model is not None and not slot.users and slot.expires <= now
-                scheduler = _emptied(slot) if idle else None
+                scheduler = slot.expire(now)
             if scheduler is not None:
                 scheduler.close()
 
@@ -236,15 +276,15 @@ class Service:
         """Load nothing more; let schedulers go on for so long with what they have, then cancel it."""
         self._closed = True
         until = self._clock() + (self.settings.drain_s if drain_s is None else drain_s)
-        for slot in self._slots.values():
+        for slot in self._all():
             with slot.lock:
-                scheduler = _emptied(slot)
+                scheduler = slot.empty()
             if scheduler is not None:
                 scheduler.close(max(0.0, until - self._clock()))
 
     def _find(self, name: str) -> tuple[Slot, AdapterUse | None]:
         base, colon, adapter = name.partition(":")
-        slot = self._slots.get(base)
+        slot = self._slot(base) if base in self._slots else None
         if slot is not None and (not colon or adapter in (*slot.served.adapters, LATEST)):
             known = adapter in slot.served.adapters
             return slot, AdapterUse(adapter) if known else None
@@ -254,6 +294,33 @@ class Service:
             f"there is no model {name!r:.200}",
             expected=f"one of {', '.join(names)}",
         )
+
+    def _all(self) -> tuple[Slot, ...]:
+        with self._lock:
+            self._former = [slot for slot in self._former if not slot.over]
+            return (*self._slots.values(), *self._former)
+
+    def _slot(self, name: str) -> Slot:
+        """The archive as its file is now; where that cannot be read, as it was.
+
+        A changed file (an adapter more, say) is another archive: it is loaded when it is used, and whoever uses the
+        former one goes on with that.
+        """
+        with self._lock:
+            slot = self._slots[name]
+            stamp = Stamp.of(slot.served.path)
+            if stamp is None or stamp == self._stamps[name]:
+                return slot
+            self._stamps[name] = stamp
+            try:
+                served = read_served(name, slot.served.path)
+            except HearthError as error:
+                LOG.warning("%s has changed, and is served as it was: %s", name, error)
+                return slot
+            slot.former = True
+            self._former.append(slot)
+            self._slots[name] = Slot(served)
+            return self._slots[name]
 
     def _load(self, slot: Slot) -> None:
         """Under the slot's lock."""
@@ -328,13 +395,6 @@ def _modified(path: Path) -> datetime:
 def _date(seconds: float) -> datetime | None:
     """So many seconds from now."""
     return None if math.isinf(seconds) else datetime.now(UTC) + timedelta(seconds=seconds)
-
-
-def _emptied(slot: Slot) -> Scheduler | None:
-    """Under the slot's lock: nothing is loaded there any more; the scheduler is to be closed without the lock."""
-    scheduler, slot.scheduler, slot.model = slot.scheduler, None, None
-    slot.expires = math.inf
-    return scheduler
 
 
 def _wrong_kind(served: Served, what: str) -> UsageError:
