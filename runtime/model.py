@@ -21,6 +21,7 @@ from hearth.runtime.defaults import Asked, Defaults, read_defaults, wishes
 from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.generate import Clock, Generation, Speaker
 from hearth.runtime.loaded import Loaded
+from hearth.runtime.lora.each_once import EachOnce
 from hearth.runtime.lora.stored import StoredAdapter, bind_adapter, stored_adapters
 from hearth.runtime.prefix_cache import PrefixCache
 from hearth.runtime.sampling import Beams, BeamSearch, Constraint, completion_seed
@@ -305,26 +306,35 @@ class Model(Loaded):
 
     @cached_property
     def adapters(self) -> Mapping[str, Adapter]:
-        """The adapters of the archive by name (`hearth lora add`); ArchiveError archive.adapter for a damaged one."""
-        return {name: stored.adapter for name, stored in self._stored_adapters.items()}
+        """The adapters of the archive by name (`hearth lora add`), each read when it is asked for.
+
+        Then ArchiveError archive.adapter for a damaged one.
+        """
+        stored = self._stored_adapters
+        return EachOnce(stored, lambda name: stored[name].adapter)
 
     @cached_property
     def _stored_adapters(self) -> Mapping[str, StoredAdapter]:
         return stored_adapters(self.archive)
 
     @cached_property
-    def _bound(self) -> dict[str, native.Adapter]:
-        """Those that were used, ready to run."""
-        return {}
+    def _bound_adapters(self) -> Mapping[str, native.Adapter]:
+        """Ready to run; an adapter is bound when it is first used."""
+        stored = self._stored_adapters
+        return EachOnce(stored, lambda name: bind_adapter(self.archive, self.engine, stored[name]))
 
-    def _bound_adapter(self, use: AdapterUse | None) -> tuple[native.Adapter | None, float]:
-        """What a run takes; an adapter is bound when it is first used."""
-        if use is None:
-            return None, 1.0
-        if use.name not in self._bound:
-            stored = self._stored_adapters[use.name]
-            self._bound[use.name] = bind_adapter(self.archive, self.engine, stored)
-        return self._bound[use.name], use.scale
+    def _bound(self, use: AdapterUse | None) -> tuple[native.Adapter | None, float]:
+        """What a run takes."""
+        return (None, 1.0) if use is None else (self._bound_adapters[use.name], use.scale)
+
+    def bind_adapter(self, use: AdapterUse | None) -> None:
+        """Make an adapter ready, which its first run would do: some milliseconds, and what is wrong with it is said.
+
+        UsageError `arguments.adapter` for a name that the archive does not have, ArchiveError archive.adapter for a
+        damaged one.
+        """
+        check_known(use, self.adapters)
+        self._bound(use)
 
     def use_adapter(self, name: str | None, scale: float = 1.0) -> None:
         """What sessions made from now on use unless told otherwise; None: no adapter.
@@ -373,7 +383,7 @@ class Model(Loaded):
     ) -> None:
         """Run an entry; `Session` keeps the position and checks the ids."""
         number = self.entry_numbers[entry]
-        place, used = (len(tokens), position), self._bound_adapter(adapter)
+        place, used = (len(tokens), position), self._bound(adapter)
         run_entry(self.archive, self.engine, number, state, place, [tokens], [logits], used)
 
     def run_segments(
@@ -385,7 +395,7 @@ class Model(Loaded):
     ) -> None:
         """Run an entry on rows of several states, for the last rows of each; the caller keeps positions, checks ids."""
         number = self.entry_numbers[entry]
-        given = [(*each[:4], *self._bound_adapter(each.adapter)) for each in segments]
+        given = [(*each[:4], *self._bound(each.adapter)) for each in segments]
         run_segments(self.archive, self.engine, number, given, [tokens], [rows])
 
 

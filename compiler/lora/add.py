@@ -8,7 +8,7 @@ from pathlib import Path
 from hearth.compiler.lora.pack import pack
 from hearth.compiler.lora.peft import read_peft
 from hearth.runtime.archive import Archive, append
-from hearth.runtime.lora.stored import check_name, stored_adapters
+from hearth.runtime.lora.stored import adapter_names, check_name
 from hearth.schemas import __version__, sections
 from hearth.schemas.codec import dumps
 from hearth.schemas.errors import UsageError
@@ -24,7 +24,7 @@ def add_adapter(
 
     Whoever has the archive open sees the adapter when it is opened again.
     """
-    check_name(name, stored_adapters(archive))
+    check_name(name, adapter_names(archive))
     if archive.manifest.kind is not ModelKind.DECODER:
         raise UsageError(
             "arguments.kind",

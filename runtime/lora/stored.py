@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import numpy as np
 from hearth.runtime import native
 from hearth.runtime.adapters import Adapter
 from hearth.runtime.archive import Archive, append
+from hearth.runtime.archive.reader import unreadable
+from hearth.runtime.lora.each_once import EachOnce
 from hearth.schemas import sections
 from hearth.schemas.codec import loads
 from hearth.schemas.errors import ArchiveError, UsageError
@@ -30,8 +32,11 @@ class StoredAdapter:
 
 
 def stored_adapters(archive: Archive) -> Mapping[str, StoredAdapter]:
-    """By name, in the order they were added. ArchiveError archive.adapter for one that is not of this archive."""
-    return {each.adapter.name: each for each in _stored(archive)}
+    """By name, in the order they were added, each read and checked when it is asked for.
+
+    ArchiveError archive.adapter, archive.schema for one that is damaged or not of this archive.
+    """
+    return EachOnce(adapter_names(archive), lambda name: _stored(archive, name))
 
 
 def adapter_names(archive: Archive) -> tuple[str, ...]:
@@ -44,15 +49,11 @@ def _name_of(section: Section) -> str:
     return section.name.removeprefix(sections.lora_section(""))
 
 
-def _stored(archive: Archive) -> Iterator[StoredAdapter]:
-    where = str(archive.path)
-    for section in archive.directory.sections:
-        if section.kind != Kind.LORA:
-            continue
-        name = _name_of(section)
-        lora = loads(Lora, archive.section(section.name), section.name, where)
-        _check(archive, name, lora)
-        yield StoredAdapter(Adapter(name, lora.rank, section.sha256.hex()), lora)
+def _stored(archive: Archive, name: str) -> StoredAdapter:
+    section = archive.entries[sections.lora_section(name)]
+    lora = loads(Lora, archive.section(section.name), section.name, str(archive.path))
+    _check(archive, name, lora)
+    return StoredAdapter(Adapter(name, lora.rank, section.sha256.hex()), lora)
 
 
 def _check(archive: Archive, name: str, lora: Lora) -> None:
@@ -76,9 +77,17 @@ def _refused(archive: Archive, found: str, expected: str) -> ArchiveError:
 
 
 def bind_adapter(archive: Archive, engine: native.Engine, stored: StoredAdapter) -> native.Adapter:
-    """The adapter for runs of this engine, not copied. ArchiveError archive.adapter where its parts lie wrongly."""
+    """The adapter for runs of this engine, not copied. ArchiveError archive.adapter where its parts lie wrongly.
+
+    Its pages are mapped at once: one by one, as they are met, would take several times as long.
+    """
     lora, name = stored.lora, stored.adapter.name
-    data = np.frombuffer(archive.section(sections.lora_data_section(name)), np.uint8)
+    section = archive.entries[sections.lora_data_section(name)]
+    try:
+        archive.mapping.populate(section.offset, section.nbytes)
+    except OSError as error:
+        raise unreadable(archive.path, error) from None
+    data = np.frombuffer(archive.section(section.name), np.uint8)
     layout = int(LAYOUTS[lora.weights])
     parts = [(e.offset, e.ranks, layout, e.a, e.bias, e.b) for e in lora.linears]
     try:

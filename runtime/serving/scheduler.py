@@ -188,6 +188,7 @@ class Scheduler:
             self._end(ticket, Finished("cancelled", self._waited(ticket)))
             return
         try:
+            self.model.bind_adapter(ticket.job.adapter)  # a damaged one is not to fail a whole step
             session = self._session(ticket.job)
             self._serving.add(Row(ticket, session, self._clock, self._drafter()))
         except Exception as error:

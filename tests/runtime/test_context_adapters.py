@@ -95,3 +95,39 @@ def test_a_model_s_default_is_that_of_new_conversations(model: Model) -> None:
         assert model.conversation("late").adapter == AdapterUse("clerk")
     finally:
         model.use_adapter(None)
+
+
+def test_trap_lora_state_that_leaks_into_a_fork_or_out_of_it(model: Model) -> None:
+    """What a session and its fork read from there on is read with the adapter of each, to the bit."""
+    session = model.session(adapter=AdapterUse("poet"))
+    session.prefill(IDS[:20])
+    fork = session.fork()
+    assert fork.adapter == AdapterUse("poet")
+    fork.use_adapter("clerk", 0.5)
+    found = [each.prefill(IDS[20:40]) for each in (session, fork)]
+    for use, logits in zip((AdapterUse("poet"), AdapterUse("clerk", 0.5)), found, strict=True):
+        fresh = model.session(adapter=AdapterUse("poet"))
+        fresh.prefill(IDS[:20])
+        fresh.use_adapter(use.name, use.scale)
+        assert np.array_equal(fresh.prefill(IDS[20:40]), logits)
+    assert session.adapter == AdapterUse("poet")
+    assert not np.array_equal(*found)
+
+
+def test_trap_lora_state_that_leaks_between_conversations(model: Model) -> None:
+    """A fork's adapter is its own; texts written by turns, with prefixes kept, are those of each alone."""
+    first = model.conversation("first")
+    first.use_adapter("poet")
+    say(first, "One")
+    second = model.conversations.fork("first", "second")
+    second.use_adapter("clerk")
+    found = [say(each, "Two") for each in (first, second, first)]
+    assert first.adapter == AdapterUse("poet") and second.adapter == AdapterUse("clerk")
+    for use, messages, text in (
+        ("poet", first.messages[:2], found[0]),
+        ("clerk", second.messages[:2], found[1]),
+        ("poet", first.messages[:4], found[2]),
+    ):
+        alone = Conversation(load(model.archive.path), "alone", messages)
+        alone.use_adapter(use)
+        assert say(alone, "Two") == text
