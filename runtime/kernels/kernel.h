@@ -39,11 +39,13 @@ struct Command {
 
 // What an adapter adds to a block of 16 channels of a linear: `count` products of u[first ..] with 16 values each.
 struct DeltaBlock {
-  const void* values;  // [count][16]
-  const float* scale;  // f32[16], of int8 values; null of floats
-  int64_t first, count;
+  const void* values;  // [count][16], behind those of int8 f32[16] of scales
+  int32_t first, count;
 };
 enum ValueForm : int { kInt8Values = 0, kF16Values, kF32Values, kValueForms };
+inline int64_t delta_nbytes(int form, int64_t count) {
+  return form == kInt8Values ? count * 16 + 64 : form == kF16Values ? count * 32 : count * 64;
+}
 
 // What an adapter adds to one row of a linear; without blocks nothing.
 struct Delta {

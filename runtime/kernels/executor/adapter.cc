@@ -11,7 +11,6 @@ namespace hearth {
 namespace {
 
 constexpr int kLayoutOfForm[kValueForms] = {kQ8B16, kF16B16, kF32B16};
-constexpr int64_t kValueNbytes[kValueForms] = {1, 2, 4};
 
 // f32 of the codes of q8 rows: code times scale.
 void decode(const AdapterRows& rows, int64_t k, float* to, int64_t to_stride) {
@@ -73,21 +72,14 @@ void Adapter::bind(AdapterLinear& linear, const Site& site, const AdapterPart& p
 void Adapter::read_blocks(AdapterLinear& linear, const Site& site, const AdapterPart& part) const {
   const auto* table = reinterpret_cast<const int32_t*>(at(part.b, site.blocks * 8, 64));
   int64_t next = part.b + align_up(site.blocks * 8, 64);
+  linear.blocks.reserve(size_t(site.blocks));
   for (int64_t i = 0; i < site.blocks; ++i) {
     const int64_t first = table[2 * i], count = table[2 * i + 1];
     if (first < 0 || count < 0 || first + count > part.ranks)
       refuse("ranks " + number(first) + ".." + number(first + count) + " of " + number(part.ranks));
-    DeltaBlock block{nullptr, nullptr, first, count};
-    if (count) {
-      const int64_t nbytes = count * 16 * kValueNbytes[form_];
-      block.values = at(next, nbytes, 16);
-      next += nbytes;
-      if (form_ == kInt8Values) {
-        block.scale = reinterpret_cast<const float*>(at(next, 64, 16));
-        next += 64;
-      }
-    }
-    linear.blocks.push_back(block);
+    const int64_t nbytes = count ? delta_nbytes(form_, count) : 0;
+    linear.blocks.push_back({count ? at(next, nbytes, 16) : nullptr, int32_t(first), int32_t(count)});
+    next += nbytes;
   }
 }
 

@@ -15,13 +15,20 @@ static inline F32x16 adapter_values(const void* values, int64_t rank) {
   return to_float(widen(codes));
 }
 
+// In registers: to the compiler a store to `sums` may change what is read next, and each sum would go through memory.
 template <int kRows, int kForm>
 static inline void sum_of_ranks(const Delta* rows, const DeltaBlock& block, F32x16* sums) {
-  for (int r = 0; r < kRows; ++r) sums[r] = F32x16{};
+  F32x16 total[kRows] = {};
+  const float* u[kRows];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) u[r] = rows[r].u + block.first;
   for (int64_t rank = 0; rank < block.count; ++rank) {
     const F32x16 values = adapter_values<kForm>(block.values, rank);
-    for (int r = 0; r < kRows; ++r) sums[r] = sums[r] + values * rows[r].u[block.first + rank];
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) total[r] = total[r] + values * u[r][rank];
   }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r) sums[r] = total[r];
 }
 
 // Of rows with the same adapter; -0, which changes nothing it is added to, where there is none for the channels.
@@ -33,13 +40,16 @@ static inline void deltas_of(const Delta* rows, int64_t index, F32x16* sums) {
   }
   const DeltaBlock& block = rows[0].blocks[index];
   switch (rows[0].form) {
-    case kInt8Values: sum_of_ranks<kRows, kInt8Values>(rows, block, sums); break;
+    case kInt8Values: {
+      sum_of_ranks<kRows, kInt8Values>(rows, block, sums);
+      const auto* codes = static_cast<const int8_t*>(block.values);
+      const F32x16 scale = load16(reinterpret_cast<const float*>(codes + block.count * 16));
+      for (int r = 0; r < kRows; ++r) sums[r] = sums[r] * scale;
+      break;
+    }
     case kF16Values: sum_of_ranks<kRows, kF16Values>(rows, block, sums); break;
     default: sum_of_ranks<kRows, kF32Values>(rows, block, sums);
   }
-  if (!block.scale) return;
-  const F32x16 scale = load16(block.scale);
-  for (int r = 0; r < kRows; ++r) sums[r] = sums[r] * scale;
 }
 
 }  // namespace hearth::HEARTH_ISA

@@ -66,7 +66,7 @@ def adapted(archives: Archives, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("adapted")
     plain = archives("stories3M", weights="int8", activations="dynamic", kv="int8", context=512)
     path = Path(shutil.copy(plain, folder / "m.har"))
-    peft = write_peft(folder / "peft", archives.checkpoint("stories3M"), Peft(spread=0.3))
+    peft = write_peft(folder / "peft", archives.checkpoint("stories3M"), Peft(spread=0.1))
     for name, weights in (("small", AdapterWeights.INT8), ("exact", AdapterWeights.F32)):
         add_adapter(open_archive(path), name, peft, weights)
     return path
