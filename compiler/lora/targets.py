@@ -48,7 +48,7 @@ def find_targets(archive: Archive) -> Iterator[Target]:
     ArchiveError archive.no_adapters where there are none, archive.inconsistent for a forged record.
     """
     linears, vectors = _linears(archive), _vectors(archive)
-    if not all(well_formed(turn, len(vectors)) for turn in linears.turns):
+    if not all(well_formed(turn, vectors) for turn in linears.turns):
         raise _inconsistent(archive, "a turn of the record of linears", "one of its vectors")
     turns = [map_of(turn, vectors) for turn in linears.turns]
     tensors = {tensor.name: tensor for tensor in archive.weights_index.tensors}

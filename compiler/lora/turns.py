@@ -47,11 +47,14 @@ class Turns:
         return self.vectors.place(signs.astype(np.float32))
 
 
-def well_formed(turn: Turn, vectors: int) -> bool:
-    """Whether it is of values that there are so many of, and its matrices fit its rows."""
+def well_formed(turn: Turn, vectors: F32) -> bool:
+    """Whether its signs and matrices are there, are signs, and fit its rows."""
     places = [(turn.signs, turn.size), *((each.values, each.order**2) for each in turn.factors)]
+    if any(at + count > len(vectors) for at, count in places):
+        return False
     order = math.prod(each.order for each in turn.factors)
-    return turn.size % order == 0 and all(at + count <= vectors for at, count in places)
+    found = (np.abs(vectors[at : at + count]) for at, count in places)
+    return turn.size % order == 0 and all((each == 1).all() for each in found)
 
 
 def map_of(turn: Turn, vectors: F32) -> Map:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hearth.compiler.lora.turns import Opaque, RowMap, Turns, map_of
+from hearth.compiler.lora.turns import Opaque, RowMap, Turns, map_of, well_formed
 from hearth.compiler.lora.vectors import Vectors
 from hearth.compiler.transform.hadamard import factors
 from hearth.compiler.transform.rotation import Centre, Chain, Map, rotation
@@ -23,6 +23,9 @@ def test_a_recorded_turn_is_the_map_again(kind: Map) -> None:
     turns = Turns(Vectors())
     assert turns.place(kind) == turns.place(kind) == 0
     again = map_of(turns.turns[0], turns.vectors.whole())
+    assert well_formed(turns.turns[0], turns.vectors.whole())
+    assert not well_formed(turns.turns[0], 2 * turns.vectors.whole())
+    assert not well_formed(turns.turns[0], turns.vectors.whole()[:-1])
     rows = np.random.default_rng(0).standard_normal((5, kind.size)).astype(np.float32)
     assert np.array_equal(again.apply(rows), kind.apply(rows))
     assert not np.allclose(again.apply(rows), rows)

@@ -24,7 +24,7 @@ from hearth.compiler.pipeline import compile_model
 from hearth.runtime import AdapterUse, load
 from hearth.schemas import sections
 from hearth.schemas.errors import HearthError
-from hearth.schemas.lora import Linears, Lora
+from hearth.schemas.lora import Factor, Linears, Lora, TurnedRows
 
 FEW = settings(calm, max_examples=25)
 RECORD, DATA = sections.lora_section("poet"), sections.lora_data_section("poet")
@@ -33,6 +33,7 @@ HARMLESS_OR_NAMED = (
     "archive.adapter",
     "archive.schema",
     "archive.inconsistent",
+    "archive.no_adapters",
     "lora.module",
     "lora.shape",
 )
@@ -51,7 +52,7 @@ def peft(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def adapted(folder: Path, peft: Path) -> Path:
     path = folder / "adapted.har"
-    compile_model(folder / "source", path, wanted(weights="int8"))
+    compile_model(folder / "source", path, wanted(weights="int8", method="quarot"))
     add_adapter(opened(path), "poet", peft)
     return path
 
@@ -124,17 +125,44 @@ def first(**changes: object) -> Callable[[Linears], Linears]:
     return change
 
 
+def turned(**changes: object) -> Callable[[Linears], Linears]:
+    def change(linears: Linears) -> Linears:
+        turn, *others = linears.turns
+        return replace(linears, turns=(replace(turn, **changes), *others))  # type: ignore[arg-type]
+
+    return change
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {sections.LINEARS: typed(Linears, first(weight="none"))},
         {sections.LINEARS: typed(Linears, first(columns=1 << 20))},
         {sections.LINEARS: typed(Linears, first(rows=1 << 20))},
+        {sections.LINEARS: typed(Linears, first(turned_columns=99))},
+        {sections.LINEARS: typed(Linears, first(turned_rows=TurnedRows(0, 3, 0)))},
+        {sections.LINEARS: typed(Linears, lambda linears: replace(linears, turns=()))},
+        {sections.LINEARS: typed(Linears, turned(size=39))},
+        {sections.LINEARS: typed(Linears, turned(signs=1 << 20))},
+        {sections.LINEARS: typed(Linears, turned(factors=(Factor(1 << 30, 0),)))},
         {sections.LINEAR_VECTORS: lambda data: data[:-1]},
         {sections.LINEAR_VECTORS: lambda data: data[:-4]},
         {sections.LINEAR_VECTORS: lambda data: np.full(len(data) // 4, np.nan, "<f4").tobytes()},
     ],
-    ids=["weight", "columns", "rows", "bytes", "values", "not_finite"],
+    ids=[
+        "weight",
+        "columns",
+        "rows",
+        "no such turn",
+        "cut spans",
+        "no turns",
+        "width",
+        "signs",
+        "factors",
+        "bytes",
+        "values",
+        "not_finite",
+    ],
 )
 def test_a_record_that_does_not_fit_is_named(
     adapted: Path, peft: Path, tmp_path: Path, change: dict[str, Callable[[bytes], bytes]]
