@@ -42,6 +42,9 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "qwen2": lambda: transformers.Qwen2ForCausalLM(
         transformers.Qwen2Config(**ROTARY, tie_word_embeddings=True)
     ),
+    "qwen3": lambda: transformers.Qwen3ForCausalLM(
+        transformers.Qwen3Config(**ROTARY, head_dim=HEAD_DIM, tie_word_embeddings=True)
+    ),
     "mistral": lambda: transformers.MistralForCausalLM(
         transformers.MistralConfig(**ROTARY, sliding_window=16)
     ),

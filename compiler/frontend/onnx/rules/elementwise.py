@@ -14,6 +14,7 @@ from hearth.compiler.frontend.onnx.views import as_view, matrix, shown
 from hearth.compiler.ir.ops import (
     Add,
     Constant,
+    HeadNorm,
     LayerNorm,
     Mul,
     Op,
@@ -107,6 +108,10 @@ def gain(node: Node, raising: Raising) -> Value:
     vector = raising.constants.vector(other, width) if isinstance(width, int) else None
     match matrix(value):
         case LayerNorm(gain=None, bias=None) | RMSNorm(gain=None) as norm if vector is not None:
+            return as_view(replace(norm, gain=vector), value.dims)
+        case HeadNorm(gain=None, heads=heads) as norm if (
+            vector is not None and width * heads == tensor(norm).shape[1]
+        ):
             return as_view(replace(norm, gain=vector), value.dims)
     raise Mismatch("multiplies by a constant that is no gain of a norm and no number")
 

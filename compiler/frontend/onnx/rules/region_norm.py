@@ -13,7 +13,7 @@ from hearth.compiler.frontend.onnx.raising import Raising
 from hearth.compiler.frontend.onnx.regions import ROWWISE, Region, close
 from hearth.compiler.frontend.onnx.values import Mismatch, View
 from hearth.compiler.frontend.onnx.views import as_view, matrix, shown
-from hearth.compiler.ir.ops import L2Normalize, LayerNorm, Op, RMSNorm, tensor
+from hearth.compiler.ir.ops import HeadNorm, L2Normalize, LayerNorm, Op, RMSNorm, tensor
 
 F64 = NDArray[np.float64]
 BOUND = 1e-5  # of the largest element: float32 sums of a row
@@ -57,19 +57,25 @@ FORMS = (
 )
 
 
+def _of_heads(heads: int) -> tuple[Form, ...]:
+    """The norms that heads have by themselves."""
+    return (Form(_rms, lambda x, eps: HeadNorm(x, None, eps, heads), _root),)
+
+
 def norm(region: Region, raising: Raising) -> View:
-    """x normalised, without gain and bias."""
+    """x, or each head of it, normalised, without gain and bias."""
     if not any(node.op_type in ROWWISE for node in region.nodes):
         raise Mismatch("sums no rows")
     width = region.view.dims[-1]
     op = matrix(region.view)
-    if tensor(op).shape[1] != width:
+    columns = tensor(op).shape[1]
+    if not isinstance(width, int) or not isinstance(columns, int) or columns % width:
         raise Mismatch(f"normalises parts of rows {shown(region.view.dims)}")
     x, y = region.sample
     if x.shape != y.shape:
         raise Mismatch("sums rows, but is no norm")
     epsilons = {float(np.float32(c)) for c in region.constants() if 0 < c <= LARGEST_EPSILON}
-    for form in FORMS:
+    for form in FORMS if width == columns else _of_heads(columns // width):
         for eps in (*sorted(epsilons), 0.0):
             if close(y.astype(np.float64), form.compute(x.astype(np.float64), eps), BOUND) and (
                 not eps or _fits_small(region, form, eps, x.shape[-1])
