@@ -60,7 +60,7 @@ class RecipeOptions:
     method: Annotated[
         str | None,
         typer.Option(
-            help="comma list: gptq, gptaq, lwc, importance, smoothquant, quarot, rotate-down, tune"
+            help="comma list: gptq, gptaq, lwc, importance, smoothquant, quarot, rotate-down, tune, peaks"
         ),
     ] = None
     tensor: Annotated[

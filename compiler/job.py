@@ -64,12 +64,22 @@ class CompileReport:
 
 def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
     """The typed values behind a recipe's names; UsageError usage.calibration where a text is needed and none named."""
+    scheme = recipe_scheme(recipe)
+    target = find_target(recipe.target, native_target(tuple(native.isas())))
+    text = _calibration(recipe, scheme)
+    work = Path(recipe.work or f"{recipe.output}.work")
+    prompt = recipe.prompt_cache
+    return Options(scheme, target, recipe.context, skip, recipe.pooling, text, prompt, work)
+
+
+def recipe_scheme(recipe: Recipe) -> Scheme:
+    """What a recipe says of codes. Errors are those of make_scheme."""
     weights = weight_scheme(recipe.weights, recipe.group_size or 0)
     embeddings = None if recipe.embeddings is None else weight_scheme(recipe.embeddings)
     default: Activations = "dynamic" if weights.quantised else "none"
     overrides = tuple((name, parse_scheme(written)) for name, written in recipe.tensors.items())
     kv = KVScheme[recipe.kv.upper().replace("-", "_")]
-    scheme = make_scheme(
+    return make_scheme(
         weights,
         recipe.activations or default,
         kv,
@@ -77,11 +87,6 @@ def options(recipe: Recipe, skip: frozenset[str] = frozenset()) -> Options:
         parse_methods(recipe.method),
         overrides,
     )
-    target = find_target(recipe.target, native_target(tuple(native.isas())))
-    text = _calibration(recipe, scheme)
-    work = Path(recipe.work or f"{recipe.output}.work")
-    prompt = recipe.prompt_cache
-    return Options(scheme, target, recipe.context, skip, recipe.pooling, text, prompt, work)
 
 
 def _calibration(recipe: Recipe, scheme: Scheme) -> Calibration | None:

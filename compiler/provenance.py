@@ -19,7 +19,14 @@ from hearth.compiler.package import Native
 from hearth.compiler.quantize.schemes import Scheme, kv_name
 from hearth.schemas import __version__
 from hearth.schemas.errors import CheckpointError
-from hearth.schemas.provenance import ArenaFacts, CalibrationFacts, Provenance, Setting, SourceFile
+from hearth.schemas.provenance import (
+    JUDGED,
+    ArenaFacts,
+    CalibrationFacts,
+    Provenance,
+    Setting,
+    SourceFile,
+)
 
 CHUNK_NBYTES = 1 << 20
 # Packages whose version may change bytes of every archive: tables, tokenizer and template vectors.
@@ -139,7 +146,6 @@ def recorded_recipe(scheme: Scheme, target: Target, model: SourceModel) -> dict[
 
 
 TENSORS = "tensors."
-JUDGED = "judged."  # of a gate: its limits and what was measured, which decide no byte any more
 
 
 def as_recipe(recorded: Mapping[str, Setting]) -> dict[str, Any]:

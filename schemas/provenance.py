@@ -10,6 +10,7 @@ from hearth.schemas.codec import MAX_STRUCTURED_NBYTES, decode, encode
 from hearth.schemas.errors import ArchiveError
 
 Setting = str | int | float | bool | None
+JUDGED = "judged."  # of a gate: its limits and what was measured, which decide no byte any more
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Provenance:
     """One per archive.
 
     `recipe` holds every key that decides bytes, defaults filled in and "native" resolved, so that the archive can be
-    made again; `packages` the versions of those that decide bytes. `calibration` is None where none was needed.
+    made again, and under `JUDGED` what a gate asked and measured; `packages` the versions of those that decide bytes.
+    `calibration` is None where none was needed.
     `sections` are the SHA-256 (hex) of every section that compile wrote
     but this one, by name.
     """

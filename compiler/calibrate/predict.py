@@ -28,7 +28,10 @@ TRIES = 3
 RATE_OF_COSTS = 102e9
 RUNNING, PRODUCTS = 0.55, 0.75
 STEP_SECONDS = 0.15  # to build and open the model of a stage
-TUNING = 0.25  # of numpy's products both ways, with all that is no product
+TUNING = 0.3  # of that rate numpy's products both ways, with what grows as they do
+PROBABILITY_SECONDS = 25e-9  # of a core and `tune`: a weight of attention or a token's probability
+LOGITS_COPIES = 6  # of one window, while the gradient of its divergence is found
+ATTENTION_COPIES = 2  # beside the one that is kept
 ENGINE_NBYTES = 64 << 20
 WEIGHT_COPIES = 3  # rows, model, engine
 BATCH_COPIES = 3
@@ -67,7 +70,7 @@ def forecast(job: Job, rate: float | None = None) -> Forecast:
     each = _streams(job) * (once + opening) / len(cut)
     before = opening + once * min(1.0, PROBED / len(job.ids)) if _tied(cut) else 0.0
     seconds = before + each * len(cut)
-    seconds += opening + once if job.scheme.methods.smoothquant else 0.0
+    seconds += opening + once if job.scheme.methods.listens else 0.0
     nbytes = disk = 0
     stage_seconds = []
     for stage in cut:
@@ -81,7 +84,7 @@ def forecast(job: Job, rate: float | None = None) -> Forecast:
         stage_seconds.append(each + spent)
         nbytes = max(nbytes, held, _running(stage, job))
     if job.scheme.methods.tune:
-        spent, held = _tuning(sequence, job, rate)
+        spent, held = tuning_cost(job, rate)
         seconds, nbytes = seconds + spent, max(nbytes, held)
     disk += max((_streams(job) * _matrices(stage.gives, job) for stage in cut), default=0)
     return Forecast(seconds, nbytes + ENGINE_NBYTES, disk, tuple(stage_seconds))
@@ -115,19 +118,24 @@ def _forward_flops(sequence: Sequence[Op], job: Job) -> float:
     return float((flops + 4.0 * window * columns) * job.ids.size)
 
 
-def _tuning(sequence: Sequence[Op], job: Job, rate: float) -> tuple[float, int]:
-    """Of `tune`: floats, codes, what they are scaled to, their gradients; the matrices of one window."""
-    linears = [op for op in sequence if isinstance(op, Linear)]
+def tuning_cost(job: Job, rate: float) -> tuple[float, int]:
+    """Seconds and bytes of `tune`: floats, codes, what they are scaled to, their gradients; one window's matrices."""
+    sequence = order(every_row(job.graph, ENTRY))
+    head = next(op for op in reversed(sequence) if isinstance(op, Linear))
+    rows = job.ids.shape[1]
     weights = sum(prod(weight.value.shape) for weight, _ in job.weights().values())
-    computed = sum(
-        columns_of(op) for op in sequence if op.operands and isinstance(op.type, TensorType)
-    )
-    attention = sum(op.heads for op in sequence if isinstance(op, Attention)) * job.ids.shape[1]
-    read = columns_of(linears[-1].x) * job.ids.size
-    nbytes = 4 * (4 * weights + 2 * job.ids.shape[1] * (computed + attention) + read)
+    kept = (op for op in sequence if op.operands and isinstance(op.type, TensorType))
+    computed = 2 * sum(columns_of(op) for op in kept if op is not head)
+    computed += LOGITS_COPIES * columns_of(head)
+    attention = [op.heads * rows for op in sequence if isinstance(op, Attention)]
+    met = sum(attention) + ATTENTION_COPIES * max(attention, default=0)
+    nbytes = 4 * (4 * weights + rows * (computed + met) + columns_of(head.x) * job.ids.size)
+    flops = _forward_flops(sequence, job) + 2.0 * _elements(head) * job.ids.size
     passes = 3 * EPOCHS + 1  # forward, and back twice
-    flops = _forward_flops(sequence, job) + 2.0 * _elements(linears[-1]) * job.ids.size
-    return passes * flops / (TUNING * rate), nbytes
+    probabilities = job.ids.size * (sum(attention) + columns_of(head))
+    slowness = RATE_OF_COSTS * _cores(job) / rate
+    seconds = passes * flops / (TUNING * rate) + PROBABILITY_SECONDS * slowness * probabilities
+    return seconds, nbytes
 
 
 def _coding(stage: Stage, job: Job, rate: float) -> tuple[float, int]:
@@ -142,7 +150,7 @@ def _coding(stage: Stage, job: Job, rate: float) -> tuple[float, int]:
     if methods.gptaq:
         statistics += 4 * square
         seconds += (2.0 * job.ids.size * k**2 + 3.0 * float(k) ** 3) / (PRODUCTS * rate)
-    cores = job.threads or len(os.sched_getaffinity(0))
+    cores = _cores(job)
     most = statistics
     for linear in stage.linears:
         cost = _coding_cost(linear, job, cores)
@@ -151,6 +159,10 @@ def _coding(stage: Stage, job: Job, rate: float) -> tuple[float, int]:
         known = (2 if methods.gptaq else 1) * square if methods.second_order else 0
         most = max(most, known + cost.nbytes + rows)
     return seconds, held + most
+
+
+def _cores(job: Job) -> int:
+    return job.threads or len(os.sched_getaffinity(0))
 
 
 def _coding_cost(linear: Linear, job: Job, cores: int) -> Cost:

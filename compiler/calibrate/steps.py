@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hearth.compiler.calibrate.driver import ENTRY, Calibrated, Job, calibrate, maxima
+from hearth.compiler.calibrate.driver import ENTRY, F32, Calibrated, Job, calibrate, maxima
 from hearth.compiler.calibrate.predict import forecast
 from hearth.compiler.calibrate.stages import every_row
 from hearth.compiler.calibrate.tokens import Text, read_windows
@@ -18,9 +18,11 @@ from hearth.compiler.job import Options
 from hearth.compiler.memory import Prediction, require, status_nbytes
 from hearth.compiler.provenance import SourceHashes, versions
 from hearth.compiler.quantize.schemes import Methods, Scheme
-from hearth.compiler.transform import rotate, rotate_down, smooth_decoder
+from hearth.compiler.transform import quieten_peaks, rotate, rotate_down, smooth_decoder
 from hearth.compiler.transform.smooth_decoder import LEVELS
 from hearth.compiler.tune.fit import tune
+from hearth.compiler.tune.gradient import Network
+from hearth.compiler.tune.rounding import roundings
 from hearth.runtime.archive.files import disk_full, free_nbytes
 from hearth.runtime.progress import Progress
 from hearth.schemas import __version__
@@ -62,15 +64,21 @@ def transformed(
 ) -> Graph:
     """The same function from constants that codes hold better: smoothed first, by maxima of the text, then rotated."""
     methods = scheme.methods
-    if methods.smoothquant and text is not None:
+    if methods.listens and text is not None:
         found = maxima(Job(graph, scheme, text.ids, threads=threads), progress)
-        levels = min(LEVELS, float(2 ** (scheme.weights.bits - 1) - 1))
-        inputs = math.inf if scheme.activations == "none" else LEVELS
-        norms = not methods.quarot  # else a rotation quiets their results
-        graph = smooth_decoder(graph, found, norms=norms, levels=levels, inputs=inputs)
+        graph = _quietened(graph, scheme, found)
     if methods.quarot:
         graph = rotate(graph)
     return rotate_down(graph) if methods.rotate_down else graph
+
+
+def _quietened(graph: Graph, scheme: Scheme, found: Mapping[str, F32]) -> Graph:
+    if scheme.methods.peaks:
+        return quieten_peaks(graph, found)
+    levels = min(LEVELS, float(2 ** (scheme.weights.bits - 1) - 1))
+    inputs = math.inf if scheme.activations == "none" else LEVELS
+    norms = not scheme.methods.quarot  # else a rotation quiets their results
+    return smooth_decoder(graph, found, norms=norms, levels=levels, inputs=inputs)
 
 
 def code(
@@ -92,6 +100,8 @@ def code(
     work = Work(_folder(options), _key(model, options, text, files))
     ranges = options.calibration.ranges if options.calibration else "minmax"
     job = Job(graph, options.scheme, text.ids, ranges, threads)
+    if options.scheme.methods.tune:
+        Network(every_row(graph, ENTRY)[0])  # refuses in time what it cannot tune
     expected = forecast(job)
     prediction = Prediction(status_nbytes("VmRSS"), expected.nbytes, seconds=expected.seconds)
     if announce is not None:
@@ -100,9 +110,15 @@ def code(
     _require_disk(work.folder, expected.disk_nbytes)
     calibrated = calibrate(job, work, progress, expected.stages)
     if options.scheme.methods.tune:
-        logits = every_row(graph, ENTRY)[0]
-        calibrated = replace(calibrated, coded=tune(logits, calibrated.coded, text.ids, progress))
+        calibrated = _tuned(job, calibrated, progress)
     return Coded(calibrated, text, work, prediction)
+
+
+def _tuned(job: Job, calibrated: Calibrated, progress: Progress) -> Calibrated:
+    """Under the activations and the cache of the archive to be."""
+    coded, logits = calibrated.coded, every_row(job.graph, ENTRY)[0]
+    rounded = roundings(job.scheme, coded, calibrated.statics)
+    return replace(calibrated, coded=tune(logits, coded, job.ids, progress, roundings=rounded))
 
 
 def _require_disk(folder: Path, needed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hearth.compiler.calibrate.settings import calibrated_on
 from hearth.compiler.job import options
 from hearth.compiler.pipeline import compile_model
 from hearth.compiler.provenance import as_recipe
@@ -16,16 +17,17 @@ def recompile(
 ) -> None:
     """Compile `source` with the recorded recipe into `output`. Errors are those of `hearth compile`.
 
-    `calibration` is the text that it was calibrated on, which a record names by its hash alone.
+    `calibration` is the text that it was calibrated on, which a record names by its hash alone: UsageError
+    usage.calibration where there is one and it is not given.
     """
     settings = as_recipe(record.recipe)
-    facts = record.calibration
-    if calibration is not None and facts is not None:
+    if record.calibration is not None:
+        used = calibrated_on(record.calibration, calibration, "hearth verify FILE --source SRC")
         settings |= {
-            "calibration": str(calibration),
-            "calibration_windows": facts.windows,
-            "calibration_context": facts.context,
-            "calibration_range": facts.ranges,
+            "calibration": str(used.text),
+            "calibration_windows": used.windows,
+            "calibration_context": used.context,
+            "calibration_range": used.ranges,
         }
     recipe = make_recipe(
         {**settings, "source": str(source), "output": str(output)}, "provenance record"

@@ -60,8 +60,8 @@ _TANH_SMALL = tuple(
     np.float32(c) for c in (-5.692296e-3, 2.0628167e-2, -5.3736515e-2, 1.3331406e-1, -3.333328e-1)
 )
 _TANH_SPLIT, _ERF_END = np.float32(0.625), np.float32(4.0)
-_ROOT_HALF = np.float32(0.70710678)
-_GELU_CUBE, _GELU_SLOPE = np.float32(0.071354816), np.float32(1.5957691)
+ROOT_HALF = np.float32(0.70710678)
+GELU_CUBE, GELU_SLOPE = np.float32(0.071354816), np.float32(1.5957691)
 _QUIET = np.errstate(over="ignore", invalid="ignore")  # infinities and NaNs go through
 _ZERO, _HALF, _ONE, _TWO = (np.float32(c) for c in (0.0, 0.5, 1.0, 2.0))
 
@@ -138,13 +138,13 @@ def silu(x: F32) -> F32:
 
 def gelu(x: F32) -> F32:
     """x * Phi(x), by erf."""
-    return np.asarray((x * _HALF) * (erf(x * _ROOT_HALF) + _ONE), np.float32)
+    return np.asarray((x * _HALF) * (erf(x * ROOT_HALF) + _ONE), np.float32)
 
 
 @_QUIET
 def gelu_tanh(x: F32) -> F32:
     """x * (1 + tanh(u)) / 2, which is x / (1 + exp(-2 u)); 2 u = 1.5957691 x + 0.071354816 x^3."""
-    u = x * ((x * x) * _GELU_CUBE + _GELU_SLOPE)
+    u = x * ((x * x) * GELU_CUBE + GELU_SLOPE)
     return np.asarray(x / (exp(-u) + _ONE), np.float32)
 
 

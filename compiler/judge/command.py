@@ -25,6 +25,9 @@ def noise_command(
     file: Annotated[Path, typer.Argument(help="the .har file of a decoder")],
     source: Annotated[Path, typer.Option(help="the checkpoint that it was compiled from")],
     text: Annotated[Path, typer.Option(help="UTF-8 text that both read")],
+    calibration: Annotated[
+        Path | None, typer.Option(help="the text that a smoothed archive was calibrated on")
+    ] = None,
     windows: Annotated[int, typer.Option(help="windows of it to read")] = WINDOWS,
     context: Annotated[int, typer.Option(help="tokens of a window")] = CONTEXT,
     svg: Annotated[Path | None, typer.Option(help="file for a picture of the table")] = None,
@@ -43,7 +46,7 @@ def noise_command(
     count = read_options(threads, None).threads or 0
     archive = open_archive(file)
     calls = _calls(archive, text, windows, context)
-    found = measure(archive, source, calls, count, choose(quiet=as_json))
+    found = measure(archive, source, calls, count, choose(quiet=as_json), calibration)
     if svg is not None:
         _write(svg, picture(file.name, found))
     if as_json:
@@ -65,9 +68,14 @@ def _calls(archive: Archive, text: Path, windows: int, context: int) -> list[Ids
 
 
 def measure(
-    archive: Archive, source: Path, calls: list[Ids], threads: int, progress: Progress
+    archive: Archive,
+    source: Path,
+    calls: list[Ids],
+    threads: int,
+    progress: Progress,
+    calibration: Path | None = None,
 ) -> list[TensorNoise]:
-    """The source after the passes of the recorded recipe beside the same graph with the archive's weights in it.
+    """The source after the recorded passes and transforms beside the same graph with the archive's weights.
 
     InputError input.not_source where the archive was made of something else.
     """
@@ -75,7 +83,7 @@ def measure(
     from hearth.compiler.judge.rebuild import rebuilt
     from hearth.runtime.progress import step
 
-    floats, coded = rebuilt(archive, source)
+    floats, coded = rebuilt(archive, source, calibration, threads)
     entries = {entry.name: entry for entry in archive.weights_index.tensors}
 
     def bits(name: str) -> tuple[str, float]:

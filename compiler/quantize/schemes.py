@@ -72,6 +72,7 @@ class Methods:
     input. smoothquant: loud channels moved into the weights (Xiao et al. 2022, arXiv:2211.10438). quarot: the
     residual stream and the heads rotated (Ashkboos et al. 2024, arXiv:2404.00456); rotate_down: the input of the down
     projection too, at run time. tune: channels' scales and norms' gains fitted end to end (compiler/tune/fit.py).
+    peaks: only the channels of norms that stand out are moved into the weights, of smoothquant's.
     """
 
     gptq: bool = False
@@ -82,6 +83,7 @@ class Methods:
     quarot: bool = False
     rotate_down: bool = False
     tune: bool = False
+    peaks: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,6 +99,11 @@ class Methods:
     def text(self) -> str:
         """The comma list of a recipe."""
         return ",".join(self.names)
+
+    @property
+    def listens(self) -> bool:
+        """Whether the float model is run first, for how loud the channels of inputs are."""
+        return self.smoothquant or self.peaks
 
     @property
     def second_order(self) -> bool:
@@ -120,6 +127,12 @@ def parse_methods(text: str) -> Methods:
             )
     flags = {name.replace("-", "_"): True for name in names if name != RTN}
     chosen = Methods(**flags | ({"gptq": True} if "gptaq" in names else {}))
+    if chosen.peaks and (chosen.smoothquant or chosen.quarot):
+        raise UsageError(
+            "usage.method",
+            f"peaks together with {chosen.text}",
+            remedy="leave out peaks: smoothquant and quarot quieten those channels too",
+        )
     if RTN in names and RTN not in chosen.names:
         raise UsageError(
             "usage.method",
@@ -163,7 +176,7 @@ class Scheme:
     def calibrated(self) -> bool:
         """Whether a text must be run to find codes or ranges."""
         methods = self.methods
-        return self.static or methods.second_order or methods.smoothquant or methods.tune
+        return self.static or methods.second_order or methods.listens or methods.tune
 
 
 def weight_scheme(name: str, group: int = 0) -> WeightScheme:

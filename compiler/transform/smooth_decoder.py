@@ -8,7 +8,7 @@ up), the rows before a ReLU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from hearth.compiler.transform.stream import linears_fed
 from hearth.schemas.commands import Activation
 
 BLOCK_ELEMENTS = 1 << 20
+STANDS_OUT = 2.0  # times the median of the channels
 ALPHAS = tuple(step / 10 for step in range(11))
 LEVELS = 127.0
 CREST = (
@@ -50,6 +51,10 @@ def smooth_decoder(
     infinite where they stay floats (then only the weights' noise counts, as in AWQ, arXiv:2306.00978).
     Factors are powers of two, so no value is rounded: the function stays the same, bit by bit where sums are.
     """
+    return _smoothed(graph, lambda site: _factors(site, maxima, levels, inputs), norms)
+
+
+def _smoothed(graph: Graph, factors_of: Callable[[Site], F32 | None], norms: bool) -> Graph:
     chosen: dict[frozenset[Op], F32 | None] = {}  # by weights: prefill and decode share them
     plan, results = Plan(), _constants_of_results(graph)
     for entry in graph.entries:
@@ -58,7 +63,7 @@ def smooth_decoder(
                 continue
             key = frozenset(linear.weight for linear in site.readers)
             if key not in chosen:
-                chosen[key] = _factors(site, maxima, levels, inputs)
+                chosen[key] = factors_of(site)
             factors = chosen[key]
             if factors is not None:
                 plan.add(site, factors)
@@ -73,6 +78,25 @@ def _constants_of_results(graph: Graph) -> set[Op]:
         if isinstance(rows, RMSNorm | LayerNorm):
             found.update(rows.operands[1:])
     return found
+
+
+def quieten_peaks(graph: Graph, maxima: Mapping[str, F32]) -> Graph:
+    """The same ops with scaled constants: what norms give, where channels stand out, is brought nearer to the others.
+
+    s is a power of two, about max |x[k]| over twice the median of all channels, and 1 below that. For coarse weights:
+    factors that even out all channels cost GPTQ, which weighs columns by itself, more than they spare the inputs, but a
+    channel that decides the step of nearly every row of inputs is worth its column.
+    """
+
+    def factors(site: Site) -> F32 | None:
+        loud = _loudness(site, maxima)
+        if loud is None or not isinstance(site.maker, RMSNorm | LayerNorm) or not loud.any():
+            return None
+        above = np.maximum(loud / (STANDS_OUT * np.median(loud[loud > 0])), 1)
+        found = np.exp2(np.rint(np.log2(above)))
+        return None if (found == 1).all() else found.astype(np.float32)
+
+    return _smoothed(graph, factors, norms=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,13 +177,18 @@ def _values(op: Op) -> Source:
     return op.value
 
 
-def _factors(site: Site, maxima: Mapping[str, F32], levels: float, inputs: float) -> F32 | None:
-    """s by row of the maker: the alpha of the least noise; None where 1 is as good."""
+def _loudness(site: Site, maxima: Mapping[str, F32]) -> F64 | None:
+    """max |x[k]| of what the readers read; None where it is not known of all."""
     names = [linear.weight.name for linear in site.readers if isinstance(linear.weight, Constant)]
     known = [maxima[name] for name in names if name in maxima]
-    if len(known) != len(site.readers):
+    return np.max(known, axis=0).astype(np.float64) if len(known) == len(site.readers) else None
+
+
+def _factors(site: Site, maxima: Mapping[str, F32], levels: float, inputs: float) -> F32 | None:
+    """s by row of the maker: the alpha of the least noise; None where 1 is as good."""
+    loudness = _loudness(site, maxima)
+    if loudness is None:
         return None
-    loudness = np.max(known, axis=0).astype(np.float64)
     weights = [Columns(_values(linear.weight), loudness) for linear in site.readers]
     widest = np.max([each.widest() for each in weights], axis=0)
     rows = int(site.source.max()) + 1

@@ -8,7 +8,7 @@ arXiv:2407.11062), gains as in norm tweaking (Li et al. 2023, arXiv:2309.02784).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from hearth.compiler.ir.tensors import (
     round_bf16,
 )
 from hearth.compiler.tune.gradient import Ids, Network
+from hearth.compiler.tune.rounding import UNROUNDED, Roundings
 from hearth.runtime.progress import Progress, step
 
 EPOCHS = 3
@@ -115,13 +116,15 @@ def tune(
     ids: Ids,
     progress: Progress,
     epochs: int = EPOCHS,
+    roundings: Roundings = UNROUNDED,
 ) -> dict[str, QuantisedSource | Source]:
     """The coded weights and the gains that take the place of those of a float decoder, by name.
 
-    `logits` are all rows of its prefill entry, `ids` i32[W, T] the windows. UsageError calibration.tune for graphs with
-    ops that have no gradient here. Memory: all weights four times, in f32.
+    `logits` are all rows of its prefill entry, `ids` i32[W, T] the windows, `roundings` those of the archive to be,
+    with which the coded model computes. UsageError calibration.tune for graphs with ops that have no gradient here.
+    Memory: all weights four times, in f32.
     """
-    network = Network(logits)
+    network, exact = Network(logits, roundings), Network(logits)
     floats = {each.name: _read(each) for each in network.constants}
     tuned = {
         name: _tuned(coded.get(name), floats[name])
@@ -130,30 +133,18 @@ def tune(
     }
     batches = max(1, len(ids) // BATCH)
     fit = Adam({name: each.ones for name, each in tuned.items()}, epochs * batches)
-    random, wanted = np.random.default_rng(SEED), _Answers(network, floats, ids)
+    random, wanted = np.random.default_rng(SEED), _Answers(exact, floats, ids)
     with step(progress, "tune", epochs * batches) as advance:
         for _ in range(epochs):
             for chosen in np.array_split(random.permutation(len(ids)), batches):
-                now = floats | {name: x.scaled(fit.factors[name]) for name, x in tuned.items()}
-                found = _gradients(network, now, [(ids[each], wanted[each]) for each in chosen])
-                fit.move({name: each.gradient(found[name]) for name, each in tuned.items()})
+                windows = ((ids[each], wanted[each]) for each in chosen)
+                fit.move(_gradients(network, floats, tuned, fit.factors, windows))
                 advance(1)
     applied = {
         name: _applied(coded.get(name), tuned[name], factors)
         for name, factors in fit.factors.items()
     }
     return {**coded, **applied}
-
-
-def divergence(
-    network: Network, floats: Mapping[str, F32], constants: Mapping[str, F32], ids: Ids
-) -> float:
-    """Mean KL(float || coded) of windows i32[W, T], in nats."""
-    losses = [
-        loss(network.run(each, floats).result, network.run(each, constants).result)[0]
-        for each in ids
-    ]
-    return float(np.mean(losses))
 
 
 def loss(wanted: F32, found: F32) -> tuple[float, F32]:
@@ -184,14 +175,19 @@ class _Answers:
 
 
 def _gradients(
-    network: Network, constants: Mapping[str, F32], windows: Sequence[tuple[Ids, F32]]
+    network: Network,
+    floats: Mapping[str, F32],
+    tuned: Mapping[str, Tuned],
+    factors: Mapping[str, F32],
+    windows: Iterable[tuple[Ids, F32]],
 ) -> dict[str, F32]:
-    """Of the sum of the divergence over windows of ids, with the logits wanted."""
+    """Of the factors, from the sum of the divergence over windows of ids, with the logits wanted."""
+    now = {**floats, **{name: each.scaled(factors[name]) for name, each in tuned.items()}}
     found: dict[str, F32] = {}
     for ids, wanted in windows:
-        run = network.run(ids, constants)
+        run = network.run(ids, now)
         run.gradients(loss(wanted, run.result)[1], found)
-    return found
+    return {name: each.gradient(found[name]) for name, each in tuned.items()}
 
 
 def _tuned(source: QuantisedSource | Source | None, floats: F32) -> Tuned:

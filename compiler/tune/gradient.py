@@ -5,17 +5,19 @@ numpy, f32, one text at a time. Going back costs two products a linear, twice as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hearth.compiler.ir.arithmetic import hadamard
 from hearth.compiler.ir.ops import (
     Add,
     Attention,
     Constant,
     Embedding,
+    Hadamard,
     HeadNorm,
     KVWrite,
     LayerNorm,
@@ -27,8 +29,10 @@ from hearth.compiler.ir.ops import (
     Slice,
 )
 from hearth.compiler.ir.rewrite import order
+from hearth.compiler.ir.tensors import Source
 from hearth.compiler.ir.types import CacheType
-from hearth.schemas.commands import Activation
+from hearth.compiler.tune.activations import ACTIVATIONS
+from hearth.compiler.tune.rounding import UNROUNDED, Rounding, Roundings
 from hearth.schemas.errors import UsageError
 
 F32 = NDArray[np.float32]
@@ -37,7 +41,8 @@ Constants = Mapping[str, F32]
 Grads = Iterator[tuple[Op, F32]]
 Norm = RMSNorm | LayerNorm | HeadNorm
 COMPUTED = (
-    Add, Attention, Embedding, HeadNorm, KVWrite, LayerNorm, Linear, Mul, PositionEmbedding, RMSNorm, Slice,
+    Add, Attention, Embedding, Hadamard, HeadNorm, KVWrite, LayerNorm, Linear, Mul,
+    PositionEmbedding, RMSNorm, Slice,
 )  # fmt: skip
 
 
@@ -45,10 +50,12 @@ COMPUTED = (
 class Network:
     """The function that gives `result` f32[T, N] for the ids of a text from position 0, over constants by name.
 
+    What passes is rounded as `roundings` say, with straight-through gradients (compiler/tune/rounding.py).
     UsageError calibration.tune where an op has no gradient here.
     """
 
     result: Op
+    roundings: Roundings = UNROUNDED
     sequence: tuple[Op, ...] = field(init=False)  # of what is computed
     constants: tuple[Constant, ...] = field(init=False)
     weights: frozenset[str] = field(init=False)  # the constants that have gradients
@@ -60,6 +67,8 @@ class Network:
                 raise _refused(type(op).__name__)
             if isinstance(op, Linear) and op.activation not in ACTIVATIONS:
                 raise _refused(op.activation.name)
+            if isinstance(op, Constant) and not isinstance(op.value, Source):
+                raise _refused(f"weights that came quantised ({op.name})")
         computed = tuple(op for op in every if isinstance(op, COMPUTED))
         named = {name for op in computed for name in _weight(op)}
         object.__setattr__(self, "sequence", computed)
@@ -90,7 +99,7 @@ def _refused(what: str) -> UsageError:
     return UsageError(
         "calibration.tune",
         f"method tune for a model with {what}",
-        expected="a decoder of linears, norms, attention, and SwiGLU, SiLU or ReLU",
+        expected="a decoder of linears, norms, attention, and SwiGLU, SiLU, GELU or ReLU",
         remedy="leave tune out of --method",
     )
 
@@ -139,8 +148,11 @@ class Run:
                 return self._value(a) * self._value(b)
             case Slice(x=x, start=start, stop=stop):
                 return self._value(x)[:, start:stop]
+            case Hadamard(x=x):
+                return hadamard(self._value(x), self._signs(op), (op.q, op.r, op.s))
             case KVWrite(x=x, cos=cos, sin=sin):
-                return self._turned(self._heads(x, _cache(op).heads), cos, sin, 1)
+                heads = self._turned(self._heads(x, _cache(op).heads), cos, sin, 1)
+                return self._rounding(op).rounded(heads)
             case Attention():
                 weights = self.before[op] = self._weights(op)
                 y = weights @ self._value(op.v).swapaxes(0, 1)[:, None]
@@ -148,11 +160,11 @@ class Run:
         raise TypeError(type(op).__name__)
 
     def _linear(self, op: Linear) -> F32:
-        z = self._value(op.x) @ self._constant(op.weight).T
+        z = self._rounding(op).rounded(self._value(op.x)) @ self._constant(op.weight).T
         if op.bias is not None:
             z = z + self._constant(op.bias)
         self.before[op] = z
-        y = ACTIVATIONS[op.activation][0](z)
+        y = ACTIVATIONS[op.activation].forward(z)
         return y if op.residual is None else y + self._value(op.residual)
 
     def _normal(self, op: Norm) -> tuple[F32, F32]:
@@ -174,6 +186,15 @@ class Run:
             rows = rows + self._constant(op.bias)
         return rows
 
+    def _signs(self, op: Hadamard, transposed: bool = False) -> F32 | None:
+        """Of the dense factors, or of their transposes: all factors are orthogonal, and the sparse one symmetric."""
+        if op.signs is None or not transposed:
+            return None if op.signs is None else self._constant(op.signs)
+        signs, orders = self._constant(op.signs), [n for n in (op.q, op.r) if n > 1]
+        parts = np.split(signs, np.cumsum([n * n for n in orders])[:-1])
+        turned = [part.reshape(n, n).T.ravel() for part, n in zip(parts, orders, strict=True)]
+        return np.concatenate(turned)
+
     def _heads(self, x: Op, heads: int) -> F32:
         return self._value(x).reshape(len(self.ids), heads, -1)
 
@@ -190,6 +211,7 @@ class Run:
     def _queries(self, op: Attention) -> F32:
         """[Hkv, G, T, D]."""
         q = self._turned(self._heads(op.q, op.heads), op.cos, op.sin, 1)
+        q = self.network.roundings.queries.rounded(q)
         return q.reshape(len(q), _cache(op.k).heads, -1, q.shape[2]).transpose(1, 2, 0, 3)
 
     def _weights(self, op: Attention) -> F32:
@@ -227,7 +249,12 @@ class Run:
                 whole = np.zeros_like(self._value(x))
                 whole[:, start:stop] = change
                 yield x, whole
+            case Hadamard(x=x):
+                back = self._signs(op, transposed=True)
+                yield x, hadamard(change, back, (op.q, op.r, op.s))
             case KVWrite(x=x, cos=cos, sin=sin):
+                heads = self._turned(self._heads(x, _cache(op).heads), cos, sin, 1)
+                change = self._rounding(op).passed(heads, change)
                 yield x, self._turned(change, cos, sin, -1).reshape(len(change), -1)
             case Attention():
                 yield from self._attention_back(op, change)
@@ -247,9 +274,10 @@ class Run:
     def _linear_back(self, op: Linear, change: F32, found: dict[str, F32]) -> Grads:
         if op.residual is not None:
             yield op.residual, change
-        change = ACTIVATIONS[op.activation][1](self.before.pop(op), change)
-        self._gradient(op.weight, found)[:] += change.T @ self._value(op.x)
-        yield op.x, change @ self._constant(op.weight)
+        change = ACTIVATIONS[op.activation].back(self.before.pop(op), change)
+        x, rounding = self._value(op.x), self._rounding(op)
+        self._gradient(op.weight, found)[:] += change.T @ rounding.rounded(x)
+        yield op.x, rounding.passed(x, change @ self._constant(op.weight))
 
     def _attention_back(self, op: Attention, change: F32) -> Grads:
         keys, values = self._value(op.k), self._value(op.v)
@@ -264,6 +292,15 @@ class Run:
         asked = (score @ keys.swapaxes(0, 1)[:, None]).transpose(2, 0, 1, 3)
         asked = self._turned(asked.reshape(rows, op.heads, -1), op.cos, op.sin, -1)
         yield op.q, asked.reshape(rows, -1)
+
+    def _rounding(self, op: Linear | KVWrite) -> Rounding:
+        """Of what a linear reads, of what a cache keeps."""
+        match op:
+            case Linear(weight=Constant(name=name)):
+                return self.network.roundings.of_input(name)
+            case KVWrite():
+                return self.network.roundings.of_cache(_cache(op).layer, _cache(op).kind)
+        raise TypeError("a linear without a constant weight")
 
     # ------------------------------------------------------------ constants
 
@@ -291,32 +328,3 @@ def _cache(op: Op) -> CacheType:
 def _by_head(parts: F32) -> F32:
     """[Hkv, G, T, D] summed over the heads that share one, [T, Hkv, D]."""
     return np.ascontiguousarray(parts.sum(axis=1).swapaxes(0, 1))
-
-
-def _sigmoid(x: F32) -> F32:
-    return np.asarray(0.5 * np.tanh(0.5 * x) + 0.5, np.float32)
-
-
-def _silu_back(z: F32, change: F32) -> F32:
-    s = _sigmoid(z)
-    return change * s * (1 + z * (1 - s))
-
-
-def _swiglu(z: F32) -> F32:
-    gate, up = np.split(z, 2, axis=1)
-    return gate * _sigmoid(gate) * up
-
-
-def _swiglu_back(z: F32, change: F32) -> F32:
-    gate, up = np.split(z, 2, axis=1)
-    return np.concatenate([_silu_back(gate, change * up), change * gate * _sigmoid(gate)], axis=1)
-
-
-ACTIVATIONS: Mapping[
-    Activation, tuple[Callable[[F32], F32], Callable[[F32, F32], F32]]
-] = {  # the function; its gradient for that of its result
-    Activation.NONE: (lambda z: z, lambda z, change: change),
-    Activation.SILU: (lambda z: z * _sigmoid(z), _silu_back),
-    Activation.SWIGLU: (_swiglu, _swiglu_back),
-    Activation.RELU: (lambda z: np.maximum(z, 0), lambda z, change: change * (z > 0)),
-}

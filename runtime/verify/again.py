@@ -13,7 +13,7 @@ from hearth.runtime.archive.reader import Container, open_container
 from hearth.runtime.verify.subject import Recompile, Skip, Subject, mismatch
 from hearth.schemas import sections
 from hearth.schemas.errors import MissingError, ResourceError
-from hearth.schemas.provenance import Provenance, read_provenance
+from hearth.schemas.provenance import JUDGED, Provenance, read_provenance
 from hearth.schemas.sections import Section
 
 GROUP = "hearth.recompile"
@@ -107,7 +107,7 @@ def differing_facts(recorded: Provenance, made: Provenance) -> Sequence[str]:
     found += [
         f"{name} in the recipe"
         for name in sorted({*made.recipe, *recorded.recipe})
-        if made.recipe.get(name) != recorded.recipe.get(name)
+        if not name.startswith(JUDGED) and made.recipe.get(name) != recorded.recipe.get(name)
     ]
     return found or ([] if made.arena == recorded.arena else ["memory plan"])
 

@@ -80,9 +80,9 @@ CURVE: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "3.35": ("lut3_g32", "lut3_g32", {}),
     "2.6": ("lut2_g32", "lut3_g32", {}),
 }
-TUNED = "gptaq,importance,tune"
+TUNED, PEAKS = "gptaq,importance,tune", "gptaq,importance,peaks"
 CURVE_METHODS = {  # at 8 bits no error is worth passing on; the others: BEST
-    "8.2": "rtn,importance", "3.5": TUNED, "3.35": TUNED, "2.6": TUNED,
+    "8.2": "rtn,importance", "5.3": PEAKS, "3.5": f"{PEAKS},tune", "3.35": TUNED, "2.6": TUNED,
 }  # fmt: skip
 COMBINED = (
     "rtn", "rtn,importance", "lwc,importance", "gptq,importance", "gptaq,importance",

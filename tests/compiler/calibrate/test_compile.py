@@ -87,6 +87,7 @@ COMBINED = {
     "tables": {"method": "smoothquant,gptq", "weights": "lut3", "activations": "none", "kv": "f32"},
     "tuned": {"method": "gptaq,tune", "weights": "nf4", "activations": "none"},
     "tuned integers": {"method": "rtn,tune", "activations": "static", "kv": "int8-static"},
+    "peaks": {"method": "gptaq,peaks,tune", "weights": "int5"},
     "mixed": {"method": "gptq", "tensors": {"*down*": "int6_g64", "*o_proj*": "f16"}},
 }
 
@@ -230,8 +231,46 @@ def test_a_text_is_asked_for(desk: Desk, tmp_path: Path) -> None:
     assert error.value.code == "usage.calibration"
 
 
+NOISY = {
+    "gptq": {"method": "gptq"},
+    "rotated": {"method": "gptq,quarot,rotate-down"},
+    "tuned": {"method": "gptq,tune", "weights": "lut3"},
+    "static": {"method": "rtn", **STATIC},
+}
+
+
+@pytest.mark.parametrize("case", NOISY)
+def test_the_noise_of_a_calibrated_archive_needs_no_text(
+    case: str, desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Codes stand for what was rotated: against the graph as it was before they would be all noise."""
+    file = tmp_path / "m.har"
+    compile_model(desk.source, file, wanted(desk, file, **NOISY[case]))
+    capsys.readouterr()
+    asked = ("noise", file, "--source", desk.source, "--text", desk.folder / "text")
+    assert hearth(*asked, "--context", 16, "--json") == 0
+    tensors = json.loads(capsys.readouterr().out)["tensors"]
+    assert min(each["alone"] for each in tensors if each["alone"] is not None) > 8
+
+
+def test_the_noise_of_a_smoothed_archive_needs_the_text(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, text = tmp_path / "m.har", desk.folder / "text"
+    compile_model(desk.source, file, wanted(desk, file, method="smoothquant", weights="int8"))
+    asked = ("noise", file, "--source", desk.source, "--text", text, "--context", 16, "--json")
+    assert hearth(*asked) == 2
+    assert "usage.calibration" in capsys.readouterr().err
+    assert hearth(*asked, "--calibration", text) == 0
+    tensors = json.loads(capsys.readouterr().out)["tensors"]
+    assert min(each["alone"] for each in tensors if each["alone"] is not None) > 30
+
+
 def test_a_calibrated_archive_is_made_again_with_its_text(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    desk: Desk,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A record names the text by its hash alone."""
     monkeypatch.setattr(again, "installed", lambda: recompile)
@@ -239,6 +278,8 @@ def test_a_calibrated_archive_is_made_again_with_its_text(
     compile_model(desk.source, file, wanted(desk, file, method="gptaq,tune", activations="auto"))
     asked = ("verify", file, "--source", desk.source)
     assert hearth(*asked, "--calibration", desk.folder / "text") == 0
-    assert hearth(*asked) != 0
+    capsys.readouterr()
+    assert hearth(*asked) == 2
+    assert "hearth verify FILE --source SRC --calibration TEXT" in capsys.readouterr().err
     (desk.folder / "other").write_text(TEXT[20:])
     assert hearth(*asked, "--calibration", desk.folder / "other") != 0

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pytest
 from support.checkpoint import Shape, write_checkpoint
 
 from hearth.compiler import frontend
 from hearth.compiler.calibrate.driver import Job, calibrate
-from hearth.compiler.calibrate.predict import forecast
+from hearth.compiler.calibrate.predict import forecast, tuning_cost
+from hearth.compiler.calibrate.stages import every_row
 from hearth.compiler.calibrate.work import Work
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
+from hearth.compiler.quantize.coding import RoundedSource
 from hearth.compiler.quantize.schemes import INT4_G32, make_scheme, parse_methods
+from hearth.compiler.tune.fit import tune
 from hearth.runtime.progress import Silent
 from hearth.schemas.commands import KVScheme
 
@@ -41,6 +46,33 @@ def test_more_work_takes_longer_and_more(tmp_path: Path) -> None:
     assert forecast(job(large, "gptq"), RATE).nbytes > gptq.nbytes
     assert forecast(job(small, "gptq", 8), RATE).seconds > gptq.seconds
     assert forecast(job(small, "gptq"), RATE / 2).seconds > gptq.seconds
+
+
+@pytest.mark.parametrize(
+    ("shape", "length"),
+    [
+        (Shape(hidden=64, vocab=8000), 128),  # logits
+        (Shape(hidden=256, layers=4, ffn=700, vocab=500), 32),  # weights
+        (Shape(hidden=64, layers=4, heads=8), 128),  # attention
+    ],
+    ids=["vocabulary", "weights", "attention"],
+)
+def test_tuning_takes_the_memory_that_is_predicted(
+    shape: Shape, length: int, tmp_path: Path
+) -> None:
+    given = graph(tmp_path / "source", shape)
+    ids = np.random.default_rng(0).integers(0, shape.vocab, (2, length)).astype(np.int32)
+    job = Job(given, make_scheme(INT4_G32, methods=parse_methods("rtn,tune")), ids, threads=1)
+    coded = {
+        name: RoundedSource(each.value, scheme) for name, (each, scheme) in job.weights().items()
+    }
+    logits = every_row(given, "prefill")[0]
+    tracemalloc.start()
+    tune(logits, coded, ids, Silent(), epochs=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    predicted = tuning_cost(job, RATE)[1]
+    assert 0.8 * predicted <= peak <= 1.25 * predicted
 
 
 def test_the_folder_holds_no_more_than_predicted(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ METHODS = {
     " quarot ,gptq": Methods(gptq=True, quarot=True),
     "importance,smoothquant": Methods(importance=True, smoothquant=True),
     "gptaq": Methods(gptq=True, gptaq=True),
+    "gptq,peaks": Methods(gptq=True, peaks=True),
     "gptaq,lwc,importance,smoothquant,quarot,rotate-down,tune": Methods(*[True] * 8),
 }
 
@@ -74,7 +75,9 @@ def test_the_default_method_is_named() -> None:
     assert Methods(lwc=True).text == "lwc"
 
 
-@pytest.mark.parametrize("text", ["", "gptqq", "gptq,", "rtn,gptq", "lwc,rtn"])
+@pytest.mark.parametrize(
+    "text", ["", "gptqq", "gptq,", "rtn,gptq", "lwc,rtn", "peaks,smoothquant", "gptq,quarot,peaks"]
+)
 def test_methods_that_are_none(text: str) -> None:
     with pytest.raises(UsageError) as error:
         parse_methods(text)
@@ -84,7 +87,7 @@ def test_methods_that_are_none(text: str) -> None:
 def test_what_needs_a_text() -> None:
     assert not make_scheme(INT8).calibrated
     assert not make_scheme(INT8, methods=Methods(quarot=True)).calibrated
-    for name in ("gptq", "lwc", "importance", "smoothquant"):
+    for name in ("gptq", "lwc", "importance", "smoothquant", "peaks"):
         assert make_scheme(INT8, methods=parse_methods(name)).calibrated
     for activations in ("static", "auto"):
         assert make_scheme(INT8, activations).calibrated

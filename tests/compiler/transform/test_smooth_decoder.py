@@ -19,7 +19,7 @@ from hearth.compiler.ir.rewrite import all_outputs, order, rewrite
 from hearth.compiler.ir.tensors import ArraySource, read
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
-from hearth.compiler.transform import rotate, smooth_decoder
+from hearth.compiler.transform import quieten_peaks, rotate, smooth_decoder
 from hearth.compiler.transform.mixed import ScaledRows
 from hearth.compiler.transform.smooth_decoder import Columns
 from hearth.schemas.commands import Activation, KVScheme
@@ -118,6 +118,28 @@ def test_inputs_that_stay_floats_bring_no_noise() -> None:
     )
     np.testing.assert_allclose(both, inputs + weights)
     assert 0 < inputs[0] < weights[0]
+
+
+def test_peaks_of_norms_alone_are_quietened() -> None:
+    graph = fused(decoder(Tiny(layers=1)))
+    heard = {name: np.ones_like(each) for name, each in maxima(graph, IDS).items()}
+    assert quieten_peaks(graph, heard) is graph
+    for each in heard.values():
+        each[3] = LOUD
+    quiet = weights(quieten_peaks(graph, heard))
+    for name in (QKV, GATE_UP):
+        gain = read(quiet[f"{name}/gain"].value)  # type: ignore[arg-type]
+        assert gain[3] == 2 / LOUD and (np.delete(gain, 3) == 1).all()
+        ratio = read(quiet[name].value) / read(weights(graph)[name].value)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(ratio[:, 3], LOUD / 2)
+        np.testing.assert_array_equal(np.delete(ratio, 3, axis=1), 1)
+    for part in ("self_attn.o_proj", "mlp.down_proj"):  # loud now and then, not always
+        assert (
+            quiet[f"model.layers.0.{part}.weight"]
+            is weights(graph)[f"model.layers.0.{part}.weight"]
+        )
+    found = logits(quieten_peaks(graph, heard))
+    assert np.abs(found - logits(graph)).max() <= 1e-5 * np.abs(logits(graph)).max()
 
 
 def test_without_maxima_nothing_happens() -> None:
