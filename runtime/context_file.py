@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from zlib import crc32
 
@@ -29,6 +31,7 @@ HEADER = struct.Struct(
     "<8sIIQQ32s"
 )  # magic, version, CRC, bytes of the head, of keys and values, SHA-256
 ALIGN = 64
+READ_NBYTES = 4 << 20
 MAX_HEAD_NBYTES = 64 << 20
 
 
@@ -41,20 +44,23 @@ class Parts:
 
 
 def write_parts(
-    path: Path, head: bytes, packed: Sequence[Bytes], files: Files = SYSTEM_FILES
+    path: Path, head: bytes, nbytes: int, packed: Iterable[Bytes], files: Files = SYSTEM_FILES
 ) -> None:
     """Write aside, sync, then give the file its name: what stood there before stays until the new one is whole.
 
+    `packed` are the keys and values, `nbytes` in all. A piece is hashed, and the next is made, while it is written.
+
     ResourceError `resource.disk_full`, `resource.unwritable`.
     """
-    nbytes = sum(part.nbytes for part in packed)
     pad = bytes(-len(head) % ALIGN)
-    body = [memoryview(head), memoryview(pad), *(part.data for part in packed)]
-    header = _header(len(head), nbytes, _hash(body))
+    body = chain((memoryview(head), memoryview(pad)), (part.data for part in packed))
     try:
         output = Output(path)
         try:
-            _write(output.descriptor, [memoryview(header), *body], files)
+            digest = _write(output.descriptor, body, files)
+            header = _header(len(head), nbytes, digest)
+            files.pwrite(output.descriptor, memoryview(header), 0)
+            files.fsync(output.descriptor)
             output.publish()
         finally:
             output.discard()
@@ -62,25 +68,29 @@ def write_parts(
         raise unwritable(path, error, HEADER.size + len(head) + len(pad) + nbytes) from None
 
 
-def _write(descriptor: int, views: Sequence[memoryview], files: Files) -> None:
-    at = 0
-    for view in views:
-        if view.nbytes:
-            files.pwrite(descriptor, view, at)
-        at += view.nbytes
-    files.fsync(descriptor)
+def _write(descriptor: int, views: Iterable[memoryview], files: Files) -> bytes:
+    """Everything after the header, on its way to the disk; its checksum, which is computed while it is written."""
+    digest, at = hashlib.sha256(), HEADER.size
+    with ThreadPoolExecutor(1, "hearth-context") as pool:
+        written = pool.submit(int)
+        for view in views:
+            written.result()
+            written = pool.submit(_write_piece, descriptor, view, at, files)
+            digest.update(view)
+            at += view.nbytes
+        written.result()
+    return digest.digest()
+
+
+def _write_piece(descriptor: int, view: memoryview, at: int, files: Files) -> None:
+    if view.nbytes:
+        files.pwrite(descriptor, view, at)
+        files.write_back(descriptor, at, view.nbytes)
 
 
 def _header(head: int, packed: int, digest: bytes) -> bytes:
     bare = HEADER.pack(MAGIC, CONTEXT_VERSION, 0, head, packed, digest)
     return HEADER.pack(MAGIC, CONTEXT_VERSION, crc32(bare), head, packed, digest)
-
-
-def _hash(views: Sequence[memoryview]) -> bytes:
-    digest = hashlib.sha256()
-    for view in views:
-        digest.update(view)
-    return digest.digest()
 
 
 def read_parts(path: Path) -> Parts:
@@ -113,12 +123,11 @@ def _read(descriptor: int, path: Path) -> Parts:
     if found > expected:
         raise _damaged(f"{found - expected} bytes follow its end", "none", str(path))
     body = np.empty(expected - HEADER.size, np.uint8)
-    got = _fill(descriptor, body)
+    got, found_digest = _fill(descriptor, body)
     if got < body.nbytes:
         raise _truncated(HEADER.size + got, expected, str(path))
-    sum_ = _hash([body.data])
-    if sum_ != digest:
-        raise _damaged(f"its SHA-256 is {sum_.hex()}", digest.hex(), str(path))
+    if found_digest != digest:
+        raise _damaged(f"its SHA-256 is {found_digest.hex()}", digest.hex(), str(path))
     body.flags.writeable = False
     return Parts(body[:head_nbytes].tobytes(), body[start - HEADER.size :])
 
@@ -156,15 +165,18 @@ def _parse(header: bytes, where: str) -> tuple[int, int, bytes]:
     return head, packed, digest
 
 
-def _fill(descriptor: int, body: Bytes) -> int:
-    """Read what follows the header; how many bytes there were."""
-    view, got = body.data, 0
-    while got < body.nbytes:
-        count = os.preadv(descriptor, [view[got:]], HEADER.size + got)
-        if not count:
-            break
-        got += count
-    return got
+def _fill(descriptor: int, body: Bytes) -> tuple[int, bytes]:
+    """Read what follows the header; how many bytes there were, and their checksum, which is computed meanwhile."""
+    digest, view, got = hashlib.sha256(), body.data, 0
+    with ThreadPoolExecutor(1, "hearth-context") as pool:
+        while got < body.nbytes:
+            piece = view[got : got + READ_NBYTES]
+            count = os.preadv(descriptor, [piece], HEADER.size + got)
+            if not count:
+                break
+            pool.submit(digest.update, piece[:count])
+            got += count
+    return got, digest.digest()
 
 
 def _truncated(found: int, expected: int, where: str) -> ArchiveError:

@@ -18,7 +18,7 @@ import msgpack
 from hearth.runtime.adapters import Adapter, AdapterUse
 from hearth.runtime.archive.files import SYSTEM_FILES, Files
 from hearth.runtime.context_file import MAX_HEAD_NBYTES, Parts, read_parts, write_parts
-from hearth.runtime.kv_strips import layout_hash, packed_nbytes
+from hearth.runtime.kv_strips import layout_hash, pack_pieces, packed_nbytes
 from hearth.runtime.sampling.state import ChooserState
 from hearth.runtime.session import Executor, Session
 from hearth.runtime.snapshot import Piece, Snapshot
@@ -29,6 +29,8 @@ from hearth.schemas.context import ReaderRun, SavedAdapter, SavedContext, SavedT
 from hearth.schemas.errors import ArchiveError, HearthError, UsageError
 
 StateT = TypeVar("StateT")
+
+PIECE_NBYTES = 4 << 20  # of keys and values, copied while those before are written
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,16 @@ def save_context(
 
     ResourceError `resource.disk_full`, `resource.unwritable`; then there is no new file.
     """
-    snapshot = session.snapshot()
-    head = dumps(_saved(session, snapshot, text, talk))
+    model, count = session.executor, session.position
+    head = dumps(_saved(session, text, talk))
     if len(head) > MAX_HEAD_NBYTES:
         raise UsageError(
             "arguments.context",
             f"the texts of the conversation make a head of {len(head)} bytes",
             expected=f"at most {MAX_HEAD_NBYTES}",
         )
-    write_parts(Path(path), head, [piece.packed for piece in snapshot.pieces], files)
+    packed = pack_pieces(model.kv_layout, model.region(session.state), 0, count, PIECE_NBYTES)
+    write_parts(Path(path), head, packed_nbytes(model.kv_layout, 0, count), packed, files)
 
 
 def load_context(path: str | os.PathLike[str], model: Executor[Any]) -> Context:
@@ -115,18 +118,17 @@ def load_context(path: str | os.PathLike[str], model: Executor[Any]) -> Context:
         raise _schema(f"its head makes no sense: {error!r:.100}", "", str(place)) from None
 
 
-def _saved(
-    session: Session[Any], snapshot: Snapshot, text: Text | None, talk: Talk | None
-) -> SavedContext:
-    known = session.executor.adapters
+def _saved(session: Session[Any], text: Text | None, talk: Talk | None) -> SavedContext:
+    model = session.executor
+    known = model.adapters
     return SavedContext(
         hearth=__version__,
-        archive=snapshot.fingerprint,
-        layout=layout_hash(snapshot.layout),
-        tokens=snapshot.tokens,
+        archive=model.fingerprint,
+        layout=layout_hash(model.kv_layout),
+        tokens=session.tokens,
         readers=tuple(
             ReaderRun(sum(1 for _ in run), _saved_adapter(reader, known))
-            for reader, run in groupby(snapshot.readers)
+            for reader, run in groupby(session.readers)
         ),
         adapter=_saved_adapter(session.adapter, known),
         text=None if text is None else _saved_text(text),

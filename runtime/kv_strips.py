@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import mmap
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -93,25 +94,60 @@ def pack(layout: KVLayout, region: Bytes, start: int, end: int) -> Bytes:
 
     So the first block of keys may hold positions before `start`, too; beyond `end` it has zeros.
     """
-    packed = np.empty(packed_nbytes(layout, start, end), np.uint8)
-    for strip, part in _parts(layout, packed, start, end):
-        units = strip.part(start, end)
-        part[:] = strip.of(region)[:, units.start : units.stop]
-        _clear_beyond(strip, part, end)
+    packed = _room(packed_nbytes(layout, start, end))
+    _copy(strips(layout), region, start, end, packed)
     return packed
+
+
+def pack_pieces(
+    layout: KVLayout, region: Bytes, start: int, end: int, least: int
+) -> Iterator[Bytes]:
+    """The same bytes in pieces of at least so many, the last one aside, none of which is longer by a strip."""
+    group: list[Strip] = []
+    nbytes = 0
+    for strip in strips(layout):
+        group.append(strip)
+        nbytes += _nbytes(strip, start, end)
+        if nbytes >= least or strip is strips(layout)[-1]:
+            packed = np.empty(nbytes, np.uint8)
+            _copy(group, region, start, end, packed)
+            yield packed
+            group, nbytes = [], 0
 
 
 def unpack(layout: KVLayout, packed: Bytes, held: range, end: int, region: Bytes) -> None:
     """Put the positions before `end` of a packed copy of those `held` where they belong."""
-    for strip, part in _parts(layout, packed, held.start, held.stop):
+    for strip, part in _parts(strips(layout), packed, held.start, held.stop):
         units = strip.part(held.start, end)
         strip.of(region)[:, units.start : units.stop] = part[:, : len(units)]
 
 
-def _parts(layout: KVLayout, packed: Bytes, start: int, end: int) -> Iterator[tuple[Strip, Bytes]]:
-    """Each strip of a region, and u8[heads, units, nbytes] of it in a packed copy."""
+def _copy(some: Sequence[Strip], region: Bytes, start: int, end: int, packed: Bytes) -> None:
+    for strip, part in _parts(some, packed, start, end):
+        units = strip.part(start, end)
+        part[:] = strip.of(region)[:, units.start : units.stop]
+        _clear_beyond(strip, part, end)
+
+
+def _room(nbytes: int) -> Bytes:
+    """A mapping of its own: copies live long and are of many sizes, so that heaps would keep holes of them."""
+    if not nbytes:
+        return np.empty(0, np.uint8)
+    try:
+        room = mmap.mmap(-1, nbytes)
+    except OSError:
+        raise MemoryError from None
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        room.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(room, np.uint8)
+
+
+def _parts(
+    some: Sequence[Strip], packed: Bytes, start: int, end: int
+) -> Iterator[tuple[Strip, Bytes]]:
+    """Each strip of a region, and u8[heads, units, nbytes] of it in a packed copy of them."""
     at = 0
-    for strip in strips(layout):
+    for strip in some:
         stop = at + _nbytes(strip, start, end)
         yield strip, packed[at:stop].reshape(strip.heads, -1, strip.nbytes)
         at = stop

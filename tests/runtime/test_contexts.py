@@ -184,7 +184,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], object], packed: by
     head = msgpack.unpackb(data[64 : 64 + size])
     change(head)
     body = data[len(data) - nbytes :] if packed is None else packed
-    write_parts(path, msgpack.packb(head), [np.frombuffer(body, np.uint8)])
+    write_parts(path, msgpack.packb(head), len(body), [np.frombuffer(body, np.uint8)])
 
 
 def chooser(head: dict[str, Any], sampling: Mapping[str, Any] | None = None, **values: Any) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hearth.compiler.ir.types import CacheType
 from hearth.compiler.lower.kv import kv_layout
-from hearth.runtime.kv_strips import pack, packed_nbytes, unpack
+from hearth.runtime.kv_strips import pack, pack_pieces, packed_nbytes, unpack
 from hearth.schemas.commands import KVKind, KVScheme
 from hearth.schemas.kv_layout import KVLayout
 
@@ -87,6 +87,15 @@ def test_a_copy_does_not_depend_on_what_was_rewound(scheme: KVScheme) -> None:
     later = [byte for position in range(21, 40) for byte in places(found, position)]
     region[later] = rng.integers(0, 256, len(later), dtype=np.uint8)
     assert np.array_equal(pack(found, region, 0, 21), before)
+
+
+@pytest.mark.parametrize("least", [1, 100, 10**6])
+def test_pieces_are_the_copy_in_their_order(least: int) -> None:
+    found = layout(KVScheme.INT8, 2, 6, 40)
+    region = np.random.default_rng(2).integers(0, 256, found.nbytes, dtype=np.uint8)
+    pieces = list(pack_pieces(found, region, 0, 21, least))
+    assert np.array_equal(np.concatenate(pieces), pack(found, region, 0, 21))
+    assert all(piece.nbytes >= least for piece in pieces[:-1])
 
 
 def test_layers_may_have_caches_of_their_own() -> None:
