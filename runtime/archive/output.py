@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import secrets
+import threading
 from pathlib import Path
 
 from hearth.runtime.archive.files import sync_directory
@@ -37,7 +38,20 @@ class Output:
         return self._partial or self.path
 
     def publish(self) -> None:
-        """Puts the synced file in the place of `path`, atomically, and closes it."""
+        """Puts the synced file in the place of `path`, atomically, and closes it.
+
+        The blocks of the file that was there are freed afterwards, by a thread: that takes as long as writing some.
+        """
+        replaced = _opened(self.path)
+        try:
+            self._rename()
+        finally:
+            if replaced is not None:
+                threading.Thread(target=os.close, args=(replaced,)).start()
+        self._close()
+        sync_directory(self.path.parent)
+
+    def _rename(self) -> None:
         if self._partial is None and not self._link(self.path):
             self._partial = self._sibling()
             if not self._link(self._partial):
@@ -45,8 +59,6 @@ class Output:
         if self._partial is not None:
             os.replace(self._partial, self.path)
             self._partial = None
-        self._close()
-        sync_directory(self.path.parent)
 
     def discard(self) -> None:
         """Closes the file and leaves nothing of it; harmless after publish()."""
@@ -97,3 +109,10 @@ class Output:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def _opened(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
