@@ -19,6 +19,8 @@ Bytes = NDArray[np.uint8]
 
 PACKING = "strips 1"  # what pack makes of a cache
 BLOCK = 16  # positions of a block of int8 keys
+MAPPED_NBYTES = 64 << 10  # copies from this size on
+HUGE_NBYTES = 4 << 20  # of huge pages, which take fewer faults
 FLOAT_NBYTES = {KVScheme.F32: 4, KVScheme.F16: 2}
 
 
@@ -130,14 +132,17 @@ def _copy(some: Sequence[Strip], region: Bytes, start: int, end: int, packed: By
 
 
 def _room(nbytes: int) -> Bytes:
-    """A mapping of its own: copies live long and are of many sizes, so that heaps would keep holes of them."""
-    if not nbytes:
-        return np.empty(0, np.uint8)
+    """A mapping of its own: copies live long and are of many sizes, so that heaps would keep holes of them.
+
+    Not for small ones: a process has 65,530 mappings.
+    """
+    if nbytes < MAPPED_NBYTES:
+        return np.empty(nbytes, np.uint8)
     try:
-        room = mmap.mmap(-1, nbytes)
+        room = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError:
         raise MemoryError from None
-    if hasattr(mmap, "MADV_HUGEPAGE"):
+    if nbytes >= HUGE_NBYTES and hasattr(mmap, "MADV_HUGEPAGE"):
         room.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(room, np.uint8)
 
