@@ -10,7 +10,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -72,13 +72,15 @@ def _write(descriptor: int, views: Iterable[memoryview], files: Files) -> bytes:
     """Everything after the header, on its way to the disk; its checksum, which is computed while it is written."""
     digest, at = hashlib.sha256(), HEADER.size
     with ThreadPoolExecutor(1, "hearth-context") as pool:
-        written = pool.submit(int)
+        written: Future[None] | None = None
         for view in views:
-            written.result()
+            if written is not None:
+                written.result()
             written = pool.submit(_write_piece, descriptor, view, at, files)
             digest.update(view)
             at += view.nbytes
-        written.result()
+        if written is not None:
+            written.result()
     return digest.digest()
 
 
