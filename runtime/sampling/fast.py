@@ -60,8 +60,9 @@ def choose_token(
     number: int,
 ) -> int | None:
     """The token, by a number of [0, 2^53) where one is drawn; None where none is left."""
+    top_k = min(how.top_k, len(logits))  # a file's may be beyond 64 bits
     return native.choose_token(
-        logits, *changed, allowed, how.temperature, how.top_k, how.top_p, how.min_p, how.typical_p, number,
+        logits, *changed, allowed, how.temperature, top_k, how.top_p, how.min_p, how.typical_p, number,
     )  # fmt: skip
 
 
@@ -80,7 +81,11 @@ def best_scores(
     may = None if allowed is None else permitted(allowed, len(logits))
     if may is not None:
         plain[~may] = -np.inf
-    tokens = [token for token in native.best_tokens(plain, count) if plain[token] > -np.inf]
+    tokens = [
+        token
+        for token in native.best_tokens(plain, min(count, len(plain)))
+        if plain[token] > -np.inf
+    ]
     found = [(token, float(logits[token]) - shift) for token in tokens]
     kept = scores > REMOVED
     if may is not None:

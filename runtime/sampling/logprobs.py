@@ -18,7 +18,7 @@ def top_logprobs(
     logits: NDArray[np.float32], token: int, count: int
 ) -> tuple[float, tuple[tuple[int, float], ...]]:
     """Of the token, and of the `count` best ones: best first, equal ones by the lower id."""
-    best, weight = native.ranked(logits, max(count, 1))
+    best, weight = native.ranked(logits, min(max(count, 1), len(logits)))
     values = _logprobs(logits, (token, *best[:count]), best[0], weight)
     return values[0], tuple(zip(best[:count], values[1:], strict=True))
 

@@ -16,7 +16,7 @@ from hearth.runtime.sampling import Sampling
 from hearth.runtime.sampling.draw import draw, greedy
 from hearth.runtime.sampling.fast import Changes, choose_token
 from hearth.runtime.sampling.history import NOTHING_SEEN, History, look_back
-from hearth.runtime.sampling.logprobs import log, logprobs
+from hearth.runtime.sampling.logprobs import log, logprobs, top_logprobs
 from hearth.runtime.sampling.order import Moment, named, process
 from hearth.runtime.sampling.scores import REMOVED
 from hearth.runtime.sampling.weights import ONE, weights
@@ -205,3 +205,17 @@ def test_a_history_is_kept_up_to_date(prompt: list[int], answer: list[int], wind
         assert found.tokens.tolist() == expected.tokens.tolist()
         assert found.answer.tolist() == expected.answer.tolist()
         assert found.counts.tolist() == expected.counts.tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_top_k_beyond_64_bits_keeps_all_tokens(temperature: float) -> None:
+    logits = some_logits(np.random.default_rng(3), 1000)
+    nothing = np.array([], np.int64), np.array([], np.float64)
+    most, all_ = (Sampling(temperature, top_k=k) for k in (1 << 63, 0))
+    found = [choose_token(logits, nothing, None, how, 1 << 50) for how in (most, all_)]
+    assert found[0] == found[1]
+
+
+def test_more_log_probabilities_than_tokens_are_those_of_all() -> None:
+    logits = some_logits(np.random.default_rng(4), 50)
+    assert top_logprobs(logits, 7, 1 << 63) == top_logprobs(logits, 7, 50)
