@@ -38,12 +38,22 @@ class Ticket:
         self.changed()
 
     def tell(self, event: Event) -> bool:
-        """Give the sink an event; False where it fails: then there is nobody behind it."""
+        """Give the sink an event; False where it fails: then there is nobody behind it.
+
+        The last event lets the sink go: one that knows its ticket would keep both, and the tokens, in memory.
+        """
+        sink = self.sink
+        if isinstance(event, Finished | Failed):
+            self.sink = _unheard
         try:
-            self.sink(event)
+            sink(event)
         except Exception:
             return False
         return True
+
+
+def _unheard(event: Event) -> None:
+    """The sink of a ticket that has ended."""
 
 
 class Row:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -397,3 +399,19 @@ def test_sessions_are_used_again(
     for inbox in [send(scheduler, job(model, [token])) for token in range(7)]:
         inbox.finished()
     assert len(made) <= 3
+
+
+def test_a_job_that_ended_is_let_go(model: Model) -> None:
+    """A sink that knows its ticket (as those that cancel do) makes no circle that waits for the collector."""
+    scheduler = Scheduler(model)
+    inbox = Inbox()
+    inbox.ticket = scheduler.submit(Job((3, 4), model.request(max_tokens=2)), inbox)
+    inbox.finished()
+    kept = weakref.ref(inbox)
+    gc.disable()
+    try:
+        scheduler.close()  # the row is put away
+        del inbox
+        assert kept() is None
+    finally:
+        gc.enable()
