@@ -73,9 +73,9 @@ def transformed(
 
 
 def _quietened(graph: Graph, scheme: Scheme, found: Mapping[str, F32]) -> Graph:
-    if scheme.methods.peaks:
-        return quieten_peaks(graph, found)
     levels = min(LEVELS, float(2 ** (scheme.weights.bits - 1) - 1))
+    if scheme.methods.peaks:
+        return quieten_peaks(graph, found, levels=levels)
     inputs = math.inf if scheme.activations == "none" else LEVELS
     norms = not scheme.methods.quarot  # else a rotation quiets their results
     return smooth_decoder(graph, found, norms=norms, levels=levels, inputs=inputs)

@@ -72,7 +72,7 @@ class Methods:
     input. smoothquant: loud channels moved into the weights (Xiao et al. 2022, arXiv:2211.10438). quarot: the
     residual stream and the heads rotated (Ashkboos et al. 2024, arXiv:2404.00456); rotate_down: the input of the down
     projection too, at run time. tune: channels' scales and norms' gains fitted end to end (compiler/tune/fit.py).
-    peaks: only the channels of norms that stand out are moved into the weights, of smoothquant's.
+    peaks: of smoothquant's channels only those that stand out, below 4 bits of norms alone.
     """
 
     gptq: bool = False

@@ -25,6 +25,7 @@ from hearth.schemas.commands import Activation
 
 BLOCK_ELEMENTS = 1 << 20
 STANDS_OUT = 2.0  # times the median of the channels
+PEAKS_LEVELS = 7  # the largest code of weights that afford it at every site: of 4 bits
 ALPHAS = tuple(step / 10 for step in range(11))
 LEVELS = 127.0
 CREST = (
@@ -80,18 +81,24 @@ def _constants_of_results(graph: Graph) -> set[Op]:
     return found
 
 
-def quieten_peaks(graph: Graph, maxima: Mapping[str, F32]) -> Graph:
-    """The same ops with scaled constants: what norms give, where channels stand out, is brought nearer to the others.
+def quieten_peaks(graph: Graph, maxima: Mapping[str, F32], *, levels: float = LEVELS) -> Graph:
+    """The same ops with scaled constants: channels that stand out are brought nearer to the others.
 
     s is a power of two, about max |x[k]| over twice the median of all channels, and 1 below that. For coarse weights:
     factors that even out all channels cost GPTQ, which weighs columns by itself, more than they spare the inputs, but a
-    channel that decides the step of nearly every row of inputs is worth its column.
+    channel that decides the step of nearly every row of inputs is worth its column. Where the weights' largest code
+    `levels` is below that of 4 bits, only what norms give: no other channel is worth a column of so few levels.
     """
+    norms_alone = levels < PEAKS_LEVELS
 
     def factors(site: Site) -> F32 | None:
         loud = _loudness(site, maxima)
-        if loud is None or not isinstance(site.maker, RMSNorm | LayerNorm) or not loud.any():
+        if loud is None or not loud.any():
             return None
+        if not isinstance(site.maker, RMSNorm | LayerNorm):
+            if norms_alone:
+                return None
+            loud = _by_row(loud, site.source, int(site.source.max()) + 1)
         above = np.maximum(loud / (STANDS_OUT * np.median(loud[loud > 0])), 1)
         found = np.exp2(np.rint(np.log2(above)))
         return None if (found == 1).all() else found.astype(np.float32)
