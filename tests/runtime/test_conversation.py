@@ -14,6 +14,7 @@ from hearth.runtime.conversation import Conversation
 from hearth.runtime.prefix_cache import PrefixCache
 from hearth.runtime.reply import Form
 from hearth.runtime.tools.formats import HERMES
+from hearth.runtime.tools.tool import ANY_ARGUMENTS, Tool
 from hearth.runtime.writing import Full
 from hearth.schemas.errors import ArchiveError, HearthError, InputError, UsageError
 
@@ -281,7 +282,7 @@ def test_messages_of_tools_are_read_as_the_template_says(model: Model) -> None:
 
 
 def test_calls_are_read_back_as_openai_has_them(model: Model) -> None:
-    form = Form(model.tokenizer, HERMES, frozenset(("f",)))
+    form = Form(model.tokenizer, HERMES, (Tool("f", ANY_ARGUMENTS),))
     text = 'Well.\n<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call>'
     assert form.message(text) == {
         "role": "assistant",
