@@ -20,14 +20,10 @@ Ids = Sequence[int] | NDArray[np.integer]
 StateT = TypeVar("StateT")
 
 
-class Executor(Protocol[StateT]):
-    """What a session needs of a loaded model; several sessions may share one.
+class Reader(Protocol[StateT]):
+    """What reads tokens one sequence at a time: a loaded model, or one with an adapter in use.
 
-    `run` reads tokens[T] at `position` into the state and fills logits[R, V] for the last R of them.
-    `run_segments` does so for several states at once, whose rows of tokens and logits follow each other.
-    One run takes at most `chunk` tokens, `logit_rows` rows of logits and `segments` states.
-    `region` is the memory of a state, laid out as `kv_layout`; `fingerprint` names what decides its bits.
-    `prompt` is one that a state need not read.
+    `run` reads tokens[T] at `position` into the state and fills logits[R, V] for the last R of them, T at most `chunk`.
     """
 
     @property
@@ -36,6 +32,22 @@ class Executor(Protocol[StateT]):
     def context(self) -> int: ...
     @property
     def chunk(self) -> int: ...
+    def new_state(self) -> StateT: ...
+    def run(
+        self, state: StateT, entry: str, tokens: NDArray[np.int32], position: int, logits: Logits
+    ) -> None: ...
+
+
+class Executor(Reader[StateT], Protocol[StateT]):
+    """What a session needs of a loaded model; several sessions may share one.
+
+    `run` reads with an adapter where one is given.
+    `run_segments` does so for several states at once, whose rows of tokens and logits follow each other.
+    One run takes at most `chunk` tokens, `logit_rows` rows of logits and `segments` states.
+    `region` is the memory of a state, laid out as `kv_layout`; `fingerprint` names what decides its bits.
+    `prompt` is one that a state need not read.
+    """
+
     @property
     def logit_rows(self) -> int: ...
     @property
@@ -48,7 +60,6 @@ class Executor(Protocol[StateT]):
     def kv_layout(self) -> KVLayout: ...
     @property
     def prompt(self) -> Snapshot | None: ...
-    def new_state(self) -> StateT: ...
     def region(self, state: StateT) -> NDArray[np.uint8]: ...
     def run(
         self,

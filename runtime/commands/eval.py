@@ -16,8 +16,9 @@ from hearth.schemas.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from hearth.runtime import native
-    from hearth.runtime.evaluation import Choices, Perplexity, Reader
+    from hearth.runtime.evaluation import Choices, Perplexity
     from hearth.runtime.model import Model
+    from hearth.runtime.session import Reader
 
 WINDOW = 512
 

@@ -1,9 +1,9 @@
 """How well an archive models text, measured on the archive itself as it runs here."""
 
+from hearth.runtime.evaluation.adapted import Adapted
 from hearth.runtime.evaluation.choice import Choices, answer, read_items
 from hearth.runtime.evaluation.comparison import Comparison, compare
 from hearth.runtime.evaluation.perplexity import Perplexity, perplexity, window_nats
-from hearth.runtime.evaluation.reading import Adapted, Reader
 from hearth.runtime.evaluation.windows import Window, windows
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "Choices",
     "Comparison",
     "Perplexity",
-    "Reader",
     "Window",
     "answer",
     "compare",

@@ -16,8 +16,8 @@ from typing import IO, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.runtime.evaluation.reading import Reader
 from hearth.runtime.evaluation.scoring import F64, each_row, surprise
+from hearth.runtime.session import Reader
 from hearth.schemas.errors import InputError
 
 ENDINGS = 4

@@ -9,10 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from hearth.runtime.evaluation.perplexity import Perplexity, standard_error, summary
-from hearth.runtime.evaluation.reading import Reader
 from hearth.runtime.evaluation.scoring import F64, Ids, each_row, log_probabilities
 from hearth.runtime.evaluation.windows import Window
-from hearth.runtime.session import Logits
+from hearth.runtime.session import Logits, Reader
 
 StateT = TypeVar("StateT")
 OtherT = TypeVar("OtherT")

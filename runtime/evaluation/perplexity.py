@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from hearth.runtime.evaluation.reading import Reader
 from hearth.runtime.evaluation.scoring import F64, each_row, surprise
 from hearth.runtime.evaluation.windows import Window
+from hearth.runtime.session import Reader
 
 StateT = TypeVar("StateT")
 

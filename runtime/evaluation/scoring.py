@@ -8,8 +8,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.runtime.evaluation.reading import Reader
-from hearth.runtime.session import Logits
+from hearth.runtime.session import Logits, Reader
 
 F64 = NDArray[np.float64]
 Ids = NDArray[np.int32]

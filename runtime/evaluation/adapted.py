@@ -1,9 +1,9 @@
-"""What is evaluated: a model, whose texts are read with an adapter or with none."""
+"""A model that reads everything with one adapter, for evaluations of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +12,6 @@ from hearth.runtime.adapters import AdapterUse, check_known
 from hearth.runtime.session import Executor, Logits
 
 StateT = TypeVar("StateT")
-
-
-class Reader(Protocol[StateT]):
-    """What an evaluation needs of an executor (session.py), or of one with an adapter."""
-
-    @property
-    def vocab(self) -> int: ...
-    @property
-    def context(self) -> int: ...
-    @property
-    def chunk(self) -> int: ...
-    def new_state(self) -> StateT: ...
-    def run(
-        self, state: StateT, entry: str, tokens: NDArray[np.int32], position: int, logits: Logits
-    ) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
