@@ -24,10 +24,6 @@ MOST_MESSAGES = 4096
 TEXT_ALONE = "this model reads text alone"
 
 
-def _object(**values: Any) -> dict[str, Any]:
-    return values
-
-
 def _said_by(role: str) -> Any:
     """A message of this role in the words of templates, whatever the client calls it."""
     return lambda **values: {**values, "role": role}
@@ -37,7 +33,7 @@ CACHED = ignored("cache_control", any_value(), "Anthropic's, which LiteLLM passe
 
 
 def _part(name: str) -> Kind:
-    return record((required("type", word(name)), required("text", text()), CACHED), _object)
+    return record((required("type", word(name)), required("text", text()), CACHED), dict)
 
 
 REFUSED_PARTS = ("image_url", "input_audio", "file")
@@ -47,14 +43,14 @@ PARTS = tagged(
 )
 CONTENT = either((str, text()), (list, listing(PARTS, 1)))
 
-FUNCTION = record((required("name", text(1, 256)), required("arguments", text())), _object)
+FUNCTION = record((required("name", text(1, 256)), required("arguments", text())), dict)
 CALL = record(
     (
         required("id", text(1)), required("type", word("function")), required("function", FUNCTION),
         ignored("index", any_value(), "of a call that was put together from a stream"),
         ignored("provider_specific_fields", any_value()),
     ),
-    _object,
+    dict,
 )  # fmt: skip
 
 

@@ -21,10 +21,6 @@ from hearth.runtime.serving.openai.kinds import (
 from hearth.runtime.serving.openai.values import NAME
 
 
-def _object(**values: Any) -> dict[str, Any]:
-    return values
-
-
 def _function_name() -> Kind:
     kind = text(1, 64)
 
@@ -44,13 +40,13 @@ FUNCTION = record(
         field("parameters", mapping()),
         ignored("strict", boolean(), "arguments keep their schema where a call is required"),
     ),
-    _object,
+    dict,
 )
 TOOL = tagged(
     "type",
     {
         "function": record(
-            (required("type", word("function")), required("function", FUNCTION)), _object
+            (required("type", word("function")), required("function", FUNCTION)), dict
         ),
         "custom": refused("give functions"),
     },
@@ -58,7 +54,7 @@ TOOL = tagged(
 FUNCTION_CHOICE = record(
     (
         required("type", word("function")),
-        required("function", record((required("name", NAME),), _object)),
+        required("function", record((required("name", NAME),), dict)),
     ),
     lambda type, function: ToolChoice("required", function["name"]),
 )
