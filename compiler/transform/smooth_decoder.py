@@ -93,12 +93,10 @@ def quieten_peaks(graph: Graph, maxima: Mapping[str, F32], *, levels: float = LE
 
     def factors(site: Site) -> F32 | None:
         loud = _loudness(site, maxima)
-        if loud is None or not loud.any():
+        of_norm = isinstance(site.maker, RMSNorm | LayerNorm)
+        if loud is None or not loud.any() or (norms_alone and not of_norm):
             return None
-        if not isinstance(site.maker, RMSNorm | LayerNorm):
-            if norms_alone:
-                return None
-            loud = _by_row(loud, site.source, int(site.source.max()) + 1)
+        loud = _by_row(loud, site.source, int(site.source.max()) + 1)
         above = np.maximum(loud / (STANDS_OUT * np.median(loud[loud > 0])), 1)
         found = np.exp2(np.rint(np.log2(above)))
         return None if (found == 1).all() else found.astype(np.float32)
