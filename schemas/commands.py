@@ -93,6 +93,9 @@ class Kind(StrEnum):
     KV_SCALE = "kv_scale"  # one layer's K or V scales
 
 
+_CODES = ("scale", "zero")  # of static codes: a float32 and a whole number in -127..127
+
+
 @dataclass(frozen=True)
 class OperandSpec:
     """One operand of a contract; several kinds where the command takes either."""
@@ -120,6 +123,11 @@ class Contract:
     by_segment: bool = False
     fixed: tuple[str, ...] = ()
 
+    @property
+    def makes_static_codes(self) -> bool:
+        """Whether its result is static codes, of the scale and the zero point that are its last floats."""
+        return self.floats[-2:] == _CODES
+
     def float_names(self, ints: Sequence[int]) -> tuple[str, ...]:
         """The float attributes of a command with these integers."""
         scheme = dict(zip(self.ints, ints, strict=False)).get("scheme")
@@ -144,7 +152,6 @@ def _state(name: str, role: Role, kind: Kind, optional: bool = False) -> Operand
 
 _TABLES = (_weight("cos", Kind.TABLE, True), _weight("sin", Kind.TABLE, True))
 _AFFINE = (_weight("gain", Kind.VECTOR, True), _weight("bias", Kind.VECTOR, True))
-_CODES = ("scale", "zero")  # of static codes: a float32 and a whole number in -127..127
 _READ, _WRITE = Role.STATE_READ, Role.STATE_WRITE
 
 CONTRACTS: tuple[Contract, ...] = (

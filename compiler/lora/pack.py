@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hearth.compiler.ir.tensors import F32, ArraySource
+from hearth.compiler.ir.types import Static
 from hearth.compiler.lora.blocks import Slot, as_stored, blocks
 from hearth.compiler.lora.peft import LoraModule, PeftAdapter
-from hearth.compiler.lora.targets import Static, Target, find_targets, match
+from hearth.compiler.lora.targets import Target, find_targets, match
 from hearth.compiler.lower.blocks import ALIGN, Bytes, flat
 from hearth.compiler.lower.layouts import LAYOUTS as PACKED
 from hearth.compiler.quantize.coding import RoundedSource

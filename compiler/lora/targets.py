@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hearth.compiler.ir.tensors import F32
+from hearth.compiler.ir.types import Static
 from hearth.compiler.lora.change import Change
 from hearth.compiler.lora.peft import LoraModule, PeftAdapter
 from hearth.compiler.lora.turns import RowMap, map_of, well_formed
@@ -16,20 +17,13 @@ from hearth.runtime.archive import Archive
 from hearth.runtime.archive.format import refusal
 from hearth.schemas import sections
 from hearth.schemas.codec import loads
+from hearth.schemas.commands import BY_NAME
 from hearth.schemas.errors import ArchiveError, CheckpointError
 from hearth.schemas.lora import LinearPart, LinearRecord, Linears
 from hearth.schemas.program import Command, Operand
 from hearth.schemas.weights_index import TensorEntry
 
 AGAIN = "compile the checkpoint again with this version of hearth"
-
-
-@dataclass(frozen=True)
-class Static:
-    """Static codes of a linear's input: x = scale * (code - zero)."""
-
-    scale: float
-    zero: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,12 +127,21 @@ def _statics(archive: Archive) -> dict[int, Static]:
     for entry in archive.program.entries.values():
         coded: dict[int, Static] = {}
         for command in entry.commands:
-            if command.op.endswith("quantize_static"):
-                scale, zero = command.floats[-2:]
-                coded[_operand(command, -1).value] = Static(scale, zero)
+            if BY_NAME[command.op].makes_static_codes:
+                coded[_operand(command, -1).value] = _static(archive, command)
             elif command.op == "linear" and _operand(command, 0).value in coded:
                 found[_operand(command, 1).offset] = coded[_operand(command, 0).value]
     return found
+
+
+def _static(archive: Archive, command: Command) -> Static:
+    """The codes that a command makes."""
+    scale, zero = command.floats[-2:]
+    try:
+        return Static(scale, int(zero))
+    except ValueError as error:
+        found = f"a command {command.op} with scale {scale} and zero point {zero}"
+        raise _inconsistent(archive, found, str(error)) from None
 
 
 def _operand(command: Command, at: int) -> Operand:

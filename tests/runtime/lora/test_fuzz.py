@@ -23,8 +23,10 @@ from hearth.compiler.lora.add import add_adapter
 from hearth.compiler.pipeline import compile_model
 from hearth.runtime import AdapterUse, load
 from hearth.schemas import sections
+from hearth.schemas.commands import BY_NAME
 from hearth.schemas.errors import HearthError
 from hearth.schemas.lora import Factor, Linears, Lora, TurnedRows
+from hearth.schemas.program import Command, Program
 
 FEW = settings(calm, max_examples=25)
 RECORD, DATA = sections.lora_section("poet"), sections.lora_data_section("poet")
@@ -169,3 +171,32 @@ def test_a_record_that_does_not_fit_is_named(
 ) -> None:
     forged = rewritten(adapted, tmp_path / "f.har", change)
     assert refused(lambda: add_adapter(opened(forged), "clerk", peft)) == "archive.inconsistent"
+
+
+@pytest.mark.parametrize(
+    ("codes", "code"),
+    [
+        ((0.5, 3.0), ""),
+        ((0.0, 0.0), "archive.inconsistent"),
+        ((0.5, 128.0), "archive.inconsistent"),
+    ],
+)
+def test_static_codes_that_cannot_be_are_named(
+    adapted: Path, peft: Path, tmp_path: Path, codes: tuple[float, float], code: str
+) -> None:
+    def coded(command: Command) -> Command:
+        static = f"{command.op}_static"
+        if static not in BY_NAME:
+            return command
+        return replace(command, op=static, floats=(*command.floats, *codes))
+
+    def change(program: Program) -> Program:
+        entries = {
+            name: replace(entry, commands=tuple(map(coded, entry.commands)))
+            for name, entry in program.entries.items()
+        }
+        return replace(program, entries=entries)
+
+    changes = {sections.PROGRAM: typed(Program, change)}
+    forged = rewritten(adapted, tmp_path / "f.har", changes)
+    assert refused(lambda: add_adapter(opened(forged), "clerk", peft)) == code
