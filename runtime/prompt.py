@@ -14,34 +14,34 @@ from hearth.schemas.errors import ArchiveError
 from hearth.schemas.prompt import Prompt
 
 if TYPE_CHECKING:
-    from hearth.runtime.model import Model
+    from hearth.runtime.decoder import Decoder
 
 
-def read_prompt(model: Model) -> Snapshot | None:
+def read_prompt(decoder: Decoder) -> Snapshot | None:
     """The archive's prompt over the mapping itself; None where it has none, or one of other kernels' bits.
 
     ArchiveError `archive.inconsistent` where its parts do not fit each other.
     """
-    found = described(model)
-    if found is None or found.isa not in (None, model.isa):
+    found = described(decoder)
+    if found is None or found.isa not in (None, decoder.isa):
         return None
-    packed = np.frombuffer(model.archive.section(sections.PROMPT_KV), np.uint8)
+    packed = np.frombuffer(decoder.archive.section(sections.PROMPT_KV), np.uint8)
     piece = Piece(range(len(found.tokens)), packed)
     readers = (None,) * len(found.tokens)
-    return Snapshot(model.fingerprint, model.kv_layout, found.tokens, readers, (piece,))
+    return Snapshot(decoder.fingerprint, decoder.kv_layout, found.tokens, readers, (piece,))
 
 
-def described(model: Model) -> Prompt | None:
+def described(decoder: Decoder) -> Prompt | None:
     """What the archive says of its prompt, checked against what else it holds."""
-    archive, where = model.archive, str(model.archive.path)
+    archive, where = decoder.archive, str(decoder.archive.path)
     if sections.PROMPT not in archive.entries:
         return None
     found = loads(Prompt, archive.section(sections.PROMPT), sections.PROMPT, where)
-    if found.layout != layout_hash(model.kv_layout):
+    if found.layout != layout_hash(decoder.kv_layout):
         return None  # of another version, which packs otherwise
     nbytes, count = archive.section(sections.PROMPT_KV).nbytes, len(found.tokens)
-    wanted = packed_nbytes(model.kv_layout, 0, count)
-    fits = 0 < count < model.context and max(found.tokens) < model.vocab
+    wanted = packed_nbytes(decoder.kv_layout, 0, count)
+    fits = 0 < count < decoder.context and max(found.tokens) < decoder.vocab
     if not fits or nbytes != wanted:
         raise ArchiveError(
             "archive.prompt",

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hearth.runtime.batch import decode_together
+from hearth.runtime.beam_text import BeamText
 from hearth.runtime.detokenizer import Detokenizer
-from hearth.runtime.sampling import Beams, Branch, Choice, Hypothesis
+from hearth.runtime.sampling import (
+    Beams,
+    BeamSearch,
+    Branch,
+    Choice,
+    Hypothesis,
+    completion_seed,
+)
 from hearth.runtime.session import Session
 from hearth.runtime.stop_strings import before_stop
-from hearth.runtime.writing import Decode, FinishReason, Request, Writer
+from hearth.runtime.writing import FinishReason, Task, Writer
+from hearth.schemas.errors import UsageError
 
 Sessions = list[Session[Any]]
 
@@ -27,11 +36,15 @@ class Completion:
     score: float | None = None
 
 
-def complete(
-    session: Session[Any], prompt: Sequence[int], writers: Sequence[Writer]
-) -> list[Completion]:
-    """What each writer writes after the prompt, all of them in the same runs; each as it would alone."""
-    logits = session.prefill(prompt)
+def complete(session: Session[Any], task: Task, count: int) -> list[Completion]:
+    """`count` texts written in the same runs, each as it would be alone with its seed (`completion_seed`).
+
+    Each has a copy of the constraint. UsageError `arguments.n` for none.
+    """
+    if count < 1:
+        raise UsageError("arguments.n", f"{count} completions", expected="at least 1")
+    writers = [_writer(task, index) for index in range(count)]
+    logits = session.prefill(task.prompt)
     for writer in writers:
         writer.push(logits, room=session.position < session.context)
     going = [writer for writer in writers if writer.finish_reason is None]
@@ -46,6 +59,14 @@ def complete(
     return [_completion(writer) for writer in writers]
 
 
+def _writer(task: Task, index: int) -> Writer:
+    sampling = task.request.sampling
+    seeded = replace(sampling, seed=completion_seed(sampling.seed, index))
+    request = replace(task.request, sampling=seeded)
+    constraint = task.constraint and task.constraint.copy()
+    return Writer(request, task.prompt, task.decode, constraint=constraint)
+
+
 def _completion(writer: Writer) -> Completion:
     writer.tail()
     reason = writer.finish_reason
@@ -53,8 +74,29 @@ def _completion(writer: Writer) -> Completion:
     return Completion(writer.text, tuple(writer.tokens), reason, tuple(writer.choices))
 
 
-def search(session: Session[Any], prompt: Sequence[int], beams: Beams) -> None:
-    """Run a search to its end: `beams.hypotheses` are there then."""
+def best(session: Session[Any], task: Task, wanted: BeamSearch, count: int) -> list[Completion]:
+    """The `count` best texts that a search from an empty session finds, best first.
+
+    UsageError `arguments.beams` for more texts than beams, InputError `input.context_full` for a prompt beyond the
+    context.
+    """
+    if not 1 <= count <= wanted.width:
+        raise UsageError(
+            "arguments.beams",
+            f"{count} texts of {wanted.width} beams",
+            expected="at most as many texts as beams",
+        )
+    request, prompt = task.request, tuple(session.checked(task.prompt).tolist())
+    room = session.context - len(prompt) + 1  # the last token is not read
+    limit = min(request.max_tokens or room, room)
+    begin = BeamText.begin(request, prompt, task.decode, task.constraint)
+    beams = Beams(wanted, request.sampling, prompt, request.stop_ids, limit, begin)
+    _search(session, prompt, beams)
+    return [_told(each, task) for each in beams.hypotheses(count)]
+
+
+def _search(session: Session[Any], prompt: Sequence[int], beams: Beams) -> None:
+    """To its end: `beams.hypotheses` are there then."""
     branches = beams.step([session.prefill(prompt)])
     sessions = [session]
     while not beams.done:
@@ -79,13 +121,11 @@ def _followed(sessions: Sessions, branches: Sequence[Branch]) -> Sessions:
     return followed
 
 
-def told(
-    hypothesis: Hypothesis, prompt: Sequence[int], request: Request, decode: Decode
-) -> Completion:
+def _told(hypothesis: Hypothesis, task: Task) -> Completion:
     """A hypothesis with its text, which is without the stop token and the stop string."""
-    tokens = hypothesis.tokens
+    tokens, request = hypothesis.tokens, task.request
     stopped = tokens[-1] in request.stop_ids
-    detokenizer = Detokenizer(decode, prompt)
+    detokenizer = Detokenizer(task.decode, task.prompt)
     pieces = [detokenizer.push(token) for token in tokens[: len(tokens) - stopped]]
     text = before_stop("".join((*pieces, detokenizer.flush())), request.stop)
     reason: FinishReason = "stop" if stopped or hypothesis.ended else "length"

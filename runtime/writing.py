@@ -53,6 +53,16 @@ class Request:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A text to be written after the tokens of `prompt`; `decode` turns ids into text."""
+
+    prompt: Sequence[int]
+    request: Request
+    decode: Decode
+    constraint: Constraint | None = None
+
+
 class Written:
     """Whatever has a writer: what it has written."""
 
