@@ -9,7 +9,7 @@ from hearth.compiler.quantize.lwc import CLIP, KEEP, UNGROUPED_BLOCK
 from hearth.compiler.quantize.schemes import LEARNED, Form, Methods, WeightScheme
 from hearth.compiler.quantize.tables import ROUNDS, SAMPLE_ELEMENTS
 
-# Seconds of one core (AMD EPYC Zen 4, AVX-512, 2026-11-21; docs/quantisation.md).
+# Seconds of one core (AMD EPYC Zen 4, AVX-512, 2026-11-21; docs/quantisation-results.md).
 PRODUCT = 2.6e-11  # a term of a sum over columns in float32
 FACTOR = 1.0e-10  # likewise of a Cholesky factor in float64
 SEARCH, SEARCH_GROUP = 2.2e-8, 1.07e-6  # of a weight, and of a group

@@ -2,7 +2,8 @@
 
 int4 codes a channel as code * multiplier * scale: code in -8..7, a signed multiplier |m| <= 15 per group, one
 float scale. All arithmetic is float32, one rounding per operation, sums in the order of k and of groups, so
-that the native search gives the same bits on every host. docs/quantisation.md has the reasons and figures.
+that the native search gives the same bits on every host. docs/quantisation.md has the reasons,
+docs/quantisation-results.md the figures.
 """
 
 from __future__ import annotations
