@@ -25,8 +25,9 @@ from hearth.schemas.errors import ResourceError
 if TYPE_CHECKING:
     from hearth.compiler.check.accuracy import Accuracy
     from hearth.compiler.check.inputs import CheckOptions
+    from hearth.compiler.conduct import Conduct
     from hearth.compiler.frontend import SourceModel
-    from hearth.compiler.job import CompileReport
+    from hearth.compiler.job import CompileReport, Options
     from hearth.compiler.memory import Prediction
     from hearth.schemas.recipe import Gate, Recipe
 
@@ -73,7 +74,10 @@ def checked_gate(gate: Gate) -> Gate:
     )
 
 
-def compiler(recipe: Recipe, job: JobOptions) -> Callable[..., CompileReport]:
+Compiler = Callable[[Path, Path, "Options", "Conduct"], "CompileReport"]
+
+
+def compiler(recipe: Recipe, job: JobOptions) -> Compiler:
     """What compiles: the pipeline once, or as often as a gate wants."""
     from hearth.compiler.pipeline import compile_model
 
@@ -93,6 +97,7 @@ def compiler(recipe: Recipe, job: JobOptions) -> Callable[..., CompileReport]:
 def run(recipe: Recipe, job: JobOptions, threads: int) -> None:
     """Compile, and say what came of it; 0 threads: all cores."""
     from hearth.compiler import report
+    from hearth.compiler.conduct import Conduct
     from hearth.compiler.dump import DumpOptions
     from hearth.compiler.job import options
     from hearth.runtime.progress import choose
@@ -115,12 +120,14 @@ def run(recipe: Recipe, job: JobOptions, threads: int) -> None:
         Path(recipe.source),
         Path(recipe.output),
         options(recipe, frozenset(job.skip_pass or ())),
-        progress=choose(json_lines=job.as_json),
-        announce=announce,
-        compared=compared,
-        dump=DumpOptions(job.dump, frozenset(job.dump_onnx or ())),
-        checked=checks(recipe, job),
-        threads=threads,
+        Conduct(
+            threads,
+            choose(json_lines=job.as_json),
+            announce,
+            DumpOptions(job.dump, frozenset(job.dump_onnx or ())),
+            checks(recipe, job),
+            compared,
+        ),
     )
     seconds = time.monotonic() - began
     if job.as_json:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hearth.compiler import frontend
-from hearth.compiler.calibrate.steps import Coded, code, read_text, require_decoder, transformed
-from hearth.compiler.check.accuracy import Accuracy
+from hearth.compiler.calibrate.steps import (
+    Coded,
+    code,
+    read_text,
+    require_decoder,
+    transformed,
+)
+from hearth.compiler.calibrate.tokens import Text
 from hearth.compiler.check.compare import comparison
-from hearth.compiler.check.inputs import CheckOptions
+from hearth.compiler.conduct import QUIET, Conduct
 from hearth.compiler.dump import Dump, DumpOptions
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.graph import Graph
@@ -31,38 +37,46 @@ from hearth.compiler.quantize import Statics, quantize
 from hearth.compiler.quantize.exact import exact_notes
 from hearth.compiler.transform import rotation_notes
 from hearth.runtime.archive import Archive
-from hearth.runtime.progress import Progress, Silent
+from hearth.runtime.progress import Progress
 from hearth.runtime.verify.plan import check
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.manifest import ModelKind
-from hearth.schemas.provenance import Setting
+from hearth.schemas.provenance import Provenance, Setting, SourceFile
+
+if TYPE_CHECKING:
+    from hearth.compiler.frontend.onnx.graph_source import GraphSource
 
 
 def compile_model(
-    source: Path,
-    output: Path,
-    options: Options,
-    *,
-    progress: Progress | None = None,
-    announce: Callable[[SourceModel, Prediction], None] | None = None,
-    dump: DumpOptions | None = None,
-    checked: CheckOptions | None = None,
-    compared: Callable[[Accuracy], None] | None = None,
-    judge: Callable[[Archive, float], Mapping[str, Setting]] | None = None,
-    threads: int = 0,
+    source: Path, output: Path, options: Options, conduct: Conduct = QUIET
 ) -> CompileReport:
-    """Compile a checkpoint directory or an ONNX model into one archive: all of it, or nothing is left.
-
-    `announce` hears the predicted memory before the long part starts. With `checked` the archive is compared with its
-    source before it gets its name, and `compared` hears of it; one that misses the gate is not kept. `judge` gets the
-    archive and its bits per weight, and gives what its record says of them. The bytes depend neither on that, but for
-    the record, nor on `threads` (0: all cores).
-    """
-    skip = _skipped(options)
-    dumped, progress = Dump(dump or DumpOptions()), progress or Silent()
+    """Compile a checkpoint directory or an ONNX model into one archive: all of it, or nothing is left."""
+    skip, dumped = _skipped(options), Dump(conduct.dump)
     require_output(source, output)
-    compare = comparison(source, options, checked, compared, progress, threads)
+    model = _load(source, options)
+    if not isinstance(model, SourceModel):
+        from hearth.compiler.segments.compile import compile_graph
 
+        require_decoder(ModelKind.GRAPH, options.scheme)
+        compare = comparison(source, options, conduct)
+        return compile_graph(source, _name(source), model, output, options, conduct, compare)
+    text = read_text(model, options)
+    graph, notes = _floats(model, options, skip, text, conduct, dumped)
+    coded = None if text is None else code(source, model, graph, options, text, conduct)
+    make = _Maker(_name(source), model, options, skip, graph, coded, conduct.threads)
+    statics, chosen_note = _statics(make, conduct.progress)
+    graph, native = make.native(statics, dumped)
+    package, prediction = native_package(native), _predicted(native, conduct)
+    require_disk(output, package)
+    published = _published(source, output, make, native, package, conduct)
+    if coded is not None:
+        coded.work.remove()
+        prediction = max(prediction, coded.prediction, key=lambda each: each.peak)
+    notes = (*notes, *chosen_note, *exact_notes(graph))
+    return _report(output, package, native.lowered, prediction, published, notes)
+
+
+def _load(source: Path, options: Options) -> SourceModel | GraphSource:
     kv = options.scheme.kv
     model = frontend.load(
         source,
@@ -71,65 +85,59 @@ def compile_model(
         pooling=options.pooling,
     )
     require_prompt(model, options.prompt)
-    if not isinstance(model, SourceModel):
-        from hearth.compiler.segments.compile import compile_graph
+    return model
 
-        name = _name(source)
-        require_decoder(ModelKind.GRAPH, options.scheme)
-        return compile_graph(
-            source, name, model, output, options,
-            progress=progress, compare=compare, threads=threads,
-        )  # fmt: skip
+
+def _floats(
+    model: SourceModel,
+    options: Options,
+    skip: frozenset[str],
+    text: Text | None,
+    conduct: Conduct,
+    dumped: Dump,
+) -> tuple[Graph, tuple[str, ...]]:
+    """The graph that is coded, and what its rotation brings with it."""
     dumped.graph("frontend", model.graph)
     verify(model.graph)
-
-    graph = run_passes(FLOAT_PASSES, model.graph, skip, dumped.graph)
-    text, exact = read_text(model, options), graph
-    graph = transformed(graph, options.scheme, text, progress, threads)
+    exact = run_passes(FLOAT_PASSES, model.graph, skip, dumped.graph)
+    graph = transformed(exact, options.scheme, text, conduct.progress, conduct.threads)
     if graph is not exact:
         verify(graph)
         dumped.graph("transform", graph)
-    notes = rotation_notes(exact, graph)
-    coded = None
-    if text is not None:
-        tell = partial(announce, model) if announce is not None else None
-        coded = code(source, model, graph, options, text, progress, threads, tell)
-    make = _Maker(_name(source), model, options, skip, graph, coded, threads)
-    statics, chosen_note = _statics(make, progress)
-    graph, native = make.native(statics, dumped)
-    lowered, package = native.lowered, native_package(native)
-    prediction = predict(lowered, 0 if checked is None else checked.tokens)
-    if announce is not None:
-        announce(model, prediction)
-    require(prediction)
-    require_disk(output, package)
+    return graph, rotation_notes(exact, graph)
 
+
+def _predicted(native: Native, conduct: Conduct) -> Prediction:
+    """ResourceError where that much memory is not there."""
+    prediction = predict(native.lowered, 0 if conduct.checked is None else conduct.checked.tokens)
+    if conduct.announce is not None:
+        conduct.announce(native.model, prediction)
+    require(prediction)
+    return prediction
+
+
+def _published(
+    source: Path, output: Path, make: _Maker, native: Native, package: Package, conduct: Conduct
+) -> Published:
+    """The archive written; its record says what the judge found."""
     judged: dict[str, Setting] = {}
+    ask, options = conduct.judge, make.options
+
+    def judge(archive: Archive) -> None:
+        if ask is not None:
+            judged.update(ask(archive, package.bits_per_weight))
+
+    def recorded(files: tuple[SourceFile, ...], written: Mapping[str, str]) -> Provenance:
+        facts = None if make.coded is None else make.coded.text.facts
+        return native_record(
+            native, files, written, sorted(make.skip), facts, judged, options.prompt
+        )
+
     publication = Publication(
-        source,
-        output,
-        package,
-        model.files,
-        lambda files, written: native_record(
-            native,
-            files,
-            written,
-            sorted(skip),
-            None if text is None else text.facts,
-            judged,
-            options.prompt,
-        ),
-        compare,
-        None if judge is None else lambda made: judged.update(judge(made, package.bits_per_weight)),
-        prompt=options.prompt,
-    )
-    published = publish(publication, progress, threads)
-    if coded is not None:
-        coded.work.remove()
-        prediction = max(prediction, coded.prediction, key=lambda each: each.peak)
-    return _report(
-        output, package, lowered, prediction, published, (*notes, *chosen_note, *exact_notes(graph))
-    )
+        source, output, package, make.model.files, recorded,
+        comparison(source, options, conduct), judge, prompt=options.prompt,
+    )  # fmt: skip
+    return publish(publication, conduct.progress, conduct.threads)
 
 
 def _recorded(

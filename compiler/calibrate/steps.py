@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from hearth.compiler.calibrate.predict import forecast
 from hearth.compiler.calibrate.stages import every_row
 from hearth.compiler.calibrate.tokens import Text, read_windows
 from hearth.compiler.calibrate.work import Work, key_of
+from hearth.compiler.conduct import Conduct
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.job import Options
@@ -87,30 +88,29 @@ def code(
     graph: Graph,
     options: Options,
     text: Text,
-    progress: Progress,
-    threads: int,
-    announce: Callable[[Prediction], None] | None = None,
+    conduct: Conduct,
 ) -> Coded:
     """Statistics and codes of a float graph; a compile that was killed is gone on with.
 
-    `announce` hears how long it takes and how much memory, before it starts. ResourceError where that is not there.
+    `conduct.announce` hears how long it takes and how much memory, before it starts. ResourceError where that is
+    not there.
     """
     with SourceHashes(source, model.files) as hashes:
         files = hashes.result()
     work = Work(_folder(options), _key(model, options, text, files))
     ranges = options.calibration.ranges if options.calibration else "minmax"
-    job = Job(graph, options.scheme, text.ids, ranges, threads)
+    job = Job(graph, options.scheme, text.ids, ranges, conduct.threads)
     if options.scheme.methods.tune:
         Network(every_row(graph, ENTRY)[0])  # refuses in time what it cannot tune
     expected = forecast(job)
     prediction = Prediction(status_nbytes("VmRSS"), expected.nbytes, seconds=expected.seconds)
-    if announce is not None:
-        announce(prediction)
+    if conduct.announce is not None:
+        conduct.announce(model, prediction)
     require(prediction)
     _require_disk(work.folder, expected.disk_nbytes)
-    calibrated = calibrate(job, work, progress, expected.stages)
+    calibrated = calibrate(job, work, conduct.progress, expected.stages)
     if options.scheme.methods.tune:
-        calibrated = _tuned(job, calibrated, progress)
+        calibrated = _tuned(job, calibrated, conduct.progress)
     return Coded(calibrated, text, work, prediction)
 
 

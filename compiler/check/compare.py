@@ -21,6 +21,7 @@ from hearth.compiler.check.accuracy import (
 )
 from hearth.compiler.check.inputs import CheckOptions, Ids, Prompt, lines, windows
 from hearth.compiler.check.reference import Reference, reference, whole_graph
+from hearth.compiler.conduct import Conduct
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.job import Options
 from hearth.runtime.archive import Archive
@@ -28,7 +29,6 @@ from hearth.runtime.encoder import HIDDEN, TOKENS, TYPES, Encoder
 from hearth.runtime.graph_model import GraphModel
 from hearth.runtime.loader import any_of
 from hearth.runtime.model import Model
-from hearth.runtime.progress import Progress
 from hearth.runtime.tokenizer import Encoded
 from hearth.runtime.verify.draws import draw
 from hearth.runtime.verify.graphs import graph_case
@@ -39,19 +39,15 @@ GRAPH_SEEDS = (2, 3, 4)
 
 
 def comparison(
-    path: Path,
-    options: Options,
-    checked: CheckOptions | None,
-    compared: Callable[[Accuracy], None] | None,
-    progress: Progress,
-    threads: int,
+    path: Path, options: Options, conduct: Conduct
 ) -> Callable[[Archive], Accuracy] | None:
     """Compares an archive, which may be unfinished, with the source it was made of; None where nobody asked.
 
-    `compared` hears of the figures before a gate they miss raises LimitError.
+    `conduct.compared` hears of the figures before a gate they miss raises LimitError.
     """
-    if checked is None:
+    if conduct.checked is None:
         return None
+    checked, threads = conduct.checked, conduct.threads
 
     def compare(archive: Archive) -> Accuracy:
         source = frontend.load(
@@ -59,13 +55,15 @@ def comparison(
         )
         model = any_of(archive, threads or None)
         if isinstance(source, SourceModel) and not isinstance(model, GraphModel):
-            found = compare_model(model, reference(path, source, progress, threads), checked)
+            found = compare_model(
+                model, reference(path, source, conduct.progress, threads), checked
+            )
         elif isinstance(model, GraphModel) and not isinstance(source, SourceModel):
             found = compare_graph(model, whole_graph(source, threads))
         else:
             raise TypeError(f"{type(source).__name__} became a {type(model).__name__}")
-        if compared is not None:
-            compared(found)
+        if conduct.compared is not None:
+            conduct.compared(found)
         require(found, checked.gate)
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hearth.compiler.calibrate.settings import calibrated_on
+from hearth.compiler.conduct import Conduct
 from hearth.compiler.job import options
 from hearth.compiler.pipeline import compile_model
 from hearth.compiler.provenance import as_recipe
@@ -32,6 +33,5 @@ def recompile(
     recipe = make_recipe(
         {**settings, "source": str(source), "output": str(output)}, "provenance record"
     )
-    compile_model(
-        source, output, options(recipe, frozenset(record.skipped_passes)), threads=threads
-    )
+    skipped = frozenset(record.skipped_passes)
+    compile_model(source, output, options(recipe, skipped), Conduct(threads))

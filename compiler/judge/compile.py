@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
 from hearth.compiler import frontend
 from hearth.compiler.calibrate.coded import file_hash
 from hearth.compiler.calibrate.settings import Calibration
+from hearth.compiler.conduct import Announce, Conduct
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.tensors import F32 as Rows
@@ -33,7 +33,7 @@ from hearth.runtime.archive import Archive
 from hearth.runtime.evaluation import Window
 from hearth.runtime.loader import load, model_of
 from hearth.runtime.model import Model
-from hearth.runtime.progress import Progress, Silent, step
+from hearth.runtime.progress import step
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.errors import InputError, LimitError, UsageError
 from hearth.schemas.manifest import ModelKind
@@ -41,7 +41,6 @@ from hearth.schemas.provenance import Setting
 from hearth.schemas.recipe import Gate
 
 MOST_HELD_OUT, LEAST_HELD_OUT = 64, 4  # windows
-Announce = Callable[[SourceModel, Prediction], None]
 FLOAT = Scheme(F32, F32, "none", KVScheme.F32)
 
 
@@ -59,35 +58,31 @@ def compile_gated(
     source: Path,
     output: Path,
     options: Options,
+    conduct: Conduct,
+    *,
     gate: Gate,
     text: Calibration,
-    *,
-    progress: Progress | None = None,
     decided: Callable[[Judged], None] = lambda _: None,
-    threads: int = 0,
-    announce: Announce | None = None,
-    **others: Any,
 ) -> CompileReport:
     """Compile with bits allocated per weight, so that the archive keeps the gate, or nothing is left.
 
     `text` says what to calibrate on; the windows after those it names are what archives are measured on. `decided`
-    hears of what was chosen and why, before LimitError gate.missed where nothing suffices. `others` are those of
-    compile_model, for every trial.
+    hears of what was chosen and why, before LimitError gate.missed where nothing suffices. Every trial is conducted
+    so, but that only the first is announced.
     """
-    progress, options = progress or Silent(), gains_apart(options)
+    options, threads = gains_apart(options), conduct.threads
     graph = _graph(source, options)
     with TemporaryDirectory(prefix=f".{output.name}-", dir=output.absolute().parent) as name:
         folder = Path(name)
         float_options = replace(options, scheme=FLOAT, calibration=None, prompt=None, work=None)
-        compile_model(
-            source, folder / "float.har", float_options, progress=progress, threads=threads
-        )
+        quiet = Conduct(threads, conduct.progress)
+        compile_model(source, folder / "float.har", float_options, quiet)
         floats = load(folder / "float.har", threads or None)
         seen, held = _windows(floats, text)
-        table = _table(graph, floats, options, seen, progress, threads)
-        judge = Judge(floats, held, gate, progress)
-        others["announce"] = _once(announce)
-        trials = _Trials(source, folder, options, table, judge, text, progress, threads, others)
+        table = _table(graph, floats, options, seen, conduct)
+        judge = Judge(floats, held, gate, conduct.progress)
+        first = replace(conduct, announce=_once(conduct.announce))
+        trials = _Trials(source, folder, options, table, judge, text, first)
         decision = decide(table.front, table.budget(gate.max_bits), gate, trials.run)
         decided(Judged(decision, table, len(held), len(held[0].ids)))
         if decision.taken is None:
@@ -149,17 +144,16 @@ def _table(
     floats: Model,
     options: Options,
     seen: list[Window],
-    progress: Progress,
-    threads: int,
+    conduct: Conduct,
 ) -> Table:
-    weights = codable(every_row(graph))
+    weights, threads = codable(every_row(graph)), conduct.threads
     parameters = sum(int(np.prod(each.value.shape)) for each in weights.values())
     left, calls = token_budget(parameters, len(weights)), []
     for window in seen:
         if left > 0:
             calls.append({"tokens": window.ids[:left]})
             left -= len(window.ids)
-    with step(progress, "sensitivity", len(weights)) as advance:
+    with step(conduct.progress, "sensitivity", len(weights)) as advance:
         return make_table(
             graph, floats.archive, options.scheme, options.target, calls,
             lambda rows, scheme: code(rows, scheme, threads), candidates=CANDIDATES, threads=threads,
@@ -186,9 +180,7 @@ class _Trials:
     table: Table
     judge: Judge
     text: Calibration
-    progress: Progress
-    threads: int
-    others: Mapping[str, Any]
+    conduct: Conduct
     reports: dict[Allocation, CompileReport] = field(default_factory=dict)
 
     def run(self, allocation: Allocation) -> Measured:
@@ -198,13 +190,12 @@ class _Trials:
         found: list[Measured] = []
 
         def judged(archive: Archive, bits: float) -> Mapping[str, Setting]:
-            found.append(self.judge.measure(model_of(archive, self.threads or None), bits))
+            found.append(self.judge.measure(model_of(archive, self.conduct.threads or None), bits))
             return self._record(found[0])
 
         self.reports[allocation] = compile_model(
             self.source, self.folder / f"trial-{number}.har",
-            replace(self.options, scheme=scheme, work=work),
-            progress=self.progress, threads=self.threads, judge=judged, **self.others,
+            replace(self.options, scheme=scheme, work=work), replace(self.conduct, judge=judged),
         )  # fmt: skip
         return found[0]
 

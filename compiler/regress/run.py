@@ -12,6 +12,7 @@ from traceback import format_exc
 
 from hearth.compiler.check.accuracy import Accuracy, require
 from hearth.compiler.check.inputs import CheckOptions
+from hearth.compiler.conduct import Conduct
 from hearth.compiler.job import options
 from hearth.compiler.lower.targets import NATIVE
 from hearth.compiler.pipeline import compile_model
@@ -107,14 +108,8 @@ def _compile(recipe: Recipe, threads: int) -> Accuracy | None:
     """The archive at the recipe's output; its accuracy where the recipe has a gate."""
     found: list[Accuracy] = []
     checked = CheckOptions() if recipe.gate.asks else None
-    compile_model(
-        Path(recipe.source),
-        Path(recipe.output),
-        options(recipe),
-        checked=checked,
-        compared=found.append,
-        threads=threads,
-    )
+    conduct = Conduct(threads, checked=checked, compared=found.append)
+    compile_model(Path(recipe.source), Path(recipe.output), options(recipe), conduct)
     return found[0] if found else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hearth.compiler.check.accuracy import Accuracy
+from hearth.compiler.conduct import QUIET, Conduct
 from hearth.compiler.frontend.onnx.graph_source import GraphSource
 from hearth.compiler.frontend.onnx.model import OnnxModel
 from hearth.compiler.ir.graph import Graph
@@ -25,7 +26,7 @@ from hearth.compiler.segments.fold import fold_constants
 from hearth.compiler.segments.islands import LEAST_SAVED, all_onnx, choose, island_graph
 from hearth.compiler.segments.package import GraphPackage, graph_package
 from hearth.runtime.archive import Archive
-from hearth.runtime.progress import Progress, Silent
+from hearth.runtime.progress import Progress
 from hearth.runtime.verify.plan import check
 from hearth.schemas import __version__
 from hearth.schemas.errors import ArchiveError, CheckpointError
@@ -40,10 +41,9 @@ def compile_graph(
     graph: GraphSource,
     output: Path,
     options: Options,
-    *,
-    progress: Progress | None = None,
+    conduct: Conduct = QUIET,
     compare: Callable[[Archive], Accuracy] | None = None,
-    threads: int = 0,
+    *,
     least: int = LEAST_SAVED,
 ) -> CompileReport:
     """The archive of a graph that was not raised whole. `source` is its path, `name` what it is called.
@@ -52,7 +52,7 @@ def compile_graph(
     """
     folded = replace(graph, model=fold_constants(graph.model))
     built, native = _cut(folded, options.scheme, least)
-    lowered = _lower(native, options, threads) if native.entries else NOTHING
+    lowered = _lower(native, options, conduct.threads) if native.entries else NOTHING
     made = GraphPackage(name, graph, options.scheme, options.target, built, lowered)
     package = graph_package(made)
     require_disk(output, package)
@@ -65,7 +65,7 @@ def compile_graph(
         compare,
         named=bool(built.tensors.tensors),  # onnxruntime maps them by the name of their file
     )
-    published = _publish(publication, progress or Silent(), threads)
+    published = _publish(publication, conduct.progress, conduct.threads)
     sizes = output.stat().st_size, package.weights_nbytes
     plans = lowered.plans.values()
     return CompileReport(

@@ -15,6 +15,7 @@ from support.checkpoint import Shape, write_checkpoint
 from support.compiling import wanted
 from support.forks import kill_child_after
 
+from hearth.compiler.conduct import Conduct
 from hearth.compiler.pipeline import compile_model
 from hearth.runtime.progress import Silent
 from hearth.schemas.errors import HearthError
@@ -48,7 +49,7 @@ def test_a_killed_compile_leaves_no_file(source: Path, folder: Path, seconds: fl
 
     def work() -> None:
         slow = Hook(lambda: time.sleep(0.005))
-        compile_model(source, folder / "m.har", wanted(weights="int4"), progress=slow)
+        compile_model(source, folder / "m.har", wanted(weights="int4"), Conduct(progress=slow))
         signal.pause()
 
     kill_child_after(seconds, work)
@@ -75,7 +76,9 @@ def test_an_interrupted_compile_leaves_what_was_there(
             raise error
 
     with pytest.raises(error):
-        compile_model(source, folder / "m.har", wanted(weights="int4"), progress=Hook(stop))
+        compile_model(
+            source, folder / "m.har", wanted(weights="int4"), Conduct(progress=Hook(stop))
+        )
     assert sorted(os.listdir(folder)) == ["m.har"]
     assert (folder / "m.har").read_bytes() == before
 

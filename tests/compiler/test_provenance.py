@@ -15,6 +15,7 @@ from support.desk import Desk, make_desk
 
 from hearth.compiler import publish
 from hearth.compiler.check.recompile import recompile
+from hearth.compiler.conduct import Conduct
 from hearth.compiler.job import options
 from hearth.compiler.pipeline import compile_model
 from hearth.compiler.provenance import SourceHashes
@@ -72,7 +73,7 @@ def test_nothing_of_this_machine_is_recorded(desk: Desk, tmp_path: Path) -> None
     compile_model(desk.source, tmp_path / "m.har", wanted())
     time.sleep(1.1)
     (tmp_path / "elsewhere").mkdir()
-    compile_model(desk.source, tmp_path / "elsewhere/other.har", wanted(), threads=1)
+    compile_model(desk.source, tmp_path / "elsewhere/other.har", wanted(), Conduct(1))
     data = (tmp_path / "m.har").read_bytes()
     assert data == (tmp_path / "elsewhere/other.har").read_bytes()
     text = bytes(open_archive(tmp_path / "m.har").section(sections.PROVENANCE)).decode()

@@ -15,6 +15,7 @@ from support.compiling import wanted
 
 from fuzz.archive_mutator import mutate_archive
 from fuzz.proto_mutator import mutate_message
+from hearth.compiler.conduct import Conduct
 from hearth.compiler.pipeline import compile_model
 from hearth.runtime import load_any
 from hearth.runtime.archive import open_archive
@@ -52,7 +53,7 @@ def run_onnx(path: Path) -> None:
     """Compile to an archive and load it."""
     output = path.with_suffix(".har")
     with suppress(HearthError):
-        compile_model(path, output, FLOAT, threads=1)
+        compile_model(path, output, FLOAT, Conduct(1))
         run_archive(output)
 
 

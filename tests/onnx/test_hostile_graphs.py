@@ -86,12 +86,13 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from support.compiling import wanted
+from hearth.compiler.conduct import Conduct
 from hearth.compiler.pipeline import compile_model
 from hearth.schemas.errors import HearthError
 for name in sys.argv[2:]:
     path, code = Path(name), "compiled"
     try:
-        compile_model(path, path.with_suffix(".har"), wanted(weights="int8"), threads=1)
+        compile_model(path, path.with_suffix(".har"), wanted(weights="int8"), Conduct(1))
     except HearthError as error:
         code = error.code
     status = Path("/proc/self/status").read_text()

@@ -14,6 +14,7 @@ from support.desk import SHAPE, TOKENIZER, Desk, make_desk
 
 from hearth.compiler.calibrate.work import STATE, Work
 from hearth.compiler.check.recompile import recompile
+from hearth.compiler.conduct import Conduct
 from hearth.compiler.job import Options, options
 from hearth.compiler.pipeline import compile_model
 from hearth.compiler.provenance import as_recipe
@@ -187,7 +188,7 @@ def test_damage_and_another_recipe_start_anew(
 def test_threads_decide_no_byte(desk: Desk, tmp_path: Path) -> None:
     for threads in (1, 2):
         output = tmp_path / f"{threads}.har"
-        compile_model(desk.source, output, wanted(desk, output, method="gptaq"), threads=threads)
+        compile_model(desk.source, output, wanted(desk, output, method="gptaq"), Conduct(threads))
     assert (tmp_path / "1.har").read_bytes() == (tmp_path / "2.har").read_bytes()
 
 
