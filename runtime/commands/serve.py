@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from hearth.runtime.serving.app import AppOptions, Limits
     from hearth.runtime.serving.host import Address
-    from hearth.runtime.serving.service import Settings
+    from hearth.runtime.serving.settings import Settings
 
 MIB = 1 << 20
 
@@ -80,7 +80,8 @@ class AnswerOptions:
 
     def settings(self, here: Options) -> Settings:
         """The checked form; UsageError `arguments.serve`, or what is wrong with the file of the draft."""
-        from hearth.runtime.serving.service import Settings, read_served
+        from hearth.runtime.serving.served import read_served
+        from hearth.runtime.serving.settings import Settings
 
         _check({"--rows": self.rows, "--queue": self.queue})
         if self.draft not in (None, "lookup"):
@@ -152,7 +153,8 @@ def serve_command(
 def _app(files: list[str], settings: Settings, options: AppOptions) -> Starlette:
     from hearth.runtime.serving.app import make_app
     from hearth.runtime.serving.scheduling import scheduler_of
-    from hearth.runtime.serving.service import Service, read_files
+    from hearth.runtime.serving.served import read_files
+    from hearth.runtime.serving.service import Service
     from hearth.runtime.serving.surfaces import SURFACES
 
     service = Service(read_files(files), settings, scheduler_of(settings))

@@ -14,9 +14,10 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
+from hearth.runtime.serving.held import Held
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Scheduler, Ticket, Told
 from hearth.runtime.serving.refusals import Refusal
-from hearth.runtime.serving.service import Held, Service
+from hearth.runtime.serving.service import Service
 
 T = TypeVar("T")
 

@@ -8,7 +8,8 @@ from hearth.runtime.loader import load
 from hearth.runtime.model import Model
 from hearth.runtime.serving.jobs import Scheduler
 from hearth.runtime.serving.scheduler import Scheduler as BatchingScheduler
-from hearth.runtime.serving.service import Schedule, Settings
+from hearth.runtime.serving.service import Schedule
+from hearth.runtime.serving.settings import Settings
 
 
 def scheduler_of(settings: Settings) -> Schedule:

@@ -6,68 +6,25 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hearth.runtime.adapters import AdapterUse
-from hearth.runtime.archive import open_archive
-from hearth.runtime.archive.content import content_hash
 from hearth.runtime.encoder import Encoder
-from hearth.runtime.lora.stored import adapter_names
 from hearth.runtime.model import Model
-from hearth.runtime.options import Options
+from hearth.runtime.serving.held import Held, Slot
 from hearth.runtime.serving.jobs import Scheduler
-from hearth.runtime.writing import Full
-from hearth.schemas import sections
+from hearth.runtime.serving.served import Served, Stamp, read_served
+from hearth.runtime.serving.settings import Settings
 from hearth.schemas.errors import HearthError, ResourceError, UsageError
-from hearth.schemas.manifest import Manifest, ModelKind
-
-if TYPE_CHECKING:
-    from hearth.runtime.decoder_vectors import DecoderVectors
-    from hearth.runtime.encoder import F32, Text
 
 LOG = logging.getLogger("hearth.serve")
 Clock = Callable[[], float]
 Schedule = Callable[[Model], Scheduler]
 LATEST = "latest"  # the tag that Ollama's clients add to a name without one
-
-
-@dataclass(frozen=True)
-class Served:
-    """What is known of an archive by its name, without its weights being loaded."""
-
-    name: str
-    path: Path
-    nbytes: int
-    modified: datetime
-    digest: str  # SHA-256 (hex) of the contents
-    manifest: Manifest
-    adapters: tuple[str, ...]
-    chat_template: str | None
-    generation_config: str | None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The archive's own name, and `name:adapter` for each adapter in it."""
-        return (self.name, *(f"{self.name}:{adapter}" for adapter in self.adapters))
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How archives are loaded and how long they stay (seconds after the last use; inf: for ever)."""
-
-    options: Options = field(default_factory=Options)
-    keep_alive_s: float = math.inf
-    rows: int = 8
-    queue: int = 64
-    prefix_nbytes: int = 256 << 20
-    draft: str | None = None  # what guesses tokens: "lookup", or the path of a smaller archive
-    full: Full = Full.STOP  # what a full context means where a request does not say
-    drain_s: float = 10.0  # how long a scheduler may go on with what it has when it is closed
 
 
 @dataclass(frozen=True)
@@ -77,109 +34,6 @@ class Running:
     served: Served
     users: int
     expires: datetime | None
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What changes when a file is written or replaced."""
-
-    inode: int
-    nbytes: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> Stamp | None:
-        """None where there is no such file."""
-        try:
-            found = path.stat()
-        except OSError:
-            return None
-        return cls(found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-class Slot:
-    """One archive as its file was once: loaded or not, and who uses it. Guarded by its lock."""
-
-    def __init__(self, served: Served) -> None:
-        self.served = served
-        self.lock = threading.Lock()
-        self.model: Model | Encoder | None = None
-        self.scheduler: Scheduler | None = None
-        self.users = self.embedding = 0
-        self.expires = math.inf  # by the service's clock, once nobody uses it
-        self.former = False  # the file has changed since: for who uses it already
-        self.over = False  # and nobody does any more, or ever will
-
-    def empty(self) -> Scheduler | None:
-        """Under its lock: nothing is loaded here any more; the scheduler is to be closed without the lock."""
-        scheduler, self.scheduler, self.model = self.scheduler, None, None
-        self.expires = math.inf
-        return scheduler
-
-    def expire(self, now: float) -> Scheduler | None:
-        """Under its lock: `empty` where nobody uses it and its time is over."""
-        if self.users or (self.expires > now and not self.former):
-            return None
-        self.over = self.former
-        return self.empty()
-
-
-@dataclass(frozen=True)
-class Held:
-    """A loaded model in use; `load_s` is what loading took, 0 where it was there already."""
-
-    served: Served
-    slot: Slot
-    adapter: AdapterUse | None
-    load_s: float
-    settings: Settings
-
-    @property
-    def model(self) -> Model:
-        """The decoder; UsageError `arguments.kind` where the archive is an encoder."""
-        if not isinstance(self.slot.model, Model):
-            raise _wrong_kind(self.served, "continues no text")
-        return self.slot.model
-
-    @property
-    def scheduler(self) -> Scheduler:
-        """The decoder's scheduler; UsageError `arguments.kind` where the archive is an encoder."""
-        if self.slot.scheduler is None:
-            raise _wrong_kind(self.served, "continues no text")
-        return self.slot.scheduler
-
-    @property
-    def encoder(self) -> Encoder | DecoderVectors:
-        """What makes vectors; UsageError `arguments.kind` where the archive is a decoder without a pooling."""
-        match self.slot.model:
-            case Encoder() as encoder:
-                return encoder
-            case Model() as model if model.manifest.embedding is not None:
-                return model.vectors(self.adapter)
-        raise _wrong_kind(self.served, "makes no vectors")
-
-    def embed(self, texts: Sequence[Text]) -> F32:
-        """f32[n, E]; blocks. ResourceError `resource.queue_full` where too many calls wait for the model."""
-        encoder = self.encoder
-        with self._turn():
-            return encoder.embed(texts)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        with self.slot.lock:
-            if self.slot.embedding >= self.settings.queue:
-                raise ResourceError(
-                    "resource.queue_full",
-                    f"{self.slot.embedding} requests wait for {self.served.name}",
-                    expected=f"at most {self.settings.queue}",
-                    remedy="try again later, or serve with a larger --queue",
-                )
-            self.slot.embedding += 1
-        try:
-            yield
-        finally:
-            with self.slot.lock:
-                self.slot.embedding -= 1
 
 
 class Service:
@@ -342,64 +196,6 @@ class Service:
         slot.model, slot.expires = model, math.inf
 
 
-def read_served(name: str, path: Path) -> Served:
-    """What an archive says of itself; UsageError `arguments.kind` for a graph, ArchiveError for what is none."""
-    archive = open_archive(path)
-    if archive.manifest.kind is ModelKind.GRAPH:
-        raise UsageError(
-            "arguments.kind",
-            f"{path} is a graph",
-            expected="decoders and encoders",
-            remedy="hearth run runs graphs",
-        )
-    config = archive.text(sections.GENERATION_CONFIG)
-    return Served(
-        name, path, archive.header.file_nbytes, _modified(path), content_hash(archive.entries.values()),
-        archive.manifest, adapter_names(archive), archive.text(sections.CHAT_TEMPLATE), config,
-    )  # fmt: skip
-
-
-def read_files(given: Sequence[str]) -> dict[str, Path]:
-    """FILE or NAME=FILE of the command line; a file's name without its ending names it.
-
-    What has a slash before the equals sign is a path.
-    """
-    files: dict[str, Path] = {}
-    for text in given:
-        name, equals, rest = text.partition("=")
-        named = equals and "/" not in name
-        path = Path(rest if named else text)
-        name = name if named else path.stem
-        if not name or any(each in ":/?#" or each.isspace() for each in name):
-            raise UsageError(
-                "arguments.model_name",
-                f"{name!r} as a model's name",
-                expected="a word without colon, slash, question mark or hash",
-                remedy="give NAME=FILE",
-            )
-        if name in files:
-            raise UsageError(
-                "arguments.model_name",
-                f"two archives are called {name!r}",
-                expected="a name for each",
-                remedy="give NAME=FILE",
-            )
-        files[name] = path
-    return files
-
-
-def _modified(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-
-
 def _date(seconds: float) -> datetime | None:
     """So many seconds from now."""
     return None if math.isinf(seconds) else datetime.now(UTC) + timedelta(seconds=seconds)
-
-
-def _wrong_kind(served: Served, what: str) -> UsageError:
-    return UsageError(
-        "arguments.kind",
-        f"{served.name} is {'an encoder' if served.manifest.kind is ModelKind.ENCODER else 'a decoder'}: it {what}",
-        expected="a model of the kind that this endpoint needs",
-    )

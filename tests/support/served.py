@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hearth.runtime.serving.jobs import Event, Job
-from hearth.runtime.serving.service import Service, Settings
+from hearth.runtime.serving.service import Service
+from hearth.runtime.serving.settings import Settings
 from hearth.schemas.errors import ResourceError
 
 

@@ -13,6 +13,7 @@ from hearth.runtime.model import Model
 from hearth.runtime.sampling import Choice
 from hearth.runtime.serving.app import Serving
 from hearth.runtime.serving.bridge import Answers, holding, in_thread
+from hearth.runtime.serving.held import Held
 from hearth.runtime.serving.jobs import Finished, Job, Piece, Told, Usage
 from hearth.runtime.serving.ollama.requests import Common
 from hearth.runtime.serving.ollama.responses import (
@@ -26,7 +27,6 @@ from hearth.runtime.serving.ollama.responses import (
 )
 from hearth.runtime.serving.ollama.wishes import request_of
 from hearth.runtime.serving.refusals import Refusal
-from hearth.runtime.serving.service import Held
 from hearth.runtime.serving.spelling import speller
 from hearth.runtime.tools import Tool, ToolCall, ToolFormat, ToolParser, tool_format
 

@@ -31,7 +31,7 @@ from hearth.runtime.serving.ollama.responses import End, Form, Json, Said, error
 from hearth.runtime.serving.ollama.vectors import embed
 from hearth.runtime.serving.presence import Stream, while_connected
 from hearth.runtime.serving.refusals import Refusal, as_refusal
-from hearth.runtime.serving.service import Served
+from hearth.runtime.serving.served import Served
 from hearth.runtime.serving.vectors import normalised
 from hearth.runtime.tools import Tool, format_of, read_tools
 from hearth.schemas import __version__

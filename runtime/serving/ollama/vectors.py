@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from hearth.runtime.serving.app import Serving
 from hearth.runtime.serving.bridge import holding, in_thread
+from hearth.runtime.serving.held import Held
 from hearth.runtime.serving.ollama.fields import refused
 from hearth.runtime.serving.ollama.requests import Embed
-from hearth.runtime.serving.service import Held
 from hearth.runtime.serving.vectors import shortened
 from hearth.runtime.tokenizer import Encoded
 

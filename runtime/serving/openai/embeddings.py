@@ -13,12 +13,12 @@ from hearth.runtime.encoder import F32
 from hearth.runtime.serving.app import Serving
 from hearth.runtime.serving.bodies import read_object
 from hearth.runtime.serving.bridge import holding, in_thread
+from hearth.runtime.serving.held import Held
 from hearth.runtime.serving.openai.asked import EmbeddingRequest
 from hearth.runtime.serving.openai.errors import about
 from hearth.runtime.serving.openai.requests import read_embedding
 from hearth.runtime.serving.presence import while_connected
 from hearth.runtime.serving.refusals import Refusal
-from hearth.runtime.serving.service import Held
 from hearth.runtime.serving.vectors import shortened
 
 

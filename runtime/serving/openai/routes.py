@@ -15,7 +15,7 @@ from hearth.runtime.serving.openai.completions import completions
 from hearth.runtime.serving.openai.description import openapi
 from hearth.runtime.serving.openai.embeddings import embeddings
 from hearth.runtime.serving.openai.errors import error_body
-from hearth.runtime.serving.service import Served
+from hearth.runtime.serving.served import Served
 
 
 async def list_models(request: Request) -> Response:

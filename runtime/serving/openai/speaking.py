@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from hearth.runtime.serving.app import Serving
 from hearth.runtime.serving.bridge import Answers, holding, in_thread
+from hearth.runtime.serving.held import Held
 from hearth.runtime.serving.jobs import Finished, Told
 from hearth.runtime.serving.openai.asked import Speech
 from hearth.runtime.serving.openai.errors import about, error_body
@@ -22,7 +23,6 @@ from hearth.runtime.serving.openai.saying import Delta, Saying, Spell, usage_bod
 from hearth.runtime.serving.openai.work import Work
 from hearth.runtime.serving.presence import Stream, while_connected
 from hearth.runtime.serving.refusals import Refusal, as_refusal
-from hearth.runtime.serving.service import Held
 from hearth.runtime.serving.spelling import speller
 
 Body = dict[str, Any]

@@ -21,7 +21,7 @@ from hearth.schemas.errors import InputError
 if TYPE_CHECKING:
     from hearth.runtime.grammar import GrammarWish
     from hearth.runtime.model import Model
-    from hearth.runtime.serving.service import Held
+    from hearth.runtime.serving.held import Held
     from hearth.runtime.tools import ToolFormat, ToolParser
 
 USUAL_LENGTH = 16  # of completions (not of chats), as OpenAI documents it

@@ -15,9 +15,11 @@ from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.archive import open_archive
 from hearth.runtime.lora.stored import remove_adapter
 from hearth.runtime.model import Model
+from hearth.runtime.serving.held import Held
 from hearth.runtime.serving.jobs import Event, Job, Piece
 from hearth.runtime.serving.scheduling import scheduler_of
-from hearth.runtime.serving.service import Held, Service, Settings
+from hearth.runtime.serving.service import Service
+from hearth.runtime.serving.settings import Settings
 from hearth.schemas.errors import UsageError
 
 if TYPE_CHECKING:

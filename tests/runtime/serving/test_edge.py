@@ -13,7 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 from hearth.runtime.serving.app import plain_error
 from hearth.runtime.serving.edge import Edge, Surface
 from hearth.runtime.serving.metrics import Metrics
-from hearth.runtime.serving.service import Service, Settings
+from hearth.runtime.serving.service import Service
+from hearth.runtime.serving.settings import Settings
 from hearth.schemas.errors import ArchiveError, InputError, ResourceError
 
 SCOPE: Scope = {

@@ -8,7 +8,7 @@ import pytest
 from conftest import Archives
 from support.served import Clock, FakeScheduler, service
 
-from hearth.runtime.serving.service import read_files, read_served
+from hearth.runtime.serving.served import read_files, read_served
 from hearth.schemas.errors import ArchiveError, UsageError
 
 

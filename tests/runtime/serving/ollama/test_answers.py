@@ -17,7 +17,8 @@ from support.served import FakeStats
 from hearth.runtime.sampling import Choice
 from hearth.runtime.serving.app import AppOptions, make_app
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Usage
-from hearth.runtime.serving.service import Service, Settings
+from hearth.runtime.serving.service import Service
+from hearth.runtime.serving.settings import Settings
 from hearth.runtime.serving.surfaces import SURFACES
 from hearth.schemas.errors import InputError, ResourceError
 
