@@ -19,9 +19,7 @@ class Definition:
     rows: int | Rows
     columns: int
     origin: int
-    facts: tuple[
-        float, ...
-    ] = ()  # of a cache: heads, head_dim, context, scheme, kind, static codes
+    facts: tuple[float, ...] = ()  # of a cache: heads, head_dim, context, scheme, kind, codes
 
 
 @dataclass
