@@ -179,8 +179,9 @@ void Ladder::end_at(const Crossing& found, int64_t ties) {
 void Ladder::thin(double low, double high, const Keeps& keeps) {
   const int64_t first = step_of(low), end = std::min(step_of(high), last_);
   for (int64_t step = first; step <= end; ++step) {
-    sums_[step] = {};
-    for (const Member& one : members(step, keeps)) sums_[step] = sums_[step] + of(one);
+    Sums kept{};  // a crowd is counted by what was kept so far
+    for (const Member& one : members(step, keeps)) kept = kept + of(one);
+    sums_[step] = kept;
     whole_ = false;
   }
   last_ = end;

@@ -98,6 +98,18 @@ def test_weights_are_those_of_the_definition(size: int, isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_a_crowd_of_equal_tokens_is_kept_by_min_p(isa: str, top_p: float) -> None:
+    """All of them at its edge, and more than a step of the ladder is selected from one by one."""
+    how = Sampling(min_p=1.0, typical_p=0.5, top_p=top_p)
+    logits = np.zeros(20_000, np.float32)
+    expected = weights(process(logits.astype(np.float64), how, Moment(named(how))))
+    changes = Changes(how).of(logits, NOTHING_SEEN)
+    found = native.token_weights(logits, *changes, None, 1.0, 0, top_p, 1.0, 0.5, isa)
+    assert expected.any() and np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_choices_are_those_of_the_definition(isa: str) -> None:
     random = np.random.default_rng(5)
     for _ in range(200):
