@@ -1,8 +1,12 @@
 // The table of contracts and the sizes that follow from it (docs/layouts.md).
 #include "contracts.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <utility>
+
+#include "attributes.h"
 
 namespace hearth {
 namespace {
@@ -47,47 +51,39 @@ constexpr OperandSpec kAttentionOps[] = {{"q", kIn, kF32},
                                          {"v_scales", kStateRead, kKvScale, true},
                                          {"y", kOut, kF32}};
 
-constexpr Names kTableInts[] = {"N", "K", "layout", "group"};
-constexpr Names kLinearInts[] = {"N", "K", "layout", "group", "activation"};
-constexpr Names kK[] = {"K"}, kN[] = {"N"}, kEps[] = {"eps"}, kScale[] = {"scale"};
-constexpr Names kHeadNormInts[] = {"heads", "head_dim"};
-constexpr Names kRopeInts[] = {"heads", "head_dim", "rotary_dim"};
-constexpr Names kKvWriteInts[] = {"heads", "head_dim", "rotary_dim", "context", "scheme", "kind"};
-constexpr Names kAttentionInts[] = {"heads",   "kv_heads", "head_dim", "rotary_dim",
-                                    "context", "scheme",   "window",   "causal"};
+constexpr Names kK[] = {"K"}, kN[] = {"N"}, kEps[] = {"eps"};
 constexpr Names kCodes[] = {"scale", "zero"}, kNormCodes[] = {"eps", "scale", "zero"};
-constexpr Names kHalvesCodes[] = {"k_scale", "k_zero", "v_scale", "v_zero"};
-constexpr Names kActivateInts[] = {"N", "activation"}, kPoolInts[] = {"N", "kind"};
-constexpr Names kHadamardInts[] = {"K", "q", "r", "s"};
+constexpr std::span<const Names> kAttentionFloats = AttentionFloats::kNames;
 
 constexpr Contract kContracts[] = {
-    {kEmbed, "embed", kEmbedOps, kTableInts, {}},
+    {kEmbed, "embed", kEmbedOps, WeightInts::kNames, {}},
     {kRmsNorm, "rms_norm", kNormOps, kK, kEps},
     {kRmsNormQuantize, "rms_norm_quantize", kNormQ8Ops, kK, kEps},
     {kQuantize, "quantize", kQuantizeOps, kK, {}},
-    {kLinear, "linear", kLinearOps, kLinearInts, {}},
+    {kLinear, "linear", kLinearOps, LinearInts::kNames, {}},
     {kAdd, "add", kAddOps, kN, {}},
     {kMul, "mul", kBinaryOps, kN, {}},
-    {kActivate, "activate", kUnaryOps, kActivateInts, {}},
+    {kActivate, "activate", kUnaryOps, ActivateInts::kNames, {}},
     {kSwiGLU, "swiglu", kSwiGLUOps, kN, {}},
-    {kRope, "rope", kRopeOps, kRopeInts, {}, true},
-    {kKvWrite, "kv_write", kKvWriteOps, kKvWriteInts, {}, true, kCodes},
-    {kAttention, "attention", kAttentionOps, kAttentionInts, kScale, true, kHalvesCodes},
+    {kRope, "rope", kRopeOps, RopeInts::kNames, {}, true},
+    {kKvWrite, "kv_write", kKvWriteOps, KvWriteInts::kNames, {}, true, kCodes},
+    {kAttention, "attention", kAttentionOps, AttentionInts::kNames, kAttentionFloats.first(1), true,
+     kAttentionFloats.subspan(1)},
     {kLastRows, "last_rows", kGatherOps, kN, {}, true},
     {kLayerNorm, "layer_norm", kLayerNormOps, kK, kEps},
     {kLayerNormQuantize, "layer_norm_quantize", kLayerNormQ8Ops, kK, kEps},
-    {kEmbedPositions, "embed_positions", kEmbedPositionsOps, kTableInts, {}, true},
-    {kPool, "pool", kGatherOps, kPoolInts, {}, true},
+    {kEmbedPositions, "embed_positions", kEmbedPositionsOps, WeightInts::kNames, {}, true},
+    {kPool, "pool", kGatherOps, PoolInts::kNames, {}, true},
     {kL2Normalize, "l2_normalize", kUnaryOps, kN, kEps},
     {kQuantizeStatic, "quantize_static", kQuantizeOps, kK, kCodes},
     {kRmsNormQuantizeStatic, "rms_norm_quantize_static", kNormQ8Ops, kK, kNormCodes},
     {kLayerNormQuantizeStatic, "layer_norm_quantize_static", kLayerNormQ8Ops, kK, kNormCodes},
-    {kHadamard, "hadamard", kHadamardOps, kHadamardInts, {}},
-    {kHeadNorm, "head_norm", kNormOps, kHeadNormInts, kEps},
+    {kHadamard, "hadamard", kHadamardOps, HadamardInts::kNames, {}},
+    {kHeadNorm, "head_norm", kNormOps, HeadNormInts::kNames, kEps},
 };
 
 // Signs of the dense factors of a hadamard.
-int64_t signs_of(const int64_t* i) { return (i[1] > 1 ? i[1] * i[1] : 0) + (i[2] > 1 ? i[2] * i[2] : 0); }
+int64_t signs_of(const HadamardInts& i) { return (i.q > 1 ? i.q * i.q : 0) + (i.r > 1 ? i.r * i.r : 0); }
 
 // The integer attributes of a command, by the names that the layouts use.
 struct Sizes {
@@ -97,23 +93,39 @@ struct Sizes {
 };
 
 Sizes sizes_of(const Command& c) {
-  const int64_t* i = c.ints;
   switch (c.opcode) {
-    case kEmbed: return {.columns_out = i[1]};
-    case kEmbedPositions: return {.columns_out = i[1], .context = i[0]};
-    case kLinear: {
-      const int64_t out = i[4] == kSwiGLUActivation ? i[0] / 2 : i[0];
-      return {.columns_in = i[1], .columns_out = out, .vector = i[0]};
+    case kEmbed: return {.columns_out = ints_of<WeightInts>(c).k};
+    case kEmbedPositions: {
+      const auto i = ints_of<WeightInts>(c);
+      return {.columns_out = i.k, .context = i.n};
     }
-    case kRope: return {.columns_in = i[0] * i[1], .columns_out = i[0] * i[1], .table = i[2] / 2};
-    case kKvWrite:
-      return {.columns_in = i[0] * i[1], .table = i[2] / 2, .heads = i[0], .head_dim = i[1], .context = i[3]};
-    case kAttention:
-      return {.columns_in = i[0] * i[2], .columns_out = i[0] * i[2], .table = i[3] / 2,
-              .heads = i[1], .head_dim = i[2], .context = i[4]};
-    case kHadamard: return {.columns_in = i[0], .columns_out = i[0], .vector = signs_of(i)};
-    case kHeadNorm: return {.columns_in = i[0] * i[1], .columns_out = i[0] * i[1], .vector = i[1]};
-    default: return {.columns_in = i[0], .columns_out = i[0], .vector = i[0]};
+    case kLinear: {
+      const auto i = ints_of<LinearInts>(c);
+      return {.columns_in = i.k, .columns_out = i.columns(), .vector = i.n};
+    }
+    case kRope: {
+      const auto i = ints_of<RopeInts>(c);
+      return {.columns_in = i.heads * i.head_dim, .columns_out = i.heads * i.head_dim, .table = i.rotary_dim / 2};
+    }
+    case kKvWrite: {
+      const auto i = ints_of<KvWriteInts>(c);
+      return {.columns_in = i.heads * i.head_dim, .table = i.rotary_dim / 2,
+              .heads = i.heads, .head_dim = i.head_dim, .context = i.context};
+    }
+    case kAttention: {
+      const auto i = ints_of<AttentionInts>(c);
+      return {.columns_in = i.heads * i.head_dim, .columns_out = i.heads * i.head_dim, .table = i.rotary_dim / 2,
+              .heads = i.kv_heads, .head_dim = i.head_dim, .context = i.context};
+    }
+    case kHadamard: {
+      const auto i = ints_of<HadamardInts>(c);
+      return {.columns_in = i.k, .columns_out = i.k, .vector = signs_of(i)};
+    }
+    case kHeadNorm: {
+      const auto i = ints_of<HeadNormInts>(c);
+      return {.columns_in = i.heads * i.head_dim, .columns_out = i.heads * i.head_dim, .vector = i.head_dim};
+    }
+    default: return {.columns_in = c.ints[0], .columns_out = c.ints[0], .vector = c.ints[0]};
   }
 }
 
@@ -133,11 +145,12 @@ int64_t block_nbytes(int64_t k, int64_t layout, int64_t group) {
   }
 }
 
-bool paired(const Command& c) { return c.opcode == kLinear && c.ints[4] == kSwiGLUActivation; }
+bool paired(const Command& c) { return c.opcode == kLinear && ints_of<LinearInts>(c).paired(); }
 
 int64_t packed_nbytes(const Command& c) {
-  const bool scaled = c.ints[2] == kQ8B16 || c.ints[2] == kQ4B16;
-  const int64_t scales = scaled ? 64 : table_bits(c.ints[2]) ? 32 : 0;  // bytes of a block
+  const int64_t layout = ints_of<WeightInts>(c).layout;
+  const bool scaled = layout == kQ8B16 || layout == kQ4B16;
+  const int64_t scales = scaled ? 64 : table_bits(layout) ? 32 : 0;  // bytes of a block
   const PackedUnits units = packed_units(c);
   return units.begin + units.count * (units.nbytes + scales * (paired(c) ? 2 : 1));
 }
@@ -153,7 +166,9 @@ int64_t cache_nbytes(const Sizes& s, int64_t scheme, bool is_k) {
 
 constexpr int64_t kMostSigns = 1024;
 
-int64_t scheme_of(const Command& c) { return c.opcode == kKvWrite ? c.ints[4] : c.ints[5]; }
+int64_t scheme_of(const Command& c) {
+  return c.opcode == kKvWrite ? ints_of<KvWriteInts>(c).scheme : ints_of<AttentionInts>(c).scheme;
+}
 
 [[noreturn]] void refuse(const Contract& contract, const std::string& what) {
   throw std::invalid_argument(std::string(contract.name) + ": " + what);
@@ -163,20 +178,19 @@ void require(const Contract& contract, bool holds, const char* what) {
   if (!holds) refuse(contract, what);
 }
 
-void check_weight(const Contract& contract, const int64_t* i, bool paired) {
-  require(contract, i[2] >= kF32B16 && i[2] < kLayouts, "unknown layout");
-  const bool integer = i[2] == kQ8B16 || i[2] == kQ4B16 || table_bits(i[2]);
-  if (i[2] == kQ4B16 || table_bits(i[2]))
-    require(contract, i[3] == 32 || i[3] == 64 || i[3] == 128, "group is not 32, 64 or 128");
-  if (i[2] == kG4B16 || i[2] == kG8B16)
-    require(contract, i[3] > 0 && i[3] % 16 == 0 && i[3] < i[1] + 16, "group is not a multiple of 16 up to K");
-  if (integer) require(contract, i[1] <= 131072, "K is above 131072");
-  if (paired) require(contract, i[0] % 2 == 0, "swiglu needs an even N");
+void check_weight(const Contract& contract, const WeightInts& i) {
+  require(contract, i.layout >= kF32B16 && i.layout < kLayouts, "unknown layout");
+  const bool integer = i.layout == kQ8B16 || i.layout == kQ4B16 || table_bits(i.layout);
+  if (i.layout == kQ4B16 || table_bits(i.layout))
+    require(contract, i.group == 32 || i.group == 64 || i.group == 128, "group is not 32, 64 or 128");
+  if (i.layout == kG4B16 || i.layout == kG8B16)
+    require(contract, i.group > 0 && i.group % 16 == 0 && i.group < i.k + 16, "group is not a multiple of 16 up to K");
+  if (integer) require(contract, i.k <= 131072, "K is above 131072");
 }
 
 // K is blocks of q * r * s columns, q and r orders of dense factors, s a power of two.
 void check_factors(const Contract& contract, const Command& c) {
-  const int64_t k = c.ints[0], q = c.ints[1], r = c.ints[2], s = c.ints[3];
+  const auto [k, q, r, s] = ints_of<HadamardInts>(c);
   for (const int64_t order : {q, r})
     require(contract, order == 1 || (order > 0 && order % 4 == 0 && order <= kMostSigns), "a factor is no multiple of 4 up to 1024");
   require(contract, s > 0 && (s & (s - 1)) == 0, "s is no power of two");
@@ -187,6 +201,19 @@ void check_factors(const Contract& contract, const Command& c) {
 void check_heads(const Contract& contract, int64_t heads, int64_t head_dim, int64_t rotary_dim) {
   require(contract, heads > 0 && heads <= 65536 && head_dim > 0 && head_dim <= 4096, "heads or head_dim out of range");
   require(contract, rotary_dim % 2 == 0 && rotary_dim <= head_dim, "rotary_dim is odd or above head_dim");
+}
+
+// What kv_write and attention share; `scales` are those of the halves that the command touches.
+void check_cache(const Contract& contract, const Command& c, int64_t heads, int64_t rotary_dim,
+                 std::pair<const void*, const void*> scales) {
+  const Sizes s = sizes_of(c);
+  const auto [first, second] = scales;
+  require(contract, s.context > 0, "no context");
+  require(contract, scheme_of(c) <= kKvInt8Static, "unknown cache scheme");
+  check_heads(contract, heads, s.head_dim, rotary_dim);
+  require(contract, !c.operand[1] == !c.operand[2], "cos without sin");
+  require(contract, (first && second) || scheme_of(c) != kKvInt8, "an int8 cache needs scales");
+  require(contract, (!first && !second) || scheme_of(c) != kKvInt8Static, "a static cache has no scales");
 }
 
 }  // namespace
@@ -203,7 +230,7 @@ const Contract* find_contract(int opcode) {
 }
 
 size_t float_count(const Contract& contract, std::span<const int64_t> ints) {
-  const size_t scheme = contract.opcode == kKvWrite ? 4 : 5;
+  const size_t scheme = size_t(std::ranges::find(contract.ints, "scheme") - contract.ints.begin());
   const bool fixed = !contract.fixed.empty() && ints.size() > scheme && ints[scheme] == kKvInt8Static;
   return contract.floats.size() + (fixed ? contract.fixed.size() : 0);
 }
@@ -212,7 +239,7 @@ int variant_of(const Command& c) {
   switch (c.opcode) {
     case kEmbed:
     case kEmbedPositions:
-    case kLinear: return int(c.ints[2]);
+    case kLinear: return int(ints_of<WeightInts>(c).layout);
     case kKvWrite:
     case kAttention: return int(scheme_of(c));
     default: return 0;
@@ -221,9 +248,8 @@ int variant_of(const Command& c) {
 
 void check_attributes(const Contract& contract, const Command& c) {
   constexpr int64_t kMost = int64_t{1} << 28;  // with check_heads: keeps every product of sizes within 64 bits
-  const int64_t* i = c.ints;
   for (size_t n = 0; n < contract.ints.size(); ++n)
-    if (i[n] < 0 || i[n] >= kMost) refuse(contract, "attribute " + std::string(contract.ints[n]) + " out of range");
+    if (c.ints[n] < 0 || c.ints[n] >= kMost) refuse(contract, "attribute " + std::string(contract.ints[n]) + " out of range");
   for (size_t n = 0; n < contract.operands.size(); ++n)
     if (!contract.operands[n].optional && !c.operand[n])
       refuse(contract, "operand " + std::string(contract.operands[n].name) + " is missing");
@@ -231,32 +257,43 @@ void check_attributes(const Contract& contract, const Command& c) {
   require(contract, s.columns_in + s.columns_out > 0, "no columns");
   switch (c.opcode) {
     case kEmbed:
-    case kEmbedPositions: check_weight(contract, i, false); break;
-    case kActivate:
-      require(contract, i[1] != kNone && i[1] != kSwiGLUActivation && i[1] < kActivations, "unknown activation");
+    case kEmbedPositions: check_weight(contract, ints_of<WeightInts>(c)); break;
+    case kActivate: {
+      const int64_t activation = ints_of<ActivateInts>(c).activation;
+      const bool function = activation != kNone && activation != kSwiGLUActivation && activation < kActivations;
+      require(contract, function, "unknown activation");
       break;
+    }
     case kHadamard: check_factors(contract, c); break;
-    case kPool: require(contract, i[1] < kPoolings, "unknown pooling"); break;
-    case kLinear:
-      require(contract, i[4] < kActivations, "unknown activation");
-      check_weight(contract, i, i[4] == kSwiGLUActivation);
+    case kPool: require(contract, ints_of<PoolInts>(c).kind < kPoolings, "unknown pooling"); break;
+    case kLinear: {
+      const auto i = ints_of<LinearInts>(c);
+      require(contract, i.activation < kActivations, "unknown activation");
+      check_weight(contract, ints_of<WeightInts>(c));
+      require(contract, !i.paired() || i.n % 2 == 0, "swiglu needs an even N");
       break;
-    case kRope: check_heads(contract, i[0], i[1], i[2]); break;
-    case kHeadNorm: check_heads(contract, i[0], i[1], 0); break;
-    case kAttention:
-      require(contract, i[1] > 0 && i[0] % i[1] == 0, "heads is not a multiple of kv_heads");
-      require(contract, i[7] <= 1, "causal is neither 0 nor 1");
-      require(contract, i[7] == 1 || i[6] == 0, "a window needs causal attention");
-      [[fallthrough]];
+    }
+    case kRope: {
+      const auto i = ints_of<RopeInts>(c);
+      check_heads(contract, i.heads, i.head_dim, i.rotary_dim);
+      break;
+    }
+    case kHeadNorm: {
+      const auto i = ints_of<HeadNormInts>(c);
+      check_heads(contract, i.heads, i.head_dim, 0);
+      break;
+    }
+    case kAttention: {
+      const auto i = ints_of<AttentionInts>(c);
+      require(contract, i.kv_heads > 0 && i.heads % i.kv_heads == 0, "heads is not a multiple of kv_heads");
+      require(contract, i.causal <= 1, "causal is neither 0 nor 1");
+      require(contract, i.causal == 1 || i.window == 0, "a window needs causal attention");
+      check_cache(contract, c, i.heads, i.rotary_dim, {c.operand[4], c.operand[6]});
+      break;
+    }
     case kKvWrite: {
-      const bool write = c.opcode == kKvWrite;
-      require(contract, s.context > 0, "no context");
-      require(contract, scheme_of(c) <= kKvInt8Static, "unknown cache scheme");
-      check_heads(contract, i[0], s.head_dim, write ? i[2] : i[3]);
-      require(contract, !c.operand[1] == !c.operand[2], "cos without sin");
-      const bool scales = c.operand[4] && (write || c.operand[6]), some = c.operand[4] || (!write && c.operand[6]);
-      require(contract, scales || scheme_of(c) != kKvInt8, "an int8 cache needs scales");
-      require(contract, !some || scheme_of(c) != kKvInt8Static, "a static cache has no scales");
+      const auto i = ints_of<KvWriteInts>(c);
+      check_cache(contract, c, i.heads, i.rotary_dim, {c.operand[4], c.operand[4]});
       break;
     }
     default: break;
@@ -279,15 +316,16 @@ Extent operand_extent(const Contract& contract, const Command& c, int operand, i
     case kPacked: return {packed_nbytes(c), 64};
     case kVector: return {s.vector * 4, 4};
     case kTable: return {s.context * s.table * 4, 4};
-    case kKv: return {cache_nbytes(s, scheme_of(c), attention ? operand == 3 : c.ints[5] == 0), 64};
+    case kKv: return {cache_nbytes(s, scheme_of(c), attention ? operand == 3 : ints_of<KvWriteInts>(c).is_k()), 64};
     default: return {s.heads * align_up(s.context, 16) * 4, 64};
   }
 }
 
 PackedUnits packed_units(const Command& c) {
   const int64_t blocks = paired(c) ? 2 : 1;
-  const int64_t begin = table_bits(c.ints[2]) ? kTableNbytes : 0;
-  return {begin, align_up(c.ints[0] / blocks, 16) / 16, blocks * block_nbytes(c.ints[1], c.ints[2], c.ints[3])};
+  const auto [n, k, layout, group] = ints_of<WeightInts>(c);
+  const int64_t begin = table_bits(layout) ? kTableNbytes : 0;
+  return {begin, align_up(n / blocks, 16) / 16, blocks * block_nbytes(k, layout, group)};
 }
 
 int64_t context_of(const Command& c) {

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "attributes.h"
 #include "contracts.h"
 #include "table.h"
 
@@ -40,7 +41,7 @@ void check_positions(const CallArguments& arguments, int64_t end) {
   if (context >= 0 && end > context) throw std::invalid_argument("position + rows is above the context");
   if (command.opcode != kRope) return;
   for (int i : {1, 2})
-    if (int64_t(arguments.sizes[i]) < end * (command.ints[2] / 2) * 4)
+    if (int64_t(arguments.sizes[i]) < end * (ints_of<RopeInts>(command).rotary_dim / 2) * 4)
       throw std::invalid_argument("position + rows is above the positions of the tables");
 }
 

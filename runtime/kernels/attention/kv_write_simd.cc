@@ -1,5 +1,6 @@
 // cache[position .. position + T) = x[T, Hkv * D], rotated where tables are given; a head of a row is the unit.
 #include "attention/cache.h"
+#include "attributes.h"
 #include "quantize.h"
 #include "rope/rotate.h"
 
@@ -21,7 +22,7 @@ template <class F>
 inline void write_codes_of(const Command& command, const CacheShape& shape, const float* x, int64_t head, int64_t t,
                            F codes16_of) {
   const int64_t d = shape.head_dim;
-  const bool is_k = command.ints[5] == 0;
+  const bool is_k = ints_of<KvWriteInts>(command).is_k();
   int8_t* block = row<int8_t>(command, 3, 0) + shape.block(head, t) + t % 16 * 4;
   int8_t* values = row<int8_t>(command, 3, 0) + shape.at(head, t);
   for (int64_t i = 0; i < d; i += 16) {
@@ -49,9 +50,10 @@ void write_int8_static(const Command& command, const CacheShape& shape, const fl
 
 template <class Write>
 void write_rows(const Command& command, const Call& call, Write write) {
-  const int64_t heads = command.ints[0], d = command.ints[1];
-  const CacheShape shape{heads, d, command.ints[3]};
-  const Tables tables{row<const float>(command, 1, 0), row<const float>(command, 2, 0), command.ints[2] / 2};
+  const auto ints = ints_of<KvWriteInts>(command);
+  const int64_t heads = ints.heads, d = ints.head_dim;
+  const CacheShape shape{heads, d, ints.context};
+  const Tables tables{row<const float>(command, 1, 0), row<const float>(command, 2, 0), ints.rotary_dim / 2};
   float* rotated = reinterpret_cast<float*>(call.scratch);
   const Share share(call.rows * heads, call);
   for (int64_t unit = share.begin; unit < share.end; ++unit) {
@@ -69,6 +71,6 @@ void kv_write_f16(const Command& command, const Call& call) { write_rows(command
 void kv_write_int8(const Command& command, const Call& call) { write_rows(command, call, write_int8); }
 void kv_write_int8_static(const Command& command, const Call& call) { write_rows(command, call, write_int8_static); }
 
-size_t kv_write_scratch(const Command& command, int64_t) { return align_up(command.ints[1], 16) * 4; }
+size_t kv_write_scratch(const Command& command, int64_t) { return align_up(ints_of<KvWriteInts>(command).head_dim, 16) * 4; }
 
 }  // namespace hearth::HEARTH_ISA

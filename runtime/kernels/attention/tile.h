@@ -3,6 +3,7 @@
 
 #include "attention/cache.h"
 #include "attention/dots.h"
+#include "attributes.h"
 #include "rope/rotate.h"
 
 namespace hearth::HEARTH_ISA {
@@ -17,11 +18,12 @@ struct Shape {
   Tables tables;
   float scale, k_scale, v_scale, v_zero;  // the last three of a static cache alone
   int32_t k_zero;
-  explicit Shape(const Command& c)
-      : heads(c.ints[0]), head_dim(c.ints[2]), ratio(c.ints[0] / c.ints[1]), window(c.ints[6]), causal(c.ints[7] != 0),
-        cache{c.ints[1], c.ints[2], c.ints[4]},
-        tables{row<const float>(c, 1, 0), row<const float>(c, 2, 0), c.ints[3] / 2}, scale(c.floats[0]), k_scale(c.floats[1]),
-        v_scale(c.floats[3]), v_zero(c.floats[4]), k_zero(int32_t(c.floats[2])) {}
+  explicit Shape(const Command& c) : Shape(c, ints_of<AttentionInts>(c), floats_of<AttentionFloats>(c)) {}
+  Shape(const Command& c, const AttentionInts& i, const AttentionFloats& f)
+      : heads(i.heads), head_dim(i.head_dim), ratio(i.heads / i.kv_heads), window(i.window), causal(i.causal != 0),
+        cache{i.kv_heads, i.head_dim, i.context},
+        tables{row<const float>(c, 1, 0), row<const float>(c, 2, 0), i.rotary_dim / 2}, scale(f.scale),
+        k_scale(f.k_scale), v_scale(f.v_scale), v_zero(f.v_zero), k_zero(int32_t(f.k_zero)) {}
   int64_t padded() const { return align_up(head_dim, 16); }
   int64_t code_stride() const { return align_up(head_dim, 64); }
   // Positions, in whole blocks, between the first and the last that a tile attends to, of `end` in the cache.

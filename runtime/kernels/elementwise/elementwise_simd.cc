@@ -1,5 +1,6 @@
 // y = f(x) and y = f(a, b) per element of f32[M, N]; and the copy of the last R of T rows.
 #include "arithmetic.h"
+#include "attributes.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -37,7 +38,7 @@ void activate(const Command& command, const Call& call) {
   const auto with = [&]<int kFunction>() {
     map<1>(command, call, [](F32x16 x, F32x16) { return activate16(x, kFunction); });
   };
-  switch (command.ints[1]) {
+  switch (ints_of<ActivateInts>(command).activation) {
     case kSilu: return with.operator()<kSilu>();
     case kGelu: return with.operator()<kGelu>();
     case kGeluTanh: return with.operator()<kGeluTanh>();

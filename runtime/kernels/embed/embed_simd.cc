@@ -1,5 +1,6 @@
 // Embeddings: row tokens[t], or row position + t, of a packed table as f32; lanes of one channel lie a block's
 // width apart.
+#include "attributes.h"
 #include "embed/half.h"
 #include "linear/levels.h"
 
@@ -14,12 +15,13 @@ struct Table {
   int64_t k, lane;
   Packing packing;
 
-  Table(const Command& c, int operand, int64_t id)
-      : k(c.ints[1]), lane(id % 16), packing(static_cast<int>(c.ints[2]), c.ints[1], c.ints[3]) {
+  Table(const Command& c, int operand, int64_t id) : Table(c, ints_of<WeightInts>(c), operand, id) {}
+  Table(const Command& c, const WeightInts& i, int operand, int64_t id)
+      : k(i.k), lane(id % 16), packing(static_cast<int>(i.layout), i.k, i.group) {
     const uint8_t* base = static_cast<const uint8_t*>(c.operand[operand]);
     block = base + packing.begin() + id / 16 * packing.stride;
     levels = reinterpret_cast<const int8_t*>(base);
-    const uint8_t* scales = base + packing.begin() + (c.ints[0] + 15) / 16 * packing.stride;
+    const uint8_t* scales = base + packing.begin() + (i.n + 15) / 16 * packing.stride;
     scale = reinterpret_cast<const float*>(scales) + id;
     half_scale = reinterpret_cast<const uint16_t*>(scales) + id;
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "attributes.h"
 #include "contracts.h"
 #include "executor/refuse.h"
 
@@ -93,7 +94,8 @@ void AdapterMemory::fit(const Adapter& adapter) {
 void AdapterMemory::multiply(const AdapterLinear& linear, const AdapterRows& all, int thread) const {
   Command product = linear.product;
   auto* x = reinterpret_cast<float*>(of(thread) + x_at());
-  const int64_t k = product.ints[1], ranks = product.ints[0], most = linear.decodes ? kFewRows : all.rows;
+  const auto ints = ints_of<LinearInts>(product);
+  const int64_t k = ints.k, ranks = ints.n, most = linear.decodes ? kFewRows : all.rows;
   for (int64_t row = 0; row < all.rows; row += most) {
     AdapterRows rows = all;
     rows.rows = std::min(most, all.rows - row);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "attributes.h"
 #include "executor/refuse.h"
 
 namespace hearth {
@@ -143,12 +144,13 @@ void Engine::note_limits(Entry& entry, const Bound& bound) const {
   const Command& command = bound.command;
   if (command.opcode == kEmbed) {
     int64_t& limit = entry.id_limits[ids_port(entry, bound, *bound.places[0])];
-    limit = std::min(limit, command.ints[0]);
+    limit = std::min(limit, ints_of<WeightInts>(command).n);
   }
   if (const int64_t context = context_of(command); context >= 0) entry.context = std::min(entry.context, context);
-  if (command.opcode == kRope && command.ints[2] > 0)
+  const int64_t rotary_dim = command.opcode == kRope ? ints_of<RopeInts>(command).rotary_dim : 0;
+  if (rotary_dim > 0)
     for (int i : {1, 2}) {
-      const int64_t positions = (int64_t(weights_.size()) - bound.places[i]->offset) / (command.ints[2] * 2);
+      const int64_t positions = (int64_t(weights_.size()) - bound.places[i]->offset) / (rotary_dim * 2);
       entry.context = std::min(entry.context, positions);
     }
   if (bound.rows >= 0) entry.fixed_rows = std::max(entry.fixed_rows, bound.rows);
@@ -235,8 +237,8 @@ int Engine::site_of(const Bound& bound) {
   const Command& command = bound.command;
   if (command.opcode != kLinear) return -1;
   const PackedUnits units = packed_units(command);
-  const int64_t pair = command.ints[4] == kSwiGLUActivation ? 2 : 1;
-  const Site site{bound.places[1]->offset, command.ints[1], units.count * pair, bound.x_is_q8};
+  const auto ints = ints_of<LinearInts>(command);
+  const Site site{bound.places[1]->offset, ints.k, units.count * (ints.paired() ? 2 : 1), bound.x_is_q8};
   const auto found = std::ranges::find(sites_, site) - sites_.begin();
   if (size_t(found) == sites_.size()) sites_.push_back(site);
   return int(found);

@@ -1,6 +1,7 @@
 // y = x H / sqrt(q r s) in blocks of q r s columns, H = Q x R x S: two dense factors of signs, then butterflies of
 // Sylvester's matrix (docs/arithmetic.md). A row is the unit of work.
 #include "arithmetic.h"
+#include "attributes.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -124,7 +125,7 @@ void few_butterflies(float* y, int64_t s, float scale) {
 }  // namespace
 
 void hadamard(const Command& command, const Call& call) {
-  const int64_t n = command.ints[0], q = command.ints[1], r = command.ints[2], s = command.ints[3];
+  const auto [n, q, r, s] = ints_of<HadamardInts>(command);
   const float scale = float(1.0 / __builtin_sqrt(double(q * r * s)));
   const float* first = row<const float>(command, 1, 0);
   const float* second = q > 1 ? first + q * q : first;
@@ -144,7 +145,8 @@ void hadamard(const Command& command, const Call& call) {
 }
 
 size_t hadamard_scratch(const Command& command, int64_t) {
-  return command.ints[1] > 1 && command.ints[2] > 1 ? command.ints[0] * 4 : 0;
+  const auto [k, q, r, s] = ints_of<HadamardInts>(command);
+  return q > 1 && r > 1 ? k * 4 : 0;
 }
 
 }  // namespace hearth::HEARTH_ISA

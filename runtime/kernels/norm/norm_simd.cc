@@ -1,4 +1,5 @@
 // rms_norm, quantize, and both in one: a row of x[M, K] is the unit of work, of head_norm a head of a row.
+#include "attributes.h"
 #include "quantize.h"
 
 namespace hearth::HEARTH_ISA {
@@ -44,7 +45,7 @@ void rms_norm(const Command& command, const Call& call) {
 }
 
 void head_norm(const Command& command, const Call& call) {
-  const int64_t heads = command.ints[0], n = command.ints[1];
+  const auto [heads, n] = ints_of<HeadNormInts>(command);
   const float* gain = row<const float>(command, 1, 0);
   const Share share(call.rows * heads, call);
   for (int64_t unit = share.begin; unit < share.end; ++unit) {

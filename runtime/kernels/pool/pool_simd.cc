@@ -1,5 +1,6 @@
 // The T rows of x as one row y[1, N]; threads share the columns, and each column goes over the rows in order.
 #include "arithmetic.h"
+#include "attributes.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -53,7 +54,7 @@ void copy_row(const Command& command, const Call& call, int64_t t) {
 
 void pool(const Command& command, const Call& call) {
   if (call.rows == 0 || call.tokens == 0) return;
-  switch (command.ints[1]) {
+  switch (ints_of<PoolInts>(command).kind) {
     case kPoolMean: return reduce_rows<Add>(command, call, true);
     case kPoolMax: return reduce_rows<Larger>(command, call, false);
     case kPoolFirst: return copy_row(command, call, 0);
