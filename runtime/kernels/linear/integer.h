@@ -95,7 +95,7 @@ struct Integer {
       const int64_t count = smaller(Inner::kPanelK, l.packing.kp - k);
       for (int64_t b = 0; b < blocks; ++b) expand(l, first + b, k, count, p.weights + b * 64, blocks * 64);
       const Tile tile{p.weights, l.codes(p.row) + k, l.x_stride, p.sums, count / 4, l.sums(p.row) + k / 32};
-      tiles(tile, p.rows, blocks, next_bytes(l, first, blocks, k));
+      tiles(l, p, tile, next_bytes(l, first, blocks, k), k + count == l.packing.kp);
     }
   }
 
@@ -115,12 +115,21 @@ struct Integer {
     return {l.block(first) + stride * next / kp, stride, lines};
   }
 
+  // What finish_panel will write, made this core's own: y comes from memory, or from where another thread read it, and
+  // stores wait for each other.
+  static void own_y(const Linear& l, const Panel& p, Range rows) {
+    for (int64_t r = rows.begin; r < rows.end; ++r)
+      for (int64_t u = 0; u < p.units; ++u)
+        __builtin_prefetch(l.y + (p.row + r) * l.y_stride + (p.unit + u) * 64, 1, 2);
+  }
+
   // Rows in tiles of nearly equal height.
-  static void tiles(Tile t, int64_t rows, int64_t blocks, Next next) {
-    const int64_t count = (rows + Inner::kTileRows - 1) / Inner::kTileRows;
+  static void tiles(const Linear& l, const Panel& p, Tile t, Next next, bool last) {
+    const int64_t blocks = p.units * l.blocks_per_unit, count = (p.rows + Inner::kTileRows - 1) / Inner::kTileRows;
     const Tile all = t;
     for (int64_t i = 0; i < count; ++i) {
-      const Range part = share(rows, i, count);
+      const Range part = share(p.rows, i, count);
+      if (last) own_y(l, p, part);
       t.x = all.x + part.begin * all.x_stride;
       t.x_sums = all.x_sums + part.begin * all.x_stride / 4;
       t.sums = all.sums + part.begin * blocks * 16;
