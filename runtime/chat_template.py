@@ -18,6 +18,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 
 from hearth.runtime.template_bounds import BoundedEnvironment
+from hearth.runtime.template_costs import check_width
 from hearth.schemas.errors import ArchiveError, HearthError, InputError
 
 Message = Mapping[str, Any]  # {"role": "user", "content": "..."} and what else the template reads
@@ -121,7 +122,12 @@ def _environment(now: Now) -> BoundedEnvironment:
     )
     environment.add_filter("tojson", _tojson)
     environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda pattern: now().strftime(pattern)
+
+    def strftime_now(pattern: str) -> str:
+        check_width(pattern)  # a field may be 256 times as wide as all of it
+        return now().strftime(pattern)
+
+    environment.globals["strftime_now"] = strftime_now
     return environment
 
 

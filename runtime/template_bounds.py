@@ -2,33 +2,41 @@
 
 jinja's own keeps a template from Python's internals, but not from loops without end, from `'x' * 10**10` or from
 doubling a text forty times. Here every turn of a loop and every call looks at the clock; what makes a value larger
-than those it is made of says its size before; and all that is made is counted. Filters and methods whose work their
+than those it is made of says its size before, what compares values looks at all of them first (template_costs.py);
+and all that is made is counted. Filters and methods whose work their
 arguments do not bound (urlize, striptags, ...) are left out: no published chat template uses one.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
+from types import GeneratorType
 from typing import Any
 
-from jinja2 import nodes
-from jinja2.exceptions import SecurityError
+from jinja2 import Environment, nodes
 from jinja2.filters import make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from hearth.runtime.template_costs import (
+    FILTERS,
+    Excess,
+    check_fields,
+    check_method,
+    check_operation,
+    check_size,
+    check_width,
+    checked,
+    size_of,
+)
+
 MOST_SECONDS = 2.0  # of the thread's own time; published templates take milliseconds
-MOST_SIZE = 1 << 22  # of one value: its characters, and ITEM for each item of a list
 MOST_MADE = 1 << 28  # of all values together
-MOST_BITS = 1 << 16  # of an integer
-MOST_WIDTH = 1000  # of a column or an indent; digits to round to
-ITEM = 16
 
 # Filters that may write out what they are given, and those that give parts of it back.
 TEXT_FILTERS = frozenset((
@@ -48,12 +56,12 @@ TEXT_METHODS = frozenset((
     "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase",
     "title", "upper",
 ))  # fmt: skip
-# A width of four digits, or one that is an argument or a field itself, of `%` and of `format`.
-WIDE = (re.compile(r"%[^a-zA-Z%]*(\d{4}|\*)"), re.compile(r"\{[^{}]*(\{|:[^{}]*\d{4})"))
-
-
-class Excess(SecurityError):
-    """A template does more than a template may."""
+COMPARING = frozenset(("dictsort", "groupby", "max", "min", "sort", "unique"))
+MEASURED_TESTS = frozenset((
+    "!=", "<", "<=", "==", ">", ">=", "eq", "equalto", "ge", "greaterthan", "gt", "in", "le", "lessthan", "lower",
+    "lt", "ne", "upper",
+))  # fmt: skip
+GIVEN = (Context, Environment, nodes.EvalContext)  # what jinja puts before what is filtered
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
@@ -65,6 +73,8 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(**options)
         self._left = threading.local()  # of one rendering: when it ends, what may still be made
         usual = self.filters
+        tests: Any = self.tests  # jinja types them too narrowly
+        self.tests = {name: self._watched(name, test) for name, test in tests.items()}
         self.filters = {"join": self._join}
         for name in TEXT_FILTERS | LIST_FILTERS:
             self.add_filter(name, usual[name])
@@ -93,6 +103,10 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             raise Excess(f"it takes more than {MOST_SECONDS:g} seconds")
         return True
 
+    def same(self, value: Any) -> Any:
+        """A value that is compared or looked up, which takes as long as it is large: `call` has looked at all of it."""
+        return value
+
     def texts(self, *parts: Any) -> str:
         """`a ~ b ~ c`."""
         return self._concat(map(self._text, parts))
@@ -110,53 +124,65 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         )
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """`text.format`, whose fields must be of a modest width."""
-        wrapped = super().wrap_str_format(value)
-        if wrapped is not None:
-            _check_widths(value.__self__)
+        """`text.format`, whose fields must be modest."""
+        usual = super().wrap_str_format(value)
+        if usual is None:
+            return None
+
+        def wrapped(*args: Any, **kwargs: Any) -> str:
+            check_fields(value.__self__, (*args, *kwargs.values()))
+            return str(self._made(usual(*args, **kwargs)))
+
         return wrapped
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Any call that a template writes."""
-        __self.tick()
-        for value in (*args, *kwargs.values()):
-            checked(value)
+        __self._look(args, kwargs)
         match getattr(__obj, "__self__", None), getattr(__obj, "__name__", ""), args:
             case str(text), "join", (items,):
                 return __self._join(items, text)
-            case str(text), "replace", (str(old), str(new), *_):
-                _check_replaced(text, old, new)
+            case str(text), str(name), _:
+                check_method(text, name, (*args, *kwargs.values()))
         return __self._made(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """`+`, `*`, `**` and `%`."""
-        _check_operation(operator, left, right)
+        check_operation(operator, left, right)
         return self._made(super().call_binop(context, operator, left, right))
-
-    def call_test(self, name: str, value: Any, *args: Any, **kwargs: Any) -> Any:
-        """A test of each item (`select`)."""
-        self.tick()
-        return super().call_test(name, value, *args, **kwargs)
 
     def _bound(self, name: str, usual: Callable[..., Any]) -> Callable[..., Any]:
         """A filter; before what it filters may come what jinja gives it (a context, say)."""
 
         @wraps(usual)
         def bound(*args: Any, **kwargs: Any) -> Any:
-            self.tick()
-            if name in TEXT_FILTERS:
-                for value in args:
-                    checked(value)
+            if name in COMPARING:
+                args = tuple(list(v) if isinstance(v, GeneratorType) else v for v in args)
+            whole = name in COMPARING | TEXT_FILTERS
+            self._look(args if whole else args[1 + isinstance(args[0], GIVEN) :], kwargs)
             if name in NARROW:
                 for width in (*args[1:], *kwargs.values()):
-                    _check_width(width)
-            if name == "replace":
-                _check_replaced(*(str(value) for value in args[1:4]))
-            if name == "format":
-                _check_widths(str(args[0]))
+                    check_width(width)
+            if name in FILTERS:
+                FILTERS[name](*args, **kwargs)
             return self._made(usual(*args, **kwargs))
 
         return bound
+
+    def _watched(self, name: str, usual: Callable[..., Any]) -> Callable[..., Any]:
+        """A test."""
+
+        @wraps(usual)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self._look(args if name in MEASURED_TESTS else (), kwargs)
+            return usual(*args, **kwargs)
+
+        return watched
+
+    def _look(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """At the clock, and at all of what something is done with."""
+        self.tick()
+        for value in (*args, *kwargs.values()):
+            checked(value)
 
     def _join(self, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
         if attribute is not None:
@@ -168,12 +194,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
     def _concat(self, parts: Iterable[str], between: str = "") -> str:
         parts = list(parts)
-        _check_size(sum(map(len, parts)) + len(between) * len(parts))
+        check_size(sum(map(len, parts)) + len(between) * len(parts))
         return str(self._made(between.join(parts)))
 
     def _made(self, value: Any) -> Any:
         """A value that has been made, counted."""
-        self._left.made -= _size(value)
+        self._left.made -= size_of(value)
         if self._left.made < 0:
             raise Excess(f"it makes texts of more than {MOST_MADE} characters")
         return value
@@ -199,81 +225,41 @@ class _Watched(NodeTransformer):
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
         if not isinstance(node.arg, nodes.Slice):
+            node.arg = _looked_at(node.arg)
             return node
         bounds = (node.arg.start, node.arg.stop, node.arg.step)
         return _environment("part", node.node, *(each or nodes.Const(None) for each in bounds))
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        """What is compared with constants is soon found to be another."""
+        self.generic_visit(node)
+        compared = [node.expr, *(operand.expr for operand in node.ops)]
+        if len(compared) == 2 and any(map(_constant, compared)):
+            return node
+        node.expr = _looked_at(node.expr)
+        for operand in node.ops:
+            operand.expr = _looked_at(operand.expr)
+        return node
+
+    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:
+        self.generic_visit(node)
+        node.key = _looked_at(node.key)
+        return node
 
     def _ticking(self, node: nodes.For | nodes.Macro) -> nodes.Node:
         node.body.insert(0, nodes.ExprStmt(_environment("tick")).set_lineno(node.lineno))
         return node
 
 
+def _constant(value: nodes.Expr) -> bool:
+    listed = isinstance(value, nodes.List | nodes.Tuple) and all(map(_constant, value.items))
+    return listed or isinstance(value, nodes.Const)
+
+
+def _looked_at(value: nodes.Expr) -> nodes.Expr:
+    return value if isinstance(value, nodes.Const) else _environment("same", value)
+
+
 def _environment(method: str, *args: nodes.Expr) -> nodes.Call:
     """A call of one of the environment's methods."""
     return nodes.Call(nodes.EnvironmentAttribute(method), list(args), [], None, None)
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, str | bytes):
-        return len(value)
-    return ITEM * len(value) if isinstance(value, list | tuple | dict) else 1
-
-
-def checked(value: Any) -> Any:
-    """The value, all of which (lists in lists, what is in them twice counted twice) is no larger than one may be."""
-    left, stack = MOST_SIZE, [value]
-    while stack:
-        each = stack.pop()
-        left -= _size(each)
-        if left < 0:
-            _check_size(MOST_SIZE + 1)
-        if isinstance(each, Mapping):
-            stack += each.keys()
-            stack += each.values()
-        elif isinstance(each, list | tuple):
-            stack += each
-    return value
-
-
-def _check_size(size: int) -> None:
-    if size > MOST_SIZE:
-        raise Excess(f"it makes a text of more than {MOST_SIZE} characters, or a list as large")
-
-
-def _check_operation(operator: str, left: Any, right: Any) -> None:
-    match operator, left, right:
-        case "%", str(text), _:
-            _check_widths(text)
-            checked(right)
-        case "*", int(), int():
-            _check_bits(left.bit_length() + right.bit_length())
-        case "*", int(times), value:
-            _check_size(_size(value) * times)
-        case "*", value, int(times):
-            _check_size(_size(value) * times)
-        case "**", int(), int():
-            _check_bits(left.bit_length() * right)
-        case "+", _, _:
-            _check_size(_size(left) + _size(right))
-
-
-def _check_bits(bits: int) -> None:
-    if bits > MOST_BITS:
-        raise Excess(f"it makes an integer of more than {MOST_BITS} bits")
-
-
-def _check_replaced(text: str, old: str, new: str) -> None:
-    times = text.count(old) if len(new) > len(old) else 0
-    _check_size(len(text) + times * (len(new) - len(old)))
-
-
-def _check_width(width: Any) -> None:
-    if (isinstance(width, int) and width > MOST_WIDTH) or (
-        isinstance(width, str) and len(width) > MOST_WIDTH
-    ):
-        raise Excess(f"it asks for a width of more than {MOST_WIDTH}")
-
-
-def _check_widths(pattern: str) -> None:
-    if any(wide.search(pattern) for wide in WIDE):
-        raise Excess(f"a format has a width of more than {MOST_WIDTH}, or one that is computed")

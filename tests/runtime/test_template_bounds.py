@@ -20,6 +20,10 @@ NESTED_LISTS = (
     "{{% set ns = namespace(x='a') %}}{{% for i in range(12) %}}{{% set ns.x = [ns.x] * 1000 %}}"
     "{{% endfor %}}{}"
 )
+TWINS = (
+    "{{% set ns = namespace(x=[1], y=[1], t=(1, 2)) %}}{{% for i in range(60) %}}{{% set ns.x = [ns.x, ns.x] %}}"
+    "{{% set ns.y = [ns.y, ns.y] %}}{{% set ns.t = (ns.t, ns.t) %}}{{% endfor %}}{}"
+)
 ENDLESS = {
     "loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "conditions": "{% for i in range(99999) if (range(99999) | list | length) == 1 %}{% endfor %}",
@@ -62,6 +66,27 @@ LARGE = {
     "brackets": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
     "blocks_in_blocks": "{% for a in [1] %}" * 30 + "{% endfor %}" * 30,
     "source": "{{ 1 }}" * 200_000,
+    "twins_equal": TWINS.format("{{ ns.x == ns.y }}"),
+    "twins_found": TWINS.format("{{ ns.x in [ns.y] }}"),
+    "twins_tested": TWINS.format("{{ ns.x is eq(ns.y) }}"),
+    "twins_selected": TWINS.format("{{ [ns.x] | select('eq', ns.y) | list }}"),
+    "twins_sorted": TWINS.format("{{ [ns.x, ns.y] | sort | length }}"),
+    "twins_mapped": TWINS.format("{{ [ns.x, ns.y] | map('default') | max | length }}"),
+    "twins_hashed": TWINS.format("{% set d = {ns.t: 1} %}"),
+    "twins_looked_up": TWINS.format("{{ {}[ns.t] }}"),
+    "twins_named": TWINS.format("{{ 1 | attr(ns.t) }}"),
+    "twins_in_lower_case": TWINS.format("{{ ns.x is lower }}"),
+    "many_fields": "{{ ('{0}' * 100000).format('x' * 1000000) }}",
+    "many_percents": "{{ ('%(a)s' * 100000) % {'a': 'x' * 1000000} }}",
+    "many_filtered": "{{ ('%(a)s' * 100000) | format(a='x' * 1000000) }}",
+    "wide_lines": "{{ ('a\n' * 1000000) | indent(1000) }}",
+    "wide_json": "{{ ([0] * 200000) | tojson(indent=1000) }}",
+    "wide_separators": "{{ ([0] * 200000) | tojson(separators=('x' * 1000000, ':')) }}",
+    "long_integers": "{{ ([10**4000] * 200000) | string }}",
+    "search_from_the_right": "{{ ('a' * 4000000).rfind('ab' ~ 'a' * 2000000) }}",
+    "strip_of_many": "{{ ('a' * 4000000).strip('b' * 4000000 ~ 'a') }}",
+    "trim_of_many": "{{ ('a' * 4000000) | trim('b' * 4000000 ~ 'a') }}",
+    "wide_years": "{{ strftime_now('%99999Y' * 100000) }}",
 }
 
 
@@ -135,6 +160,14 @@ def test_nothing_inside_python_is_seen(source: str) -> None:
         ),
         ("{% macro f(x) %}<{{ x }}>{% endmacro %}{{ f(1) + f('a' * 3) }}", "<1><aaa>"),
         ("{{ 2 ** 10 + 3 * 4 % 5 }}", "1026"),
+        (
+            "{{ 'a' ~ [3, 1, 2] | sort | first ~ ([1] == [1]) ~ ('b' in messages[0].content) }}",
+            "a1TrueFalse",
+        ),
+        (
+            "{{ {'a': 1}['a'] ~ (1 is in([1, 2])) ~ ' xx '.strip() ~ 'a/b'.rsplit('/')[1] }}",
+            "1Truexxb",
+        ),
         ("{{ ([1] + [2]) | tojson(indent=2) }}", "[\n  1,\n  2\n]"),
     ],
 )
