@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Each file's tests on one worker, in their order; as many workers as there are cores.
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist loadfile
+# Each file's tests on one worker, in their order; as many workers as there are cores, so one thread of BLAS in each.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 PURELIB := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 NATIVE := $(shell find runtime/kernels -type f) pyproject.toml
 PROMPT ?= Once upon a time

@@ -335,6 +335,7 @@ MACHINES = {
     "numpy without vectors": {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR"},
     "OpenBLAS for Nehalem": {"OPENBLAS_CORETYPE": "Nehalem"},
     "one thread of OpenBLAS": {"OPENBLAS_NUM_THREADS": "1"},
+    "two threads of OpenBLAS": {"OPENBLAS_NUM_THREADS": "2"},
     "a C library without FMA": {"GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX512F"},
 }  # fmt: skip
 
