@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hearth.runtime.tools.style import Calls, Mark, NewId, ToolCall
+from hearth.runtime.tools.style import Calls, Mark, NewId, ToolCall, all_calls, tool_call
 from hearth.runtime.tools.tool import Tool
 
 NAME_KEYS = ("name", "function")
 ARGUMENT_KEYS = ("arguments", "parameters")
+WRITTEN = re.compile(r"\s*\w+\.call\(")
 BETWEEN = re.compile(r"[\s;,]*")  # what models put between calls that follow each other
 LETTERS = string.ascii_letters + string.digits
 
@@ -62,9 +63,7 @@ def read_calls(text: str, new_id: NewId) -> Calls:
         objects = [item for value in _values(text) for item in _listed(value)]
     except ValueError:
         return _written_call(text, new_id)
-    calls = [_call(value, new_id) for value in objects]
-    found = tuple(call for call in calls if call is not None)
-    return found if found and len(found) == len(calls) else None
+    return all_calls([_call(value, new_id) for value in objects])
 
 
 def unterminated(text: str) -> bool:
@@ -108,8 +107,7 @@ def _call(value: Any, new_id: NewId) -> ToolCall | None:
     if not isinstance(name, str) or not name or arguments is None:
         return None
     id = value.get("id")
-    text = json.dumps(arguments, ensure_ascii=False)
-    return ToolCall(id if isinstance(id, str) and id else new_id(), name, text)
+    return tool_call(id if isinstance(id, str) and id else new_id(), name, arguments)
 
 
 def object_of(value: Any) -> dict[str, Any] | None:
@@ -124,13 +122,14 @@ def object_of(value: Any) -> dict[str, Any] | None:
 
 def _written_call(text: str, new_id: NewId) -> Calls:
     """Llama 3's form for built-in tools: brave_search.call(query="...")."""
+    if not WRITTEN.match(text):
+        return None
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         match tree:
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="call"), args=[]):
-                values = {word.arg: ast.literal_eval(word.value) for word in tree.keywords}
-                arguments = json.dumps(values, ensure_ascii=False)
-                return (ToolCall(new_id(), name, arguments),)
+                values = {word.arg or "": ast.literal_eval(word.value) for word in tree.keywords}
+                return None if "" in values else all_calls([tool_call(new_id(), name, values)])
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return None
     return None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hearth.runtime.tools.json_calls import object_of, schema_rule, unterminated
-from hearth.runtime.tools.style import Calls, Mark, NewId, ToolCall
+from hearth.runtime.tools.style import Calls, Mark, NewId, ToolCall, all_calls, tool_call
 from hearth.runtime.tools.tool import Tool
 
 
@@ -27,9 +27,7 @@ class NamedCalls:
 
     def read(self, body: str, tools: Mapping[str, Tool], new_id: NewId) -> Calls:
         """Every part between two openings must be a call."""
-        calls = [self._call(part, new_id) for part in body.split(self.opening)]
-        found = tuple(call for call in calls if call is not None)
-        return found if found and len(found) == len(calls) else None
+        return all_calls([self._call(part, new_id) for part in body.split(self.opening)])
 
     def breaks_off(self, body: str) -> bool:
         """Inside a string of the arguments."""
@@ -48,4 +46,4 @@ class NamedCalls:
         name, arguments = name.strip(), object_of(text)
         if not mark or not name or arguments is None:
             return None
-        return ToolCall(given.strip() or new_id(), name, json.dumps(arguments, ensure_ascii=False))
+        return tool_call(given.strip() or new_id(), name, arguments)

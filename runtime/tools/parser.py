@@ -24,9 +24,8 @@ class ToolParser:
     ) -> None:
         self._format, self._new_id = format, new_id
         self._tools = {tool.name: tool for tool in tools}
-        self._held = (
-            ""  # of the text: what may begin a call; of a call: all of it, with its opening
-        )
+        self._held = ""  # of the text: what may begin a call; of a call: all, with its opening
+        self._tried = 0  # closings up to here stand inside strings
         self._inside = self._any_text = self._any_call = False
 
     def push(self, piece: str) -> Found:
@@ -70,15 +69,14 @@ class ToolParser:
     def _inner(self) -> tuple[str, tuple[ToolCall, ...], bool]:
         """A call, up to its closing; without one it goes on to the end."""
         closing = self._format.closing
-        end = self._held.find(closing) + len(closing) if closing else 0
-        while end >= len(closing) > 0:
-            whole = self._held[:end]
+        while closing and (place := self._held.find(closing, self._tried)) >= 0:
+            self._tried = place + len(closing)
+            whole = self._held[: self._tried]
             calls = self._calls(whole)
             if calls is not None or not self._format.style.breaks_off(self._body(whole)):
-                self._held, self._inside = self._held[end:], False
+                self._held, self._tried, self._inside = self._held[self._tried :], 0, False
                 self._any_call |= calls is not None
                 return (whole, (), True) if calls is None else ("", calls, True)
-            end = self._held.find(closing, end) + len(closing)  # the closing stood inside a string
         return "", (), False
 
     def _calls(self, whole: str) -> Calls:

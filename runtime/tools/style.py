@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from hearth.runtime.tools.tool import Tool
 
@@ -22,6 +23,22 @@ class ToolCall:
 
 
 Calls = tuple[ToolCall, ...] | None  # None: the text is none
+
+
+def tool_call(id: str, name: str, arguments: Mapping[str, Any]) -> ToolCall | None:
+    """None where JSON cannot hold the arguments (infinities) or UTF-8 any of it (half of a surrogate pair)."""
+    try:
+        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+        f"{id}{name}{text}".encode()
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return ToolCall(id, name, text)
+
+
+def all_calls(found: Sequence[ToolCall | None]) -> Calls:
+    """Some calls, where every part of a text is one."""
+    calls = tuple(call for call in found if call is not None)
+    return calls if calls and len(calls) == len(found) else None
 
 
 class Style(Protocol):

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hearth.runtime.tools.style import Calls, Mark, NewId, ToolCall
+from hearth.runtime.tools.style import Calls, Mark, NewId, all_calls, tool_call
 from hearth.runtime.tools.tool import Tool
 from hearth.schemas.errors import InputError
 
-FUNCTION = re.compile(r"\s*<function=([^<>\n]+)>(.*?)</function>", re.DOTALL)
+FUNCTION = re.compile(r"\s*<function=([^<>\n]+)>(.*)</function>\s*", re.DOTALL)
 PARAMETER = re.compile(r"\s*<parameter=([^<>\n]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
 BOOLEANS = {"true": True, "false": False}
 PLAIN = (  # what the arguments' schema may say
@@ -30,16 +30,18 @@ class XmlCalls:
 
     def read(self, body: str, tools: Mapping[str, Tool], new_id: NewId) -> Calls:
         """What a parameter's text means is for the tool's schema to say; without one it is a string."""
-        found = FUNCTION.match(body)
-        if found is None or body[found.end() :].strip():
+        found = FUNCTION.fullmatch(body)
+        if found is None:
             return None
         name, inside = found.groups()
-        pairs = list(PARAMETER.finditer(inside))
-        if PARAMETER.sub("", inside).strip():
-            return None
         schema = tools[name].parameters if name in tools else {}
-        arguments = {pair[1]: _value(pair[2], property_of(schema, pair[1])) for pair in pairs}
-        return (ToolCall(new_id(), name, json.dumps(arguments, ensure_ascii=False)),)
+        arguments, position = {}, 0
+        while pair := PARAMETER.match(inside, position):
+            arguments[pair[1]] = _value(pair[2], property_of(schema, pair[1]))
+            position = pair.end()
+        return (
+            None if inside[position:].strip() else all_calls([tool_call(new_id(), name, arguments)])
+        )
 
     def breaks_off(self, body: str) -> bool:
         """Inside a parameter."""

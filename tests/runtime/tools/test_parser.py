@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from hearth.runtime.tools import FORMATS, ToolCall, ToolParser, read_tools
 from hearth.runtime.tools.json_calls import random_id
+from hearth.runtime.tools.style import Calls, NewId, Style
+from hearth.runtime.tools.tool import Tool
 
 BY_NAME = {format.name: format for format in FORMATS}
 TOOLS = read_tools(
@@ -60,6 +65,7 @@ ANSWERS = [
     ("qwen-xml", xml("get", city="Zürich"), "", [GOT]),
     ("qwen-xml", f"Well. {xml('get', city='Zürich')}\n{xml('other', n='2')}", "Well.", [GOT, ("other", {"n": 2})]),
     ("qwen-xml", xml("get", city="a\n</tool_call>\n b"), "", [("get", {"city": "a\n</tool_call>\n b"})]),
+    ("qwen-xml", xml("get", city="a </function>\nb"), "", [("get", {"city": "a </function>\nb"})]),
     ("qwen-xml", xml("get", city="12"), "", [("get", {"city": "12"})]),
     ("qwen-xml", xml("get"), "", [("get", {})]),
     ("qwen-xml", xml("other", n="two"), "", [("other", {"n": "two"})]),
@@ -93,7 +99,20 @@ TEXTS = [
     ("qwen-xml", "<tool_call>\n<function=get>\nplain\n</function>\n</tool_call>"),
     ("qwen-xml", "<tool_call>\n<function=get></function> more\n</tool_call>"),
     ("qwen-xml", "<function=get></function>"),
+    ("qwen-xml", xml("other", n="NaN")),
+    (
+        "qwen-xml",
+        f"<tool_call>\n<function=get>\n{'<parameter=a>' * 20_000}</function>\n</tool_call>",
+    ),
+    ("qwen-xml", f"<tool_call>\n<function=get>\n{' ' * 200_000}x</function>\n</tool_call>"),
     ("mistral", "[TOOL"),
+    # what a client's JSON, or UTF-8, could not hold
+    ("hermes", '<tool_call>{"name": "other", "arguments": {"n": NaN}}</tool_call>'),
+    ("hermes", '<tool_call>{"name": "other", "arguments": {"n": 1e999}}</tool_call>'),
+    ("hermes", '<tool_call>{"name": "get", "arguments": {"city": "\\ud800"}}</tool_call>'),
+    ("mistral-named", '[TOOL_CALLS]get[ARGS]{"city": "\\ud800"}'),
+    ("llama3", "<|python_tag|>x.call(n=1e999)"),
+    ("llama3", "<|python_tag|>x.call(**{1: 2})"),
 ]
 
 
@@ -145,6 +164,37 @@ def test_a_call_comes_as_soon_as_it_is_closed() -> None:
     text, calls = parser.push("</tool_call>\n")
     assert (text, calls) == ("", (ToolCall("one", "get", '{"city": "Zürich"}'),))
     assert parser.flush() == ("", ())
+
+
+@dataclass
+class Counted:
+    """A style that counts what it reads."""
+
+    style: Style
+    bodies: list[str] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.style, name)
+
+    def read(self, body: str, tools: Mapping[str, Tool], new_id: NewId) -> Calls:
+        self.bodies.append(body)
+        return self.style.read(body, tools, new_id)
+
+
+@pytest.mark.parametrize(
+    ("format", "begin"),
+    [
+        ("hermes", '<tool_call>{"name": "get", "arguments": {"city": "'),
+        ("qwen-xml", "<tool_call>\n<function=get>\n<parameter=city>\n"),
+    ],
+)
+def test_closings_inside_a_value_are_tried_once_each(format: str, begin: str) -> None:
+    """A model that writes nothing else any more would hold up all others."""
+    style = Counted(BY_NAME[format].style)
+    parser = ToolParser(replace(BY_NAME[format], style=style), TOOLS)  # type: ignore[arg-type]
+    for piece in (begin, *["</tool_call>"] * 100):
+        assert parser.push(piece) == ("", ())
+    assert len(style.bodies) == 100
 
 
 def test_ids_are_the_models_own_or_new() -> None:
