@@ -14,8 +14,12 @@ MOST_WIDTH = 1000  # of a column or an indent; digits to round to
 MOST_STEPS = 1 << 28  # of a search that looks at all of a text again for each character of another
 ITEM = 16
 
-# A width of three digits, or one that is an argument or a field itself, of `%` and of `format`.
-WIDE = (re.compile(r"%[^a-zA-Z%]*(\d{3}|\*)"), re.compile(r"\{[^{}]*(\{|:[^{}]*\d{3})"))
+# A width of three digits, or one that is an argument or a field itself, of `%` (after a key, which may hold neither
+# brackets nor another `%`) and of `format`. Both take as long as the pattern is.
+WIDE = (
+    re.compile(r"%(\([^()%]*\)|(?!\())[^a-zA-Z%]*(\d{3}|\*)|%\([^()%]*[(%]"),
+    re.compile(r"\{[^{}:]*(\{|:[^{}]*(\{|\d{3}))"),
+)
 # Python looks for a text from the right, and for characters to strip, by comparing all with all.
 SEARCHES = frozenset(("lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip"))
 

@@ -53,6 +53,9 @@ LARGE = {
     "lists_as_json": NESTED_LISTS.format("{{ ns.x | tojson }}"),
     "width": "{{ '%1000000000d' % 1 }}",
     "width_argument": "{{ '%*d' % (1000000000, 1) }}",
+    "width_after_a_key": "{{ '%(a)1000000000d' % {'a': 1} }}",
+    "width_after_an_odd_key": "{{ '%(a(b)c)1000000000d' % {'a(b)c': 1} }}",
+    "width_after_a_colon": "{{ ('{' ~ ':' * 4000000 ~ '1000000000}').format(1) }}",
     "width_filter": "{{ '%1000000000d' | format(1) }}",
     "width_field": "{{ '{:1000000000}'.format(1) }}",
     "width_nested": "{{ '{:{}}'.format(1, 1000000000) }}",
@@ -150,6 +153,7 @@ def test_nothing_inside_python_is_seen(source: str) -> None:
     [
         ("{{ 'In %d: %s' % (2026, 'x') }}", "In 2026: x"),
         ("{{ 'Cutoff 2024-06, %s' % 'x' }}", "Cutoff 2024-06, x"),
+        ("{{ '%(n123)-4d|%(s)s %%' % {'n123': 12, 's': 'x'} }}", "12  |x %"),
         ("{{ '{:>4}{:.2f}'.format('a', 1.5) }}", "   a1.50"),
         ("{{ messages[0].content[1:3] ~ messages[0]['content'][::-1] }}", "elolleh"),
         ("{{ ['a', 1, none] | join(', ') ~ 2 }}", "a, 1, None2"),
