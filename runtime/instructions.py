@@ -41,6 +41,6 @@ def parse_instructions(content: bytes) -> Instructions:
     texts, default = values.get("prompts") or {}, values.get("default_prompt_name")
     if not isinstance(texts, dict) or not all(isinstance(each, str) for each in texts.values()):
         raise ValueError("prompts are no texts by name")
-    if default is not None and default not in texts:
+    if default is not None and (not isinstance(default, str) or default not in texts):
         raise ValueError(f"default_prompt_name {default!r:.100} is none of {', '.join(texts)}")
     return Instructions(texts, default)

@@ -118,8 +118,9 @@ def _weight_map(path: Path) -> dict[str, str]:
             where=str(path),
         )
     for tensor, name in mapping.items():
-        plain = isinstance(name, str) and Path(name).name == name and "\\" not in name
-        if not plain or not str(name).endswith(".safetensors"):
+        named = isinstance(name, str) and name.isprintable()  # no NUL, no half of a surrogate pair
+        plain = named and Path(name).name == name and "\\" not in name
+        if not plain or not name.endswith(".safetensors"):
             raise CheckpointError(
                 "checkpoint.index_invalid",
                 f"tensor {tensor!r} is placed in {name!r}",

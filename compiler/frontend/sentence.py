@@ -117,9 +117,10 @@ def _step(
 def _folder(step: Mapping[str, Any], path: Path) -> str:
     """A folder inside the model's."""
     folder = step.get("path", "")
-    inside = isinstance(folder, str) and not PurePosixPath(folder).is_absolute()
-    if not inside or ".." in PurePosixPath(str(folder)).parts or "\\" in str(folder):
-        raise _invalid(path, f"path = {folder!r}", "a folder of the model")
+    named = isinstance(folder, str) and folder.isprintable()  # no NUL, no half of a surrogate pair
+    place = PurePosixPath(folder if named else "..")
+    if place.is_absolute() or ".." in place.parts or "\\" in str(place):
+        raise _invalid(path, f"path = {folder!r:.200}", "a folder of the model")
     return str(folder)
 
 

@@ -71,7 +71,13 @@ def test_files_without_prompts_add_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["[]", "{", '{"prompts": {"a": 1}}', '{"prompts": {"a": "b"}, "default_prompt_name": "c"}'],
+    [
+        "[]",
+        "{",
+        '{"prompts": {"a": 1}}',
+        '{"prompts": {"a": "b"}, "default_prompt_name": "c"}',
+        '{"prompts": {"a": "b"}, "default_prompt_name": []}',
+    ],
 )
 def test_a_file_that_makes_no_sense_is_refused(content: str, tmp_path: Path) -> None:
     folder = write_encoder(tmp_path / "m")

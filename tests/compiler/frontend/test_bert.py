@@ -197,6 +197,14 @@ SENTENCES: dict[str, tuple[dict[str, str], str]] = {
         {"modules.json": '[{"type": "s.Transformer"}, {"type": "s.Pooling", "path": "../x"}]'},
         "sentence.invalid",
     ),
+    "a path with a NUL": (
+        {"modules.json": '[{"type": "s.Transformer"}, {"type": "s.Pooling", "path": "a\\u0000"}]'},
+        "sentence.invalid",
+    ),
+    "a path that is no text": (
+        {"modules.json": '[{"type": "s.Transformer"}, {"type": "s.Pooling", "path": "\\ud800"}]'},
+        "sentence.invalid",
+    ),
     "no pooling file": (
         {"modules.json": '[{"type": "s.Transformer"}, {"type": "s.Pooling", "path": "p"}]'},
         "checkpoint.file_missing",

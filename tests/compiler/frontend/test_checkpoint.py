@@ -70,6 +70,14 @@ def _number(directory: Path) -> None:
     (directory / INDEX).write_text('{"weight_map": {"x": 3}}')
 
 
+def _nul(directory: Path) -> None:
+    _edit(directory, lambda mapping: mapping.update({"x": "a\0.safetensors"}))
+
+
+def _half(directory: Path) -> None:
+    (directory / INDEX).write_text('{"weight_map": {"x": "\\ud800.safetensors"}}')
+
+
 def _no_map(directory: Path) -> None:
     (directory / INDEX).write_text('{"metadata": {}}')
 
@@ -93,6 +101,8 @@ REFUSED = {
     "a tensor lies in two shards": (_twice, "checkpoint.index_mismatch", "model.norm.weight"),
     "a shard lies elsewhere": (_outside, "checkpoint.index_invalid", "../model.safetensors"),
     "a shard is a number": (_number, "checkpoint.index_invalid", "'x'"),
+    "a shard's name holds a NUL": (_nul, "checkpoint.index_invalid", "'x'"),
+    "a shard's name is no text": (_half, "checkpoint.index_invalid", "'x'"),
     "no weight_map": (_no_map, "checkpoint.index_invalid", "weight_map"),
     "the index is not JSON": (_not_json, "checkpoint.json_invalid", INDEX),
     "the index is a list": (_a_list, "checkpoint.json_invalid", "list"),
