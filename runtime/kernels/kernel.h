@@ -62,6 +62,7 @@ struct Call {
   int thread, threads;
   std::byte* scratch;  // this thread's own, 64-byte aligned, at least scratch_nbytes() large
   const Delta* deltas = nullptr;  // linear only: of each row; null where none has an adapter
+  bool again = false;  // linear only: another piece of this thread's last call, whose scratch is as it left it
 };
 
 using KernelFn = void (*)(const Command&, const Call&);

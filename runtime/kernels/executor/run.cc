@@ -138,11 +138,11 @@ void Engine::adapt(const Bound& bound, const Job& job, Call& call) {
 
 // A linear of few rows, in pieces that go to whoever is free.
 void Engine::run_shared(const Bound& bound, const Call& call, int turn) {
-  const int pieces = bound.stream.pieces(call.rows, call.threads);
-  handout_.each(turn, call.thread, pieces, [&](int piece) {
-    Call part = call;
-    part.thread = piece, part.threads = pieces * call.threads;
+  Call part = call;
+  handout_.each(turn, call.thread, bound.stream.pieces(call.threads), [&](const Piece& piece) {
+    part.thread = piece.thread, part.threads = piece.threads;
     bound.kernel->run(bound.command, part);
+    part.again = true;
   });
 }
 

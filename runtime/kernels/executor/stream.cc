@@ -8,8 +8,9 @@
 namespace hearth {
 namespace {
 
-// A piece takes some microseconds to read, so that is what threads end apart by.
-constexpr int64_t kPieceNbytes = 128 << 10, kPieceOfRowsNbytes = 512 << 10, kMostPieces = 64;
+// A last piece takes some microseconds to read, so that is what threads end apart by.
+constexpr int64_t kPieceNbytes = 64 << 10;
+constexpr int kMostPieces = 8;
 // A part of every L2 that the integer kernels meet.
 constexpr int64_t kPrefetchNbytes = 256 << 10, kLinesAtOnce = 8;
 
@@ -21,9 +22,10 @@ Stream Stream::of(const Command& command) {
   return {static_cast<const std::byte*>(command.operand[1]) + units.begin, units.count, units.nbytes};
 }
 
-int Stream::pieces(int64_t rows, int threads) const {
-  const int64_t share = units * unit_nbytes / threads, piece = rows == 1 ? kPieceNbytes : kPieceOfRowsNbytes;
-  return int(std::clamp<int64_t>(share / piece, 1, kMostPieces));
+int Stream::pieces(int threads) const {
+  int count = 1;
+  for (int64_t left = units * unit_nbytes / threads / 2; left >= kPieceNbytes && count < kMostPieces; left /= 2) ++count;
+  return count;
 }
 
 void Prefetch::aim(const Stream& next) {

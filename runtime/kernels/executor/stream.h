@@ -2,6 +2,7 @@
 // together however fast each is, and begun while a thread waits for another.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -20,12 +21,24 @@ struct Stream {
 
   static Stream of(const Command& command);
   bool shared(int64_t rows, int threads) const { return weights && rows <= kFewRows && threads > 1; }
-  // Pieces of each thread's share. Every row of several is laid out anew for each piece, so these are larger.
-  int pieces(int64_t rows, int threads) const;
+  // Pieces of each thread's share: each is half of what is left, the last two are equal. Every piece stops the stream for
+  // a moment, so there are few; threads end apart by a last one, so that is small.
+  int pieces(int threads) const;
 };
 
-// Pieces of a command's work, numbered [threads][pieces]: a thread takes its own in order, then those that others have
-// not come to. Two sets of counters, used in turn: what a barrier has closed is made ready again behind the next.
+// A piece as the share of one thread of many.
+struct Piece {
+  int thread, threads;
+
+  Piece(int owner, int piece, int pieces, int owners) {
+    const int parts = 1 << std::min(piece + 1, pieces - 1);
+    thread = owner * parts + parts - (piece + 1 < pieces ? 2 : 1);
+    threads = owners * parts;
+  }
+};
+
+// Pieces of a command's work: a thread takes its own in order, then those that others have not come to. Two sets of
+// counters, used in turn: what a barrier has closed is made ready again behind the next.
 class Handout {
  public:
   explicit Handout(int threads) : threads_(threads), counters_(size_t(threads) * 2) {}
@@ -40,7 +53,7 @@ class Handout {
       const int owner = (thread + i) % threads_;
       while (now[owner].taken.load(std::memory_order_relaxed) < pieces) {
         const int piece = now[owner].taken.fetch_add(1, std::memory_order_relaxed);
-        if (piece < pieces) work(owner * pieces + piece);
+        if (piece < pieces) work(Piece(owner, piece, pieces, threads_));
       }
     }
   }

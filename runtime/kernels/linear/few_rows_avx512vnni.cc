@@ -47,6 +47,7 @@ void dot_q4(const Linear& l, int64_t block, const Rows& x, int32_t* sums) {
     const int8_t* m = reinterpret_cast<const int8_t*>(w);
     w += 64;
     const int64_t count = smaller(left, int64_t{4} << doubling);
+    for (int64_t i = 0; kRows == 1 && i < count; i += 4) Rows::fetch_codes(a + i * 32, starts + i, (left - i) * 32, l.packing.kp);
     for (int64_t i = 0; i < count; i += 2) {
       __m512i first[kRows], second[kRows];
       dots_of_32<kRows>(w, a, starts, first);

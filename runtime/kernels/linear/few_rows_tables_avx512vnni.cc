@@ -66,7 +66,7 @@ struct QuadPairs {
     for (int64_t r = 0; r < kRows; ++r) {
       starts[r] = int32_t(-uint32_t(kOffset) * uint32_t(l.sum_of_codes(r)));
       uint8_t* to = reinterpret_cast<uint8_t*>(call.scratch) + r * 32;
-      for (int64_t k = 0; k < l.packing.kp; k += 32, to += kRows * 32) {
+      for (int64_t k = call.again ? l.packing.kp : 0; k < l.packing.kp; k += 32, to += kRows * 32) {
         const __m256i quads = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(l.codes(r) + k));
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permutevar8x32_epi32(quads, order));
       }
@@ -156,7 +156,7 @@ struct Words {
     const int64_t columns = round_up(l.k, 128);
     const int8_t* codes = l.codes(0);
     int16_t *even_to = reinterpret_cast<int16_t*>(call.scratch), *odd_to = even_to + columns / 2;
-    for (int64_t k = 0; k < columns; k += 64) {
+    for (int64_t k = call.again ? columns : 0; k < columns; k += 64) {
       const __m512i bytes = load(codes + k);
       _mm512_storeu_si512(even_to + k / 2, _mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8));
       _mm512_storeu_si512(odd_to + k / 2, _mm512_srai_epi16(bytes, 8));

@@ -39,16 +39,30 @@ struct Rows {
   const int32_t* starts;  // [columns / 32 or 1][padded]
 
   Rows(const Linear& l, const Call& call, bool of_each_32, int32_t offset) {
-    const int64_t rows = call.rows, padded = padded_rows(rows), columns = round_up(l.k, 128);
-    int32_t* to = reinterpret_cast<int32_t*>(call.scratch);
+    int32_t* const to = reinterpret_cast<int32_t*>(call.scratch);
+    int32_t* const quads = to + padded_rows(call.rows) * round_up(l.k, 128) / 32;
     starts = to;
-    codes = l.codes(0);
+    codes = call.rows > 1 ? reinterpret_cast<const int8_t*>(quads) : l.codes(0);
+    if (!call.again) lay_out(l, call.rows, of_each_32, offset, to, quads);
+  }
+
+  // Beside a stream of weights a long row does not stay in L1: asks for 128 codes of the only row and their starts, a little
+  // ahead of `left` codes before the end of a block, or of where the next one begins.
+  static void fetch_codes(const int8_t* a, const int32_t* starts, int64_t left, int64_t kp) {
+    constexpr int64_t kAhead = 192;
+    const int64_t ahead = left > kAhead ? kAhead : kAhead - kp;
+    __builtin_prefetch(a + ahead);
+    __builtin_prefetch(a + ahead + 64);
+    __builtin_prefetch(starts + ahead / 32);
+  }
+
+ private:
+  static void lay_out(const Linear& l, int64_t rows, bool of_each_32, int32_t offset, int32_t* to, int32_t* quads) {
+    const int64_t padded = padded_rows(rows), columns = round_up(l.k, 128);
     if (!of_each_32)
       for (int64_t r = 0; r < padded; ++r) to[r] = int32_t(-uint32_t(offset) * uint32_t(l.sum_of_codes(at(r, rows))));
     else if (rows == 1)
       for (int64_t i = 0; i < columns / 32; ++i) to[i] = int32_t(-uint32_t(offset) * uint32_t(l.sums(0)[i]));
-    int32_t* quads = to + padded * columns / 32;
-    if (rows > 1) codes = reinterpret_cast<const int8_t*>(quads);
     for (int64_t r = 0; rows > 1 && r < padded; r += 4) {
       const int32_t *sums[4], *fours[4];
       for (int64_t i = 0; i < 4; ++i) {
@@ -84,6 +98,7 @@ static inline void few_rows(const Linear& l, const Call& call, Dot dot) {
   const Range units = share(l.units, call.thread, call.threads);
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
     int32_t sums[kFewRows][32];
+    l.fetch_ends(unit);
     for (int64_t b = 0; b < l.blocks_per_unit; ++b) dot(unit * l.blocks_per_unit + b, sums[0] + b * 16);
     const Epilogue epilogue(l, unit);
     epilogue.rows_of_sums(0, call.rows, sums[0], 32);

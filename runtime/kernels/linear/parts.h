@@ -119,6 +119,14 @@ struct Linear {
         half_scale(reinterpret_cast<const uint16_t*>(w + packing.begin() + units * blocks_per_unit * packing.stride)),
         deltas(of_rows) {}
 
+  // Asks for what ends a unit of one row: a line each, for which the stream of weights would have to wait.
+  void fetch_ends(int64_t unit) const {
+    const int64_t channel = unit * 16 * blocks_per_unit;
+    __builtin_prefetch(packing.bits ? static_cast<const void*>(half_scale + channel) : scale + channel);
+    if (!packing.bits && blocks_per_unit == 2) __builtin_prefetch(scale + channel + 16);
+    if (residual) __builtin_prefetch(residual + unit * 64);
+    __builtin_prefetch(y + unit * 64, 1);
+  }
   int64_t blocks() const { return units * blocks_per_unit; }
   const uint8_t* block(int64_t index) const { return w + packing.begin() + index * packing.stride; }
   const int8_t* levels() const { return reinterpret_cast<const int8_t*>(w); }  // s8[64], t2b16 .. t6b16 only
