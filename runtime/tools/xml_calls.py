@@ -18,7 +18,16 @@ BOOLEANS = {"true": True, "false": False}
 PLAIN = (  # what the arguments' schema may say
     "type", "properties", "required", "additionalProperties", "$defs", "definitions", "$schema", "title", "description",
 )  # fmt: skip
-UNKEPT = ("pattern", "format")  # of strings that are written as they are
+UNKEPT = (
+    "pattern",
+    "format",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "$ref",
+)  # of strings written as they are
 
 
 @dataclass(frozen=True)
@@ -114,13 +123,23 @@ def _value_rules(rule: str, key: str, tool: Tool) -> Iterator[str]:
         yield f"{rule}: {begin} {rule}_json {end}"
         yield f"{rule}_json: %json {json.dumps({**schema, 'x-guidance': {'whitespace_pattern': ' ?'}})}"
         return
-    words = schema.get("enum") or ([schema["const"]] if "const" in schema else None)
-    if words:
-        yield f"{rule}: {begin} ({' | '.join(json.dumps(word) for word in words)}) {end}"
+    if "enum" in schema or "const" in schema:
+        yield f"{rule}: {begin} ({' | '.join(map(json.dumps, _words(schema, key, tool)))}) {end}"
         return
     for word in UNKEPT:
         if word in schema:
             raise _unkept(tool, f"{word!r} of {key!r}", f"remove {word!r} there")
     yield f"{rule}: {begin} {rule}_text"
     least, most = schema.get("minLength", 0), schema.get("maxLength", "")
+    if most != "" and most < least:
+        raise _unkept(tool, f"{key!r} of {least} to {most} characters", "give other limits")
     yield f"{rule}_text[suffix={end}]: /(?s:.{{{least},{most}}})/"
+
+
+def _words(schema: Mapping[str, Any], key: str, tool: Tool) -> list[str]:
+    """The texts that a string may be: of what is listed no other value is one."""
+    listed = schema.get("enum", [schema.get("const")])
+    words = [word for word in listed if isinstance(word, str) and word == schema.get("const", word)]
+    if not words:
+        raise _unkept(tool, f"{key!r}, which no text can be,", "list texts for it")
+    return words

@@ -148,6 +148,13 @@ def test_strings_are_written_as_they_are_in_xml() -> None:
     assert [json.loads(call.arguments) for call in calls] == [{"text": said}]
 
 
+def test_only_the_texts_of_an_enum_are_written_in_xml() -> None:
+    words = {"type": "object", "properties": {"a": {"type": "string", "enum": [1, "b", None]}}}
+    wish = call_wish(XML, read_tools([{"function": {"name": "f", "parameters": words}}]), {})
+    assert '("b")' in wish.text
+    Grammars(reader(False), END + 1, (END,)).constraint(wish)
+
+
 def test_a_schema_nested_too_deeply_is_refused() -> None:
     deep: dict[str, Any] = {"type": "string"}
     for _ in range(300):
@@ -159,7 +166,20 @@ def test_a_schema_nested_too_deeply_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"enum": [{"a": 1}]}, {"properties": {"a": {"type": "string", "pattern": "x"}}}],
+    [
+        {"enum": [{"a": 1}]},
+        *(
+            {"properties": {"a": {"type": "string", **words}}}
+            for words in (
+                {"pattern": "x"},
+                {"not": {"const": "x"}},
+                {"const": 5},
+                {"enum": [1, 2]},
+                {"enum": ["x"], "const": "y"},
+                {"minLength": 5, "maxLength": 2},
+            )
+        ),
+    ],
 )
 def test_what_xml_cannot_say_is_refused(parameters: dict[str, Any]) -> None:
     with pytest.raises(InputError) as found:
