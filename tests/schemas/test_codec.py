@@ -195,8 +195,8 @@ def test_a_large_program_decodes_in_milliseconds() -> None:
     data = dumps(program)
 
     def once() -> float:
-        start = time.perf_counter()
+        start = time.thread_time()  # whatever else the machine does
         assert len(loads(Program, data, "program").entries) == 2
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     assert min(once() for _ in range(7)) < 0.03  # about 5 ms on one idle core

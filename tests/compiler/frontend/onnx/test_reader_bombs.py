@@ -75,19 +75,19 @@ from pathlib import Path
 from hearth.compiler.frontend.onnx.reader import read_model
 from hearth.schemas.errors import CheckpointError
 for path in sys.argv[1:]:
-    began, code = time.monotonic(), "read"
+    began, code = time.process_time(), "read"
     try:
         read_model(Path(path))
     except CheckpointError as error:
         code = error.code
     peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
-    print(code, time.monotonic() - began, peak)
+    print(code, time.process_time() - began, peak)
 """
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[str, float, int]]:
-    """Code, seconds, and the process's peak memory so far; one process reads them all."""
+    """Code, seconds of processor time, and the process's peak memory so far; one process reads them all."""
     if sys.platform != "linux":
         pytest.skip("reads /proc")
     folder = tmp_path_factory.mktemp("bombs")
