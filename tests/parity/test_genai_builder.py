@@ -171,15 +171,22 @@ def check_codes(archive: Path, model: Path) -> None:
             assert all(row[:k].tobytes() in kept for row in codes), node.title
 
 
+@pytest.fixture(scope="module")
+def llama_f32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export that tests only read."""
+    return export(checkpoint("llama", tmp_path_factory.mktemp("llama") / "hf", False), "fp32")
+
+
 @pytest.mark.parametrize("block", [32, 128])
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_onnxruntimes_own_quantiser(tmp_path: Path, symmetric: bool, block: int) -> None:
+def test_onnxruntimes_own_quantiser(
+    llama_f32: Path, tmp_path: Path, symmetric: bool, block: int
+) -> None:
     """The f32 export, quantised afterwards."""
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    exported = export(checkpoint("llama", tmp_path / "hf", False), "fp32")
-    model = onnx.load(exported / "model.onnx")
+    model = onnx.load(llama_f32 / "model.onnx")
     quantiser = MatMulNBitsQuantizer(
         model, block_size=block, is_symmetric=symmetric, accuracy_level=1
     )
