@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Each file's tests on one worker, in their order; as many workers as there are cores, so one thread of BLAS in each.
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
+pytest = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(1)/python -m pytest --numprocesses logical --dist loadfile
 PURELIB := python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 NATIVE := $(shell find runtime/kernels -type f) pyproject.toml
 PROMPT ?= Once upon a time
@@ -21,7 +21,7 @@ build/hearthside.har: $(VENV)/installed $(wildcard models/hearthside/*) models/h
 	$(BIN)/hearth compile --recipe models/hearthside.toml -o $@
 
 test: $(VENV)/installed
-	$(PYTEST)
+	$(call pytest,$(BIN))
 
 lint: $(VENV)/installed
 	$(BIN)/python -m ruff check .
@@ -37,11 +37,11 @@ regress: $(VENV)/installed
 
 # `hearth serve` with the programs that speak to such servers: their packages are needed for these alone.
 clients: $(VENV)/clients
-	$(PYTEST) tests/clients
+	$(call pytest,$(BIN)) tests/clients
 
 # Comparisons with transformers; PyTorch is needed for these alone.
 parity: $(VENV)/parity
-	$(PYTEST) tests/parity
+	$(call pytest,$(BIN)) tests/parity
 
 # Comparisons with optimum's exports: it asks for an older transformers, which an environment on top of .venv has.
 optimum: build/optimum/installed
@@ -57,7 +57,7 @@ build/optimum/installed: $(VENV)/parity
 sanitize: build/sanitize/installed
 	ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
-	  build/sanitize/bin/python -m pytest tests/runtime/kernels tests/runtime/sampling tests/runtime/lora \
+	  $(call pytest,build/sanitize/bin) tests/runtime/kernels tests/runtime/sampling tests/runtime/lora \
 	  tests/runtime/test_engine*.py tests/runtime/test_segments.py tests/runtime/test_batch.py \
 	  tests/runtime/test_adapter_products.py tests/runtime/serving/test_storms.py
 
