@@ -39,9 +39,9 @@ regress: $(VENV)/installed
 clients: $(VENV)/clients
 	$(call pytest,$(BIN)) tests/clients
 
-# Comparisons with transformers; PyTorch is needed for these alone.
+# Comparisons with transformers; PyTorch is needed for these alone. Half of the time is one file's: its tests are shared out.
 parity: $(VENV)/parity
-	$(call pytest,$(BIN)) tests/parity
+	$(call pytest,$(BIN)) --dist worksteal tests/parity
 
 # Comparisons with optimum's exports: it asks for an older transformers, which an environment on top of .venv has.
 optimum: build/optimum/installed
