@@ -24,6 +24,7 @@ from hearth.schemas.errors import ArchiveError, HearthError, InputError
 Message = Mapping[str, Any]  # {"role": "user", "content": "..."} and what else the template reads
 Now = Callable[[], datetime]
 MOST_SOURCE = 1 << 20  # characters: published templates have 17,000 at most
+MOST_SAID = 1000  # characters of an error of a template that are passed on
 # What Python's own parser and compiler raise on expressions and blocks inside each other too deep.
 OF_DEEP_NESTS = (SyntaxError, RecursionError, MemoryError, ValueError)
 
@@ -159,7 +160,7 @@ def _unreadable(found: str) -> ArchiveError:
 def _failure(error: Exception) -> HearthError:
     match error:
         case Refusal():
-            found = f"the chat template refuses these messages: {error.message}"
+            found = f"the chat template refuses these messages: {str(error.message)[:MOST_SAID]}"
             return InputError("input.chat_refused", found, remedy="change the messages")
         case SecurityError():
             found = f"the chat template does what is not allowed: {error.message}"
@@ -172,4 +173,4 @@ def _failure(error: Exception) -> HearthError:
 def _text(error: Exception) -> str:
     line = getattr(error, "lineno", None)
     place = f" (line {line})" if line else ""
-    return f"{type(error).__name__}: {error}{place}"
+    return f"{type(error).__name__}: {str(error)[:MOST_SAID]}{place}"

@@ -29,6 +29,7 @@ from hearth.runtime.template_costs import (
     check_fields,
     check_method,
     check_operation,
+    check_parts,
     check_size,
     check_width,
     checked,
@@ -56,6 +57,9 @@ TEXT_METHODS = frozenset((
     "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase",
     "title", "upper",
 ))  # fmt: skip
+APART = frozenset(
+    ("batch", "groupby", "list", "slice", "sort", "unique")
+)  # a text falls into its characters
 COMPARING = frozenset(("dictsort", "groupby", "max", "min", "sort", "unique"))
 MEASURED_TESTS = frozenset((
     "!=", "<", "<=", "==", ">", ">=", "eq", "equalto", "ge", "greaterthan", "gt", "in", "le", "lessthan", "lower",
@@ -162,6 +166,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             if name in NARROW:
                 for width in (*args[1:], *kwargs.values()):
                     check_width(width)
+            if name in APART:
+                for value in args:
+                    check_parts(value)
             if name in FILTERS:
                 FILTERS[name](*args, **kwargs)
             return self._made(usual(*args, **kwargs))

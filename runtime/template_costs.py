@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jinja2.exceptions import SecurityError
@@ -22,6 +22,8 @@ WIDE = (
 )
 # Python looks for a text from the right, and for characters to strip, by comparing all with all.
 SEARCHES = frozenset(("lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip"))
+
+WORDS, LINE_ENDS = re.compile(r"\S+"), re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 class Excess(SecurityError):
@@ -97,13 +99,23 @@ def check_fields(pattern: str, values: Iterable[Any]) -> None:
     check_size(len(pattern) + fields * max(map(measured, values), default=0))
 
 
-def check_method(text: str, name: str, args: Iterable[Any]) -> None:
+def check_method(text: str, name: str, args: Sequence[Any]) -> None:
     """Of a method of a text."""
     texts = [each for each in args if isinstance(each, str)]
     if name == "replace" and len(texts) > 1:
         _check_replaced(text, *texts[:2])
-    elif name in SEARCHES:
+    elif name in ("split", "rsplit"):
+        most = next((each for each in args if isinstance(each, int) and each >= 0), len(text))
+        check_size(ITEM * min(most, text.count(texts[0]) if texts else _found(WORDS, text)))
+    elif name == "splitlines":
+        check_size(ITEM * _found(LINE_ENDS, text))
+    if name in SEARCHES:
         _check_search(text, *texts[:1])
+
+
+def _found(part: re.Pattern[str], text: str) -> int:
+    """How many of them a text has, more or less."""
+    return sum(1 for _ in part.finditer(text)) if len(text) > MOST_SIZE // ITEM else len(text)
 
 
 def _check_replaced(text: str, old: str, new: str) -> None:
@@ -114,6 +126,12 @@ def _check_replaced(text: str, old: str, new: str) -> None:
 def _check_search(text: str, wanted: str = "") -> None:
     if len(text) * len(wanted) > MOST_STEPS:
         raise Excess(f"it compares {len(text)} characters with {len(wanted)} others, each with all")
+
+
+def check_parts(value: Any) -> None:
+    """Of a list of the characters, where it is a text."""
+    if isinstance(value, str):
+        check_size(ITEM * len(value))
 
 
 def check_width(width: Any) -> None:

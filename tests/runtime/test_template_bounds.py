@@ -29,6 +29,20 @@ ENDLESS = {
     "conditions": "{% for i in range(99999) if (range(99999) | list | length) == 1 %}{% endfor %}",
     "macros": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}",
     "tests": "{% for i in range(99999) %}{{ range(99999) | select('odd') | list | length }}{% endfor %}",
+    "width_after_a_colon": "{{ ('{' ~ ':' * 4000000 ~ '1000000000}').format(1) }}",
+    "twins_equal": TWINS.format("{{ ns.x == ns.y }}"),
+    "twins_found": TWINS.format("{{ ns.x in [ns.y] }}"),
+    "twins_tested": TWINS.format("{{ ns.x is eq(ns.y) }}"),
+    "twins_selected": TWINS.format("{{ [ns.x] | select('eq', ns.y) | list }}"),
+    "twins_sorted": TWINS.format("{{ [ns.x, ns.y] | sort | length }}"),
+    "twins_mapped": TWINS.format("{{ [ns.x, ns.y] | map('default') | max | length }}"),
+    "twins_hashed": TWINS.format("{% set d = {ns.t: 1} %}"),
+    "twins_looked_up": TWINS.format("{{ {}[ns.t] }}"),
+    "twins_named": TWINS.format("{{ 1 | attr(ns.t) }}"),
+    "twins_in_lower_case": TWINS.format("{{ ns.x is lower }}"),
+    "search_from_the_right": "{{ ('a' * 4000000).rfind('ab' ~ 'a' * 2000000) }}",
+    "strip_of_many": "{{ ('a' * 4000000).strip('b' * 4000000 ~ 'a') }}",
+    "trim_of_many": "{{ ('a' * 4000000) | trim('b' * 4000000 ~ 'a') }}",
 }
 LARGE = {
     "times": "{{ 'x' * 10**10 }}",
@@ -55,7 +69,6 @@ LARGE = {
     "width_argument": "{{ '%*d' % (1000000000, 1) }}",
     "width_after_a_key": "{{ '%(a)1000000000d' % {'a': 1} }}",
     "width_after_an_odd_key": "{{ '%(a(b)c)1000000000d' % {'a(b)c': 1} }}",
-    "width_after_a_colon": "{{ ('{' ~ ':' * 4000000 ~ '1000000000}').format(1) }}",
     "width_filter": "{{ '%1000000000d' | format(1) }}",
     "width_field": "{{ '{:1000000000}'.format(1) }}",
     "width_nested": "{{ '{:{}}'.format(1, 1000000000) }}",
@@ -69,16 +82,6 @@ LARGE = {
     "brackets": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
     "blocks_in_blocks": "{% for a in [1] %}" * 30 + "{% endfor %}" * 30,
     "source": "{{ 1 }}" * 200_000,
-    "twins_equal": TWINS.format("{{ ns.x == ns.y }}"),
-    "twins_found": TWINS.format("{{ ns.x in [ns.y] }}"),
-    "twins_tested": TWINS.format("{{ ns.x is eq(ns.y) }}"),
-    "twins_selected": TWINS.format("{{ [ns.x] | select('eq', ns.y) | list }}"),
-    "twins_sorted": TWINS.format("{{ [ns.x, ns.y] | sort | length }}"),
-    "twins_mapped": TWINS.format("{{ [ns.x, ns.y] | map('default') | max | length }}"),
-    "twins_hashed": TWINS.format("{% set d = {ns.t: 1} %}"),
-    "twins_looked_up": TWINS.format("{{ {}[ns.t] }}"),
-    "twins_named": TWINS.format("{{ 1 | attr(ns.t) }}"),
-    "twins_in_lower_case": TWINS.format("{{ ns.x is lower }}"),
     "many_fields": "{{ ('{0}' * 100000).format('x' * 1000000) }}",
     "many_percents": "{{ ('%(a)s' * 100000) % {'a': 'x' * 1000000} }}",
     "many_filtered": "{{ ('%(a)s' * 100000) | format(a='x' * 1000000) }}",
@@ -86,9 +89,11 @@ LARGE = {
     "wide_json": "{{ ([0] * 200000) | tojson(indent=1000) }}",
     "wide_separators": "{{ ([0] * 200000) | tojson(separators=('x' * 1000000, ':')) }}",
     "long_integers": "{{ ([10**4000] * 200000) | string }}",
-    "search_from_the_right": "{{ ('a' * 4000000).rfind('ab' ~ 'a' * 2000000) }}",
-    "strip_of_many": "{{ ('a' * 4000000).strip('b' * 4000000 ~ 'a') }}",
-    "trim_of_many": "{{ ('a' * 4000000) | trim('b' * 4000000 ~ 'a') }}",
+    "characters": "{% set x = ('\U0001f600' * 300000) | list %}",
+    "sorted_characters": "{% set x = ('\U0001f600' * 300000) | sort %}",
+    "split_texts": "{% set x = ('\U0001f600 ' * 300000).split(' ') %}",
+    "split_words": "{% set x = ('\U0001f600 ' * 300000).split() %}",
+    "lines": "{% set x = ('\U0001f600\n' * 300000).splitlines() %}",
     "wide_years": "{{ strftime_now('%99999Y' * 100000) }}",
 }
 
@@ -133,6 +138,12 @@ def test_what_would_fill_the_memory_is_refused(name: str) -> None:
     assert peak < 128 << 20
 
 
+def test_what_a_template_says_of_messages_is_cut_off() -> None:
+    with pytest.raises(HearthError) as refused:
+        render("{{ raise_exception('x' * 4000000) }}")
+    assert refused.value.code == "input.chat_refused" and len(str(refused.value)) < 2000
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -172,6 +183,8 @@ def test_nothing_inside_python_is_seen(source: str) -> None:
             "{{ {'a': 1}['a'] ~ (1 is in([1, 2])) ~ ' xx '.strip() ~ 'a/b'.rsplit('/')[1] }}",
             "1Truexxb",
         ),
+        ("{{ ('a b ' * 500000).split(' ', 1)[0] ~ ('ab ' * 200000).split() | length }}", "a200000"),
+        ("{{ ('a\nbcdefgh' * 200000).splitlines() | length }}", "200001"),
         ("{{ ([1] + [2]) | tojson(indent=2) }}", "[\n  1,\n  2\n]"),
     ],
 )
