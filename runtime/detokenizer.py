@@ -12,6 +12,8 @@ from copy import copy
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what a decoder writes for bytes that are no character
 CONTEXT = 8  # tokens of a prompt that are enough to read the next one
+MOST_HELD = 16  # tokens whose text is held back: reading all of a long window again and again takes for ever
+BYTES = 4  # of a character at most, and so of tokens that it comes in
 
 
 class Detokenizer:
@@ -38,9 +40,9 @@ class Detokenizer:
         self._window.append(token)
         self._pending += 1
         text = self._decode(self._window)
-        if text.endswith(REPLACEMENT):
-            return ""
-        return self._give(text)
+        if not text.endswith(REPLACEMENT):
+            return self._give(text)
+        return self._shorten(text) if self._pending >= MOST_HELD else ""
 
     def flush(self) -> str:
         """What was held back for bytes that never came."""
@@ -50,6 +52,18 @@ class Detokenizer:
         broken = not text.startswith(self._given)  # bytes that also spoil what was given out
         piece = self._decode(self._fresh()) if broken else text[len(self._given) :]
         self._advance(text)
+        return piece
+
+    def _shorten(self, text: str) -> str:
+        """Bytes that are no character go on and on: all but the last of them, which may yet become one."""
+        known = text.startswith(self._given)
+        piece = text[len(self._given) :] if known else self._decode(self._fresh())
+        self._window = self._window[-BYTES:]
+        self._given = self._decode(self._window)
+        self._pending = 0
+        if self._given.endswith(REPLACEMENT):
+            piece, self._given = piece[:-1], self._given[:-1]
+            self._pending = BYTES
         return piece
 
     def _fresh(self) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -85,6 +86,39 @@ def test_byte_level_pieces_are_the_text_of_any_ids(name: str, data: st.DataObjec
     vocab = tokenizer(name).backend.get_vocab_size()
     ids = data.draw(st.lists(st.integers(0, 255) | st.integers(0, vocab - 1), max_size=30))
     assert "".join(pieces(name, ids)) == tokenizer(name).decode(ids)
+
+
+@pytest.mark.parametrize("name", ["hearthside", "gpt2", "Qwen2"])
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_broken_bytes_without_end_are_given_too(name: str, data: st.DataObject) -> None:
+    """All of them, and characters among them, whole; what is read for a token stays short."""
+    lengths = [0]
+
+    def decode(ids: Sequence[int]) -> str:
+        lengths.append(len(ids))
+        return tokenizer(name).decode(ids)
+
+    parts = st.binary(max_size=2) | st.sampled_from([each.encode() for each in "é€🙂"])
+    broken = st.sampled_from([b"\xf0\x9f", b"\xe2\x82", b"\xff", b"\xc3", b"\x82\xac"])
+    text = b"".join(data.draw(st.lists(broken | broken | parts, min_size=20, max_size=80)))
+    ids = [byte_ids(name)[byte] for byte in text]
+    stream = Detokenizer(decode)
+    found = [*(stream.push(token) for token in ids), stream.flush()]
+    assert "".join(found) == tokenizer(name).decode(ids)
+    assert max(lengths) <= 32
+
+
+@cache
+def byte_ids(name: str) -> dict[int, int]:
+    """The token of each byte, of a byte-level tokenizer (whose letters for bytes are GPT-2's)."""
+    backend = tokenizer(name).backend
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in shown]
+    letters = {byte: chr(byte) for byte in shown}
+    letters |= {byte: chr(256 + place) for place, byte in enumerate(others)}
+    found = {byte: backend.token_to_id(letter) for byte, letter in letters.items()}
+    return {byte: id for byte, id in found.items() if id is not None}
 
 
 def test_broken_bytes_leave_what_was_given() -> None:
