@@ -52,7 +52,8 @@ static inline V activated(const Linear& l, const UnitValues& unit, V y, V up, D 
   return silu16(y) * up;
 }
 
-static inline void finish_row(const Linear& l, const UnitValues& unit, int64_t row, F32x16 y) {
+// Inlined whatever the compiler thinks: a call would empty every vector register.
+[[gnu::always_inline]] static inline void finish_row(const Linear& l, const UnitValues& unit, int64_t row, F32x16 y) {
   if (l.residual) {
     const uint8_t* from = l.residual + row * l.residual_stride;
     y = y + load_columns(reinterpret_cast<const float*>(from) + unit.first, unit.count);

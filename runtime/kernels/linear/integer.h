@@ -1,13 +1,15 @@
 // The integer linears' two ways through a weight, over an ISA's inner loops (struct Inner):
 //
 //   few rows   one pass over the packed bytes, at the speed of memory
-//   many rows  panels of kPanelBlocks blocks x kPanelK values, expanded to effective int8 weights in scratch, times
+//   many rows  panels of kPanelBlocks blocks x at most kPanelK values, expanded to effective int8 weights in scratch, times
 //              all rows; sums stay in scratch between the panels of K, so nothing but integers is added
 //
 // Inner has: kFewRows, kTileRows, kPanelBlocks, kPanelK, kPanelLines (of 64 bytes a block has in a panel),
 //   kWeightOffset (what the panel's bytes are above w);
 //   dots of 1 .. kFewRows rows (l, block, starts, sums)    sums of one block for all rows, rows 32 sums apart
-//   expand (l, block, k, count, out, stride)               K values k .. k + count into lines `stride` bytes apart
+//   expand (l, block, blocks, k, tile)                     K values k .. of blocks to tile's panel; perhaps does sums +=
+//                                                          panel x rows for the first rows at once: returns how many
+//   panel_k(rows)                                          values of K of a panel that so many rows pass
 //   tile_of(rows, blocks)                                  the function that does sums += panel x rows
 #pragma once
 
@@ -16,8 +18,8 @@
 namespace hearth::HEARTH_ISA {
 
 struct Tile {
-  const uint8_t* panel;  // lines of 64 bytes, [line][kBlocks]: what expand made, by default [quads][kBlocks][16][4]
-  const int8_t* x;       // codes, rows x_stride bytes apart
+  uint8_t* panel;   // lines of 64 bytes, [line][kBlocks]: what expand makes, by default [quads][kBlocks][16][4]
+  const int8_t* x;  // codes, rows x_stride bytes apart
   int64_t x_stride;
   int32_t* sums;  // [rows][kBlocks * 16]
   int64_t quads;
@@ -27,7 +29,6 @@ struct Tile {
 template <class Inner>
 struct Integer {
   using Dot = void (*)(const Linear&, int64_t block, const int32_t* starts, int32_t* sums);
-  using Expand = void (*)(const Linear&, int64_t block, int64_t k, int64_t count, uint8_t* out, int64_t stride);
   using TileFn = void (*)(const Tile&);
   static constexpr int64_t kRowsAtOnce = 192, kPanelNbytes = Inner::kPanelLines * Inner::kPanelBlocks * 64;
 
@@ -36,11 +37,11 @@ struct Integer {
     return static_cast<size_t>(kPanelNbytes + sums_nbytes + rows * 4);
   }
 
-  static void run(const Command& command, const Call& call, const Dot* dots, Expand expand) {
+  static void run(const Command& command, const Call& call, const Dot* dots) {
     const Linear l(command, call.deltas);
     if (call.rows == 0) return;
     if (call.rows <= Inner::kFewRows) few_rows(l, call, dots);
-    else many_rows(l, call, expand);
+    else many_rows(l, call);
   }
 
   // Where the sums of a row start, to make up for the weights' offset.
@@ -64,38 +65,40 @@ struct Integer {
   }
 
   struct Panel {
-    int64_t unit, units, row, rows;
+    int64_t unit, units, row, rows, k;  // k: values of K at once
     int32_t *starts, *sums;  // of the rows; [rows][blocks * 16]
     uint8_t* weights;
   };
 
-  static void many_rows(const Linear& l, const Call& call, Expand expand) {
+  static void many_rows(const Linear& l, const Call& call) {
     const int64_t panel_units = Inner::kPanelBlocks / l.blocks_per_unit;
     const Range units = share(l.units, call.thread, call.threads);
     Panel p{};
     p.weights = reinterpret_cast<uint8_t*>(call.scratch);
     p.sums = reinterpret_cast<int32_t*>(p.weights + kPanelNbytes);
-    for (p.row = 0; p.row < call.rows; p.row += kRowsAtOnce) {
-      p.rows = smaller(kRowsAtOnce, call.rows - p.row);
+    const int64_t passes = (call.rows + kRowsAtOnce - 1) / kRowsAtOnce;
+    for (int64_t pass = 0; pass < passes; ++pass) {
+      const Range rows = share(call.rows, pass, passes);  // nearly equal: each expands all weights
+      p.row = rows.begin, p.rows = rows.end - rows.begin, p.k = Inner::panel_k(p.rows);
       p.starts = p.sums + p.rows * Inner::kPanelBlocks * 16;
       starts_of(l, p.row, p.rows, p.starts);
       for (p.unit = units.begin; p.unit < units.end; p.unit += panel_units) {
         p.units = smaller(panel_units, units.end - p.unit);
-        multiply(l, p, expand);
+        multiply(l, p);
         finish_panel(l, p);
       }
     }
   }
 
-  static void multiply(const Linear& l, const Panel& p, Expand expand) {
+  static void multiply(const Linear& l, const Panel& p) {
     const int64_t first = p.unit * l.blocks_per_unit, blocks = p.units * l.blocks_per_unit;
     for (int64_t r = 0; r < p.rows; ++r)
       for (int64_t i = 0; i < blocks * 16; ++i) p.sums[r * blocks * 16 + i] = p.starts[r];
-    for (int64_t k = 0; k < l.packing.kp; k += Inner::kPanelK) {
-      const int64_t count = smaller(Inner::kPanelK, l.packing.kp - k);
-      for (int64_t b = 0; b < blocks; ++b) expand(l, first + b, k, count, p.weights + b * 64, blocks * 64);
+    for (int64_t k = 0; k < l.packing.kp; k += p.k) {
+      const int64_t count = smaller(p.k, l.packing.kp - k);
       const Tile tile{p.weights, l.codes(p.row) + k, l.x_stride, p.sums, count / 4, l.sums(p.row) + k / 32};
-      tiles(l, p, tile, next_bytes(l, first, blocks, k), k + count == l.packing.kp);
+      const int64_t done = Inner::expand(l, first, blocks, k, tile);
+      tiles(l, p, tile, {done, p.rows}, next_bytes(l, p, k), k + count == l.packing.kp);
     }
   }
 
@@ -108,11 +111,11 @@ struct Integer {
     const uint8_t* from;
     int64_t stride, lines;  // of each block
   };
-  static Next next_bytes(const Linear& l, int64_t first, int64_t blocks, int64_t k) {
-    const int64_t stride = l.packing.stride, kp = l.packing.kp, next = k + Inner::kPanelK;
-    const int64_t lines = (stride * smaller(Inner::kPanelK, kp) / kp + 63) / 64;
-    if (next >= kp) return {l.block(first + blocks), stride, lines};
-    return {l.block(first) + stride * next / kp, stride, lines};
+  static Next next_bytes(const Linear& l, const Panel& p, int64_t k) {
+    const int64_t stride = l.packing.stride, kp = l.packing.kp, next = k + p.k;
+    const int64_t lines = (stride * smaller(p.k, kp) / kp + 63) / 64;
+    if (next >= kp) return {l.block((p.unit + p.units) * l.blocks_per_unit), stride, lines};
+    return {l.block(p.unit * l.blocks_per_unit) + stride * next / kp, stride, lines};
   }
 
   // What finish_panel will write, made this core's own: y comes from memory, or from where another thread read it, and
@@ -124,12 +127,13 @@ struct Integer {
   }
 
   // Rows in tiles of nearly equal height.
-  static void tiles(const Linear& l, const Panel& p, Tile t, Next next, bool last) {
-    const int64_t blocks = p.units * l.blocks_per_unit, count = (p.rows + Inner::kTileRows - 1) / Inner::kTileRows;
+  static void tiles(const Linear& l, const Panel& p, Tile t, Range rows, Next next, bool last) {
+    const int64_t height = rows.end - rows.begin, count = (height + Inner::kTileRows - 1) / Inner::kTileRows;
+    const int64_t blocks = p.units * l.blocks_per_unit;
     const Tile all = t;
     for (int64_t i = 0; i < count; ++i) {
-      const Range part = share(p.rows, i, count);
-      if (last) own_y(l, p, part);
+      const Range of = share(height, i, count), part{rows.begin + of.begin, rows.begin + of.end};
+      if (last) own_y(l, p, {i ? part.begin : 0, part.end});
       t.x = all.x + part.begin * all.x_stride;
       t.x_sums = all.x_sums + part.begin * all.x_stride / 4;
       t.sums = all.sums + part.begin * blocks * 16;

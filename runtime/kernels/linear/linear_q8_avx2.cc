@@ -285,6 +285,11 @@ struct Tables : Bytes {
 // What integer.h asks of either, with the tiles and dots of every number of rows.
 template <class Weights>
 struct Inner : Weights {
+  static constexpr int64_t panel_k(int64_t) { return Weights::kPanelK; }
+  static int64_t expand(const Linear& l, int64_t block, int64_t blocks, int64_t k, const Tile& t) {
+    for (int64_t b = 0; b < blocks; ++b) Weights::expand(l, block + b, k, t.quads * 4, t.panel + b * 64, blocks * 64);
+    return 0;
+  }
   static auto tile_of(int64_t rows, int64_t blocks) {
 #define ROW(r) {Weights::template tile<r, 1>, Weights::template tile<r, 2>}
     static constexpr void (*kTiles[Weights::kTileRows][Weights::kPanelBlocks])(const Tile&) = {ROW(1), ROW(2), ROW(3),
@@ -297,7 +302,7 @@ struct Inner : Weights {
     static constexpr typename Integer<Inner>::Dot kDots[] = {DOT(1), DOT(2), DOT(3), DOT(4),
                                                              DOT(5), DOT(6), DOT(7), DOT(8)};
 #undef DOT
-    Integer<Inner>::run(command, call, kDots, Weights::expand);
+    Integer<Inner>::run(command, call, kDots);
   }
 };
 

@@ -34,6 +34,8 @@ CASES = (
     *(Case(f"rows_{rows}", rows, 80, 160) for rows in (*range(2, 10), 12, 33)),
     Case("rows_130", 130, 48, 96, bias=True),
     Case("rows_200_beyond_a_panel", 200, 16, 64),
+    Case("rows_193_in_equal_passes", 193, 66, 64),
+    Case("rows_49_of_long_panels", 49, 80, 2112),
     Case("panels_of_k", 13, 80, 1184, bias=True),
     Case("silu", 3, 20, 64, bias=True, activation=SILU, residual=True),
     Case("silu_rows", 21, 20, 64, activation=SILU),
