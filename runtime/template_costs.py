@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, MappingView, Sequence
+from typing import Any, cast
 
 from jinja2.exceptions import SecurityError
+from jinja2.utils import Namespace
 
 MOST_SIZE = 1 << 22  # of one value: its characters, and ITEM for each item of a list
 MOST_BITS = 1 << 16  # of an integer
@@ -35,7 +36,7 @@ def size_of(value: Any) -> int:
     match value:
         case str() | bytes():
             return len(value)
-        case list() | tuple() | dict():
+        case list() | tuple() | dict() | MappingView():
             return ITEM * len(value)
         case int():
             return 1 + value.bit_length() // 3
@@ -49,12 +50,21 @@ def measured(value: Any) -> int:
         each = stack.pop()
         size += size_of(each)
         check_size(size)
-        if isinstance(each, Mapping):
-            stack += each.keys()
-            stack += each.values()
-        elif isinstance(each, list | tuple):
-            stack += each
+        stack += _within(each)
     return size
+
+
+def _within(value: Any) -> Iterable[Any]:
+    """What is written out, or compared, with a value; of a namespace and the views of a dict, too."""
+    match value:
+        case Mapping():
+            return (*value.keys(), *value.values())
+        case list() | tuple() | MappingView():
+            return cast(Iterable[Any], value)
+        case Namespace():
+            names: Mapping[str, Any] = object.__getattribute__(value, "_Namespace__attrs")
+            return names.values()
+    return ()
 
 
 def checked(value: Any) -> Any:
