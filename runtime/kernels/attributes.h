@@ -1,5 +1,6 @@
 // The attributes of commands by name, in the order of schemas/commands.py; the table of contracts has its names from here.
 // A contract of one integer (N or K) has no type: `ints[0]` is it.
+// Functions are always inlined: sources of several instruction sets include this.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +19,8 @@ struct WeightInts {  // of embed and embed_positions; those of linear begin so
 struct LinearInts {
   static constexpr std::string_view kNames[] = {"N", "K", "layout", "group", "activation"};
   int64_t n, k, layout, group, activation;
-  bool paired() const { return activation == kSwiGLUActivation; }
-  int64_t columns() const { return paired() ? n / 2 : n; }
+  [[gnu::always_inline]] bool paired() const { return activation == kSwiGLUActivation; }
+  [[gnu::always_inline]] int64_t columns() const { return paired() ? n / 2 : n; }
 };
 
 struct ActivateInts {
@@ -45,7 +46,7 @@ struct HeadNormInts {
 struct KvWriteInts {
   static constexpr std::string_view kNames[] = {"heads", "head_dim", "rotary_dim", "context", "scheme", "kind"};
   int64_t heads, head_dim, rotary_dim, context, scheme, kind;
-  bool is_k() const { return kind == 0; }
+  [[gnu::always_inline]] bool is_k() const { return kind == 0; }
 };
 
 struct AttentionInts {
@@ -64,7 +65,6 @@ struct HadamardInts {  // blocks of q * r * s columns, q and r orders of dense f
   int64_t k, q, r, s;
 };
 
-// Always inlined: sources of several instruction sets include this.
 template <class T, class Value>
 [[gnu::always_inline]] inline T named(const Value* values) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) == std::size(T::kNames) * sizeof(Value));

@@ -316,8 +316,8 @@ void linear_q8_t4b16(const Command& command, const Call& call) { Inner<Tables<4>
 void linear_q8_t5b16(const Command& command, const Call& call) { Inner<Tables<5>>::run(command, call); }
 void linear_q8_t6b16(const Command& command, const Call& call) { Inner<Tables<6>>::run(command, call); }
 size_t linear_q8_scratch(const Command& command, int64_t max_rows) {
-  return command.ints[2] == kQ4B16 ? Integer<Inner<Nibbles>>::scratch(max_rows)
-                                   : Integer<Inner<Bytes>>::scratch(max_rows);
+  return ints_of<LinearInts>(command).layout == kQ4B16 ? Integer<Inner<Nibbles>>::scratch(max_rows)
+                                                       : Integer<Inner<Bytes>>::scratch(max_rows);
 }
 
 }  // namespace hearth::HEARTH_ISA

@@ -221,10 +221,11 @@ void linear_q8_t4b16(const Command& command, const Call& call) { run_table<4>(co
 void linear_q8_t5b16(const Command& command, const Call& call) { run_table<5>(command, call); }
 void linear_q8_t6b16(const Command& command, const Call& call) { run_table<6>(command, call); }
 size_t linear_q8_scratch(const Command& command, int64_t max_rows) {
-  const size_t few = few_rows_scratch(command.ints[1], max_rows);
+  const auto ints = ints_of<LinearInts>(command);
+  const size_t few = few_rows_scratch(ints.k, max_rows);
   if (max_rows <= kFewRows) return few;
-  const size_t many = command.ints[2] == kQ4B16 ? Integer<Inner<Nibbles>>::scratch(max_rows)
-                                                : Integer<Inner<Bytes>>::scratch(max_rows);
+  const size_t many = ints.layout == kQ4B16 ? Integer<Inner<Nibbles>>::scratch(max_rows)
+                                            : Integer<Inner<Bytes>>::scratch(max_rows);
   return few > many ? few : many;
 }
 

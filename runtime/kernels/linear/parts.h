@@ -2,6 +2,7 @@
 #pragma once
 
 #include "arithmetic.h"
+#include "attributes.h"
 
 namespace hearth::HEARTH_ISA {
 
@@ -102,19 +103,20 @@ struct Linear {
   const uint16_t* half_scale;  // bf16[blocks * 16], t2b16 .. t6b16 only
   const Delta* deltas;         // of each row, or null
 
-  explicit Linear(const Command& c, const Delta* of_rows = nullptr)
+  explicit Linear(const Command& c, const Delta* of_rows = nullptr) : Linear(c, ints_of<LinearInts>(c), of_rows) {}
+  Linear(const Command& c, const LinearInts& i, const Delta* of_rows)
       : x(static_cast<const uint8_t*>(c.operand[0])),
         w(static_cast<const uint8_t*>(c.operand[1])),
         bias(static_cast<const float*>(c.operand[2])),
         residual(static_cast<const uint8_t*>(c.operand[3])),
         y(static_cast<uint8_t*>(c.operand[4])),
         x_stride(c.stride[0]), residual_stride(c.stride[3]), y_stride(c.stride[4]),
-        k(c.ints[1]), group(c.ints[3]),
-        columns(c.ints[4] == kSwiGLUActivation ? c.ints[0] / 2 : c.ints[0]),
-        blocks_per_unit(c.ints[4] == kSwiGLUActivation ? 2 : 1),
+        k(i.k), group(i.group),
+        columns(i.columns()),
+        blocks_per_unit(i.paired() ? 2 : 1),
         units((columns + 15) / 16),
-        activation(static_cast<int>(c.ints[4])),
-        packing(static_cast<int>(c.ints[2]), c.ints[1], c.ints[3]),
+        activation(static_cast<int>(i.activation)),
+        packing(static_cast<int>(i.layout), i.k, i.group),
         scale(reinterpret_cast<const float*>(w + units * blocks_per_unit * packing.stride)),
         half_scale(reinterpret_cast<const uint16_t*>(w + packing.begin() + units * blocks_per_unit * packing.stride)),
         deltas(of_rows) {}
