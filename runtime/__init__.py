@@ -7,16 +7,16 @@ from hearth.schemas import __version__
 if TYPE_CHECKING:
     from hearth.runtime.adapters import Adapter, AdapterUse
     from hearth.runtime.batch import Turn, decode_together, step
-    from hearth.runtime.contexts import Context, load_context, save_context
-    from hearth.runtime.conversation import Conversation
+    from hearth.runtime.contexts.conversation import Conversation
+    from hearth.runtime.contexts.prefix_cache import PrefixCache
+    from hearth.runtime.contexts.saved import Context, load_context, save_context
+    from hearth.runtime.contexts.snapshot import Snapshot
     from hearth.runtime.encoder import Encoder
-    from hearth.runtime.graph_model import GraphModel
+    from hearth.runtime.generation.writing import Full
+    from hearth.runtime.graphs.model import GraphModel
     from hearth.runtime.loader import load, load_any, load_encoder, load_graph
     from hearth.runtime.model import Model
-    from hearth.runtime.prefix_cache import PrefixCache
     from hearth.runtime.session import Session
-    from hearth.runtime.snapshot import Snapshot
-    from hearth.runtime.writing import Full
 
 __all__ = [
     "Adapter",
@@ -45,16 +45,16 @@ __all__ = [
 _PLACES = {
     **dict.fromkeys(("load", "load_any", "load_encoder", "load_graph"), "loader"),
     **dict.fromkeys(("Turn", "decode_together", "step"), "batch"),
-    **dict.fromkeys(("Context", "load_context", "save_context"), "contexts"),
+    **dict.fromkeys(("Context", "load_context", "save_context"), "contexts.saved"),
     **dict.fromkeys(("Adapter", "AdapterUse"), "adapters"),
-    "Conversation": "conversation",
+    "Conversation": "contexts.conversation",
     "Encoder": "encoder",
-    "Full": "writing",
-    "GraphModel": "graph_model",
+    "Full": "generation.writing",
+    "GraphModel": "graphs.model",
     "Model": "model",
-    "PrefixCache": "prefix_cache",
+    "PrefixCache": "contexts.prefix_cache",
     "Session": "session",
-    "Snapshot": "snapshot",
+    "Snapshot": "contexts.snapshot",
 }
 
 

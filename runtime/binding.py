@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime import native
-from hearth.runtime.affinity import Affinity, check_count, default_places
 from hearth.runtime.archive import Archive
-from hearth.runtime.cores import available_cores
+from hearth.runtime.machine.affinity import Affinity, check_count, default_places
+from hearth.runtime.machine.cores import available_cores
 from hearth.schemas.commands import BY_NAME
 from hearth.schemas.errors import ArchiveError, ResourceError, UsageError
 from hearth.schemas.program import Command, Entry, Port, Rows

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from hearth.runtime import native
 from hearth.runtime.adapters import Adapter, AdapterUse, check_known
 from hearth.runtime.binding import new_state, row_limit, run_entry, run_segments
+from hearth.runtime.contexts.prefix_cache import PrefixCache
+from hearth.runtime.contexts.snapshot import Snapshot
 from hearth.runtime.loaded import Loaded
 from hearth.runtime.lora.bound import BoundAdapters
-from hearth.runtime.prefix_cache import PrefixCache
 from hearth.runtime.session import Logits, Segment, Session
-from hearth.runtime.snapshot import Snapshot
 from hearth.schemas.kv_layout import KVLayout
 from hearth.schemas.program import Rows
 
@@ -149,7 +149,7 @@ class Decoder(Loaded):
     @cached_property
     def prompt(self) -> Snapshot | None:
         """The prompt that was compiled into the archive (`hearth compile --prompt-cache`)."""
-        from hearth.runtime.prompt import read_prompt
+        from hearth.runtime.contexts.prompt import read_prompt
 
         return read_prompt(self)
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from hearth.runtime import native
 from hearth.runtime.adapters import AdapterUse, check_known
 from hearth.runtime.encoder import F32, HIDDEN, TEXTS_AT_ONCE, Text, encoded
-from hearth.runtime.instructions import Instructions
 from hearth.runtime.session import Segment, check_room, checked_chunk, checked_ids
-from hearth.runtime.tokenizer import Encoded, Tokenizer
+from hearth.runtime.text.instructions import Instructions
+from hearth.runtime.text.tokenizer import Encoded, Tokenizer
 from hearth.schemas.errors import UsageError
 from hearth.schemas.manifest import Embedding
 

@@ -14,7 +14,7 @@ from hearth.runtime import native
 from hearth.runtime.binding import new_state, run_segments
 from hearth.runtime.loaded import Loaded
 from hearth.runtime.session import Ids, check_room, checked_ids
-from hearth.runtime.tokenizer import Encoded
+from hearth.runtime.text.tokenizer import Encoded
 from hearth.schemas.errors import InputError, UsageError
 from hearth.schemas.manifest import Embedding
 from hearth.schemas.program import Entry

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from hearth.runtime import native
 from hearth.runtime.archive import Archive
-from hearth.runtime.instructions import Instructions, parse_instructions
-from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer
+from hearth.runtime.text.instructions import Instructions, parse_instructions
+from hearth.runtime.text.tokenizer import Tokenizer, parse_tokenizer
 from hearth.schemas import sections
 from hearth.schemas.errors import ArchiveError, InputError
 from hearth.schemas.manifest import Manifest

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from hearth.runtime.affinity import Affinity
 from hearth.runtime.archive import Archive, open_archive
 from hearth.runtime.archive.reader import Check
 from hearth.runtime.binding import NOWHERE, bind, checked_isa, checked_threads
 from hearth.runtime.encoder import Encoder
-from hearth.runtime.machine import Machine, Wishes, machine
+from hearth.runtime.machine.affinity import Affinity
+from hearth.runtime.machine.residence import make_resident
+from hearth.runtime.machine.wishes import Machine, Wishes, machine
 from hearth.runtime.model import Model
-from hearth.runtime.residence import make_resident
 from hearth.schemas.errors import ArchiveError, UsageError
 from hearth.schemas.manifest import ModelKind
 
 if TYPE_CHECKING:
-    from hearth.runtime.graph_model import GraphModel
+    from hearth.runtime.graphs.model import GraphModel
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def load(
     exact. check="full" also verifies the hash of all weights (reads the whole file). `key` is the file of a public
     key (PEM) that must have signed the archive, which is checked in full then: ArchiveError signature.* otherwise.
 
-    `wishes` (machine.py) say on which cores the threads stay and what becomes of the archive's pages: UsageError
+    `wishes` (machine/wishes.py) say on which cores the threads stay and what becomes of the archive's pages: UsageError
     arguments.affinity, ResourceError resource.lock where that cannot be.
 
     The tokenizer is parsed on first use of text, not here: a vocabulary of 150,000 takes about 0.4 s.
@@ -168,7 +168,7 @@ def graph_of(
     affinity: Affinity = NOWHERE,
 ) -> GraphModel:
     """The graph of an archive that is open already. onnxruntime is imported here, if it has an ONNX part."""
-    from hearth.runtime.graph_model import graph_model_of
+    from hearth.runtime.graphs.model import graph_model_of
 
     _check_kind(archive, ModelKind.GRAPH)
     if affinity != NOWHERE:

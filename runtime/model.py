@@ -16,25 +16,25 @@ from numpy.typing import NDArray
 from hearth.runtime import native
 from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.decoder import Decoder
-from hearth.runtime.defaults import Asked, Defaults, read_defaults, wishes
-from hearth.runtime.detokenizer import spell_ids
-from hearth.runtime.generate import Clock, Generation, Speaker
+from hearth.runtime.generation.defaults import Asked, Defaults, read_defaults, wishes
+from hearth.runtime.generation.generate import Clock, Generation, Speaker
+from hearth.runtime.generation.several import Completion, best, complete
+from hearth.runtime.generation.writing import Decode, Full, Request, Task
 from hearth.runtime.sampling import BeamSearch, Constraint
 from hearth.runtime.session import Ids, Session, checked_ids
-from hearth.runtime.several import Completion, best, complete
 from hearth.runtime.speculative.choice import Draft, drafter_of
 from hearth.runtime.speculative.drafted import Acceptance, Drafted
+from hearth.runtime.text.detokenizer import spell_ids
 from hearth.runtime.tools.messages import template_messages
-from hearth.runtime.writing import Decode, Full, Request, Task
 from hearth.schemas import sections
 
 if TYPE_CHECKING:
-    from hearth.runtime.chat_template import ChatTemplate
-    from hearth.runtime.conversation import Conversation
-    from hearth.runtime.conversations import Conversations
+    from hearth.runtime.contexts.conversation import Conversation
+    from hearth.runtime.contexts.conversations import Conversations
     from hearth.runtime.decoder_vectors import DecoderVectors
     from hearth.runtime.encoder import Text
     from hearth.runtime.grammar import Grammars, GrammarWish
+    from hearth.runtime.text.chat_template import ChatTemplate
 
 FOUR_BEAMS = BeamSearch()
 
@@ -49,7 +49,7 @@ class Model(Decoder):
     @cached_property
     def chat_template(self) -> ChatTemplate:
         """Parsed on first use."""
-        from hearth.runtime.chat_template import ChatTemplate
+        from hearth.runtime.text.chat_template import ChatTemplate
 
         source = self.needed(
             self.archive.text(sections.CHAT_TEMPLATE),
@@ -93,7 +93,7 @@ class Model(Decoder):
     @cached_property
     def conversations(self) -> Conversations:
         """Its conversations by name: create, switch, fork, rename, remove, restore."""
-        from hearth.runtime.conversations import Conversations
+        from hearth.runtime.contexts.conversations import Conversations
 
         return Conversations(self)
 

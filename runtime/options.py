@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hearth.schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from hearth.runtime.machine import Wishes
+    from hearth.runtime.machine.wishes import Wishes
     from hearth.runtime.progress import Progress
 
 THREADS, ISA, AFFINITY = "HEARTH_THREADS", "HEARTH_ISA", "HEARTH_AFFINITY"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime.adapters import Adapter, AdapterUse, check_known
-from hearth.runtime.snapshot import Snapshot, take
+from hearth.runtime.contexts.snapshot import Snapshot, take
 from hearth.schemas.errors import InputError, UsageError
 from hearth.schemas.kv_layout import KVLayout
 

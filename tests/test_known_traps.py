@@ -26,9 +26,9 @@ from hearth.runtime import (
     save_context,
 )
 from hearth.runtime.archive import open_archive
-from hearth.runtime.detokenizer import spell_ids
 from hearth.runtime.sampling import Chooser, Sampling
 from hearth.runtime.serving.scheduler import Event, Job, Piece, Scheduler
+from hearth.runtime.text.detokenizer import spell_ids
 from hearth.schemas.errors import ArchiveError, InputError
 
 SOURCE = Path(__file__).parent.parent / "models/hearthside"
@@ -76,7 +76,7 @@ def test_garbage_on_one_isa_or_bit_width(archives: Archives, weights: str, kv: s
 
 
 def test_a_tokenizer_that_drifts_from_the_checkpoints(archives: Archives) -> None:
-    """tests/parity compares with transformers, tests/runtime/test_tokenizer.py with other engines' ids."""
+    """tests/parity compares with transformers, tests/runtime/text/test_tokenizer.py with other engines' ids."""
     model = load(archives("hearthside", weights="int4"))
     theirs = Tokenizer.from_file(str(SOURCE / "tokenizer.json"))
     ids = theirs.encode(TEXT).ids
@@ -163,7 +163,7 @@ def test_lora_state_leaks_between_requests(archives: Archives, tmp_path: Path) -
 
 
 def test_output_that_changes_with_cache_hits(archives: Archives) -> None:
-    """tests/runtime/test_prefix_cache.py has prompts that share beginnings of all lengths."""
+    """tests/runtime/contexts/test_prefix_cache.py has prompts that share beginnings of all lengths."""
     model = load(archives("hearthside", weights="int4", context=256))
     cache = PrefixCache(1 << 20)
     for last in (5, 6, 5):
@@ -178,7 +178,7 @@ def test_output_that_changes_with_cache_hits(archives: Archives) -> None:
 def test_a_saved_session_that_another_model_goes_on_with(
     archives: Archives, tmp_path: Path
 ) -> None:
-    """tests/runtime/test_contexts.py has 200 damaged files besides."""
+    """tests/runtime/contexts/test_saved.py has 200 damaged files besides."""
     one, other = (load(archives("hearthside", weights=name)) for name in ("int4", "int8"))
     session = one.session()
     session.prefill([5, 6, 7])
@@ -191,7 +191,7 @@ def test_a_saved_session_that_another_model_goes_on_with(
 def test_a_restored_context_that_does_nothing_or_poisons_the_process(
     archives: Archives, tmp_path: Path
 ) -> None:
-    """tests/runtime/test_contexts.py cuts texts at 200 places."""
+    """tests/runtime/contexts/test_saved.py cuts texts at 200 places."""
     model, path = load(archives("hearthside", weights="int4")), tmp_path / "talk.ctx"
     session = model.session()
     session.prefill(list(range(4, 60)))
@@ -217,7 +217,7 @@ def test_a_frequency_penalty_that_is_a_repetition_penalty() -> None:
 
 
 def test_the_beginning_forgotten_in_silence_at_a_full_context(archives: Archives) -> None:
-    """A context slides only where that was asked for (tests/runtime/test_sliding.py)."""
+    """A context slides only where that was asked for (tests/runtime/generation/test_sliding.py)."""
     model = load(archives("hearthside", weights="int4", context=64))
     stopped = model.generate([5, 6, 7], ignore_eos=True)
     list(stopped)

@@ -31,7 +31,7 @@ from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, Pass
 from hearth.compiler.quantize import rtn
 from hearth.runtime import native
 from hearth.runtime.archive import sections as section_stream
-from hearth.runtime.tokenizer import Tokenizer
+from hearth.runtime.text.tokenizer import Tokenizer
 from hearth.runtime.verify import texts as template_vectors
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import Source
 from hearth.compiler.ir.to_onnx import to_onnx
 from hearth.compiler.ir.types import Dim
-from hearth.runtime.onnx_engine import OnnxEngine, open_engine
+from hearth.runtime.graphs.onnx_engine import OnnxEngine, open_engine
 
 STAGE = "stage"
 F32 = NDArray[np.float32]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hearth.compiler.calibrate.settings import Calibration
 from hearth.compiler.frontend import SourceModel
-from hearth.runtime.tokenizer import parse_tokenizer
+from hearth.runtime.text.tokenizer import parse_tokenizer
 from hearth.schemas.errors import UsageError, reason
 from hearth.schemas.provenance import CalibrationFacts
 

@@ -28,7 +28,7 @@ from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import AnySource, GroupedSource, QuantisedSource, Source
 from hearth.compiler.ir.to_onnx import to_onnx
 from hearth.compiler.ir.types import CacheType, Dim
-from hearth.runtime.onnx_engine import OnnxEngine, open_engine
+from hearth.runtime.graphs.onnx_engine import OnnxEngine, open_engine
 from hearth.schemas.commands import Activation
 from hearth.schemas.dtypes import DType
 

@@ -26,10 +26,10 @@ from hearth.compiler.frontend import SourceModel
 from hearth.compiler.job import Options
 from hearth.runtime.archive import Archive
 from hearth.runtime.encoder import HIDDEN, TOKENS, TYPES, Encoder
-from hearth.runtime.graph_model import GraphModel
+from hearth.runtime.graphs.model import GraphModel
 from hearth.runtime.loader import any_of
 from hearth.runtime.model import Model
-from hearth.runtime.tokenizer import Encoded
+from hearth.runtime.text.tokenizer import Encoded
 from hearth.runtime.verify.draws import draw
 from hearth.runtime.verify.graphs import graph_case
 from hearth.schemas.commands import KVScheme

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from hearth.compiler.check.samples import CHATS, LONG, SHORT, TEXTS
 from hearth.runtime.archive import Archive
-from hearth.runtime.chat_template import ChatTemplate
 from hearth.runtime.encoder import Encoder
-from hearth.runtime.graph_model import GraphModel, graph_model_of
+from hearth.runtime.graphs.model import GraphModel, graph_model_of
+from hearth.runtime.graphs.onnx_engine import Guard
 from hearth.runtime.loader import any_of
 from hearth.runtime.model import Model
-from hearth.runtime.onnx_engine import Guard
-from hearth.runtime.tokenizer import Tokenizer
+from hearth.runtime.text.chat_template import ChatTemplate
+from hearth.runtime.text.tokenizer import Tokenizer
 from hearth.runtime.verify.draws import draw_ids
 from hearth.runtime.verify.graphs import graph_case
 from hearth.runtime.verify.texts import chat_case, clock, text_case

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.check.samples import LONG, SHORT, TEXTS
-from hearth.runtime.tokenizer import Tokenizer
+from hearth.runtime.text.tokenizer import Tokenizer
 from hearth.runtime.verify.draws import draw_ids
 from hearth.schemas.errors import InputError, UsageError, reason
 from hearth.schemas.recipe import Gate

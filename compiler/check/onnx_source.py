@@ -17,7 +17,7 @@ from hearth.compiler.frontend.onnx.ports import Ports, Role, find_ports, past_vi
 from hearth.compiler.frontend.onnx.reader import read_model
 from hearth.compiler.frontend.onnx.sessions import open_source
 from hearth.compiler.frontend.onnx.values import Atom, Point, Rows
-from hearth.runtime.onnx_engine import OnnxEngine
+from hearth.runtime.graphs.onnx_engine import OnnxEngine
 from hearth.schemas.manifest import Dims
 
 F32 = NDArray[np.float32]

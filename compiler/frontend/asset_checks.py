@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from hearth.compiler.frontend.assets import Assets
-from hearth.runtime.chat_template import ChatTemplate
-from hearth.runtime.defaults import Wishes, read_defaults
-from hearth.runtime.tokenizer import parse_tokenizer
+from hearth.runtime.generation.defaults import Wishes, read_defaults
+from hearth.runtime.text.chat_template import ChatTemplate
+from hearth.runtime.text.tokenizer import parse_tokenizer
 from hearth.schemas.errors import CheckpointError, HearthError
 
 UNUSUAL = "zyx \u2603 9"  # what few vocabularies hold whole

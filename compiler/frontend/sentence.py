@@ -13,7 +13,7 @@ from typing import Any
 
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.json_files import parse_json, read_bytes
-from hearth.runtime.instructions import parse_instructions
+from hearth.runtime.text.instructions import parse_instructions
 from hearth.schemas.commands import Pooling
 from hearth.schemas.errors import CheckpointError
 from hearth.schemas.recipe import PoolingName

@@ -19,7 +19,7 @@ from hearth.runtime.archive.content import RECORDS, content_hash
 from hearth.runtime.archive.files import unwritable
 from hearth.runtime.diff.fields import field_changes, plain
 from hearth.runtime.diff.findings import Change
-from hearth.runtime.graph_model import graph_model_of
+from hearth.runtime.graphs.model import graph_model_of
 from hearth.runtime.verify.graphs import graph_differences
 from hearth.schemas import sections
 from hearth.schemas.codec import decode, encode, loads

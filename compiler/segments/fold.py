@@ -1,7 +1,7 @@
 """Small constants that a graph computes from stored ones are computed now, not at every load or run.
 
-onnxruntime's own folding is switched off at load (runtime/onnx_engine.py): it has no bound, and a small file could ask
-for any amount of memory.
+onnxruntime does not fold at load (runtime/graphs/onnx_engine.py): its folding has no bound, and a small file could
+ask for any amount of memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import onnx
 from hearth.compiler.frontend.onnx.initializers import DTYPES, HeldTensor
 from hearth.compiler.frontend.onnx.model import Initializer, Node, OnnxModel
 from hearth.compiler.frontend.onnx.sessions import cut, needed, reads
-from hearth.runtime.onnx_engine import Guard, open_engine
+from hearth.runtime.graphs.onnx_engine import Guard, open_engine
 from hearth.schemas.errors import HearthError
 
 LARGEST = 64 << 10  # bytes of one result that is kept

@@ -12,7 +12,7 @@ from hearth.runtime.chat.talking import Chat, Leave
 from hearth.schemas.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
-    from hearth.runtime.conversation import Conversation
+    from hearth.runtime.contexts.conversation import Conversation
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _summary(conversation: Conversation) -> str:
 
 def _last_words(conversation: Conversation, before: str = "the last message: ") -> str:
     """The beginning of the last message."""
-    from hearth.runtime.messages import content
+    from hearth.runtime.text.messages import content
 
     if not conversation.messages:
         return "" if before.startswith(",") else "nothing is left"

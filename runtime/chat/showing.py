@@ -10,7 +10,7 @@ from hearth.runtime.commands.terminal import duration, emit, emit_json, rate
 from hearth.schemas.errors import HearthError
 
 if TYPE_CHECKING:
-    from hearth.runtime.reply import Reply
+    from hearth.runtime.contexts.reply import Reply
 
 
 class Shown(Protocol):

@@ -15,10 +15,10 @@ from hearth.runtime.chat.showing import Shown
 from hearth.schemas.errors import HearthError
 
 if TYPE_CHECKING:
-    from hearth.runtime.conversation import Conversation
-    from hearth.runtime.defaults import Asked
+    from hearth.runtime.contexts.conversation import Conversation
+    from hearth.runtime.contexts.reply import Reply
+    from hearth.runtime.generation.defaults import Asked
     from hearth.runtime.model import Model
-    from hearth.runtime.reply import Reply
 
 Command = Callable[["Chat", str], None]
 SLASH = "/"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from hearth.schemas.errors import InputError, UsageError
 
 if TYPE_CHECKING:
+    from hearth.runtime.generation.writing import Full
     from hearth.runtime.model import Prompt
-    from hearth.runtime.writing import Full
 
 
 def checked(check: str) -> Literal["structure", "full"]:
@@ -22,7 +22,7 @@ def checked(check: str) -> Literal["structure", "full"]:
 
 def read_full(name: str) -> Full:
     """What happens at the end of the context."""
-    from hearth.runtime.writing import Full
+    from hearth.runtime.generation.writing import Full
 
     if name not in [each.value for each in Full]:
         raise UsageError("arguments.full", f"--full {name}", expected="slide, stop or error")

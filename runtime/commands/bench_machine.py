@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from hearth.runtime.commands.bench_subjects import Found, Subject
-from hearth.runtime.cores import available_cores
-from hearth.runtime.energy import EnergyMeter
-from hearth.runtime.limits import Limits, MachineMeter, buffer_nbytes, last_cache
+from hearth.runtime.machine.cores import available_cores
+from hearth.runtime.machine.energy import EnergyMeter
+from hearth.runtime.machine.limits import Limits, MachineMeter, buffer_nbytes, last_cache
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 CPUINFO = Path("/proc/cpuinfo")

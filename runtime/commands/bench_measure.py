@@ -8,11 +8,11 @@ from hearth.runtime.commands.bench_batch import Steps, batch_rates
 from hearth.runtime.commands.bench_machine import evict, limits_found, machine
 from hearth.runtime.commands.bench_plan import Bench, Plan, ids_of, lengths
 from hearth.runtime.commands.bench_subjects import DecoderBench, Found, Span
-from hearth.runtime.limits import Sample, limits_of
+from hearth.runtime.machine.limits import Sample, limits_of
+from hearth.runtime.machine.residence import mapped_memory
+from hearth.runtime.machine.spread import spread_of
+from hearth.runtime.machine.whereabouts import whereabouts
 from hearth.runtime.progress import step
-from hearth.runtime.residence import mapped_memory
-from hearth.runtime.spread import spread_of
-from hearth.runtime.whereabouts import whereabouts
 
 TABLES = ("limits", "results", "contexts", "batches")
 BATCH_PROMPT, BATCH_STEPS = 96, 8

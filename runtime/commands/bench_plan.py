@@ -19,9 +19,9 @@ from hearth.runtime.commands.bench_subjects import (
     Watch,
     subject,
 )
-from hearth.runtime.energy import EnergyMeter, energy_meter
-from hearth.runtime.limits import Bracket, Meter, Sample
 from hearth.runtime.loader import load_any
+from hearth.runtime.machine.energy import EnergyMeter, energy_meter
+from hearth.runtime.machine.limits import Bracket, Meter, Sample
 from hearth.runtime.options import Options
 from hearth.runtime.progress import Progress
 from hearth.runtime.session import check_room

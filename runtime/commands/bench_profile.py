@@ -11,7 +11,7 @@ from hearth.runtime.commands.bench_subjects import DecoderBench, EncoderBench, F
 from hearth.runtime.commands.bench_text import Columns, columned, percent
 from hearth.runtime.commands.terminal import duration, size
 from hearth.runtime.costs import Place, prefill_places
-from hearth.runtime.limits import Limits
+from hearth.runtime.machine.limits import Limits
 from hearth.runtime.profiling import Line, Profile
 from hearth.runtime.progress import step
 

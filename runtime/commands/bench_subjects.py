@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hearth.runtime.costs import Cost, Place, prefill_cost, run_cost
 from hearth.runtime.encoder import HIDDEN, MAIN, Encoder
-from hearth.runtime.energy import EnergyMeter
-from hearth.runtime.limits import Limits
+from hearth.runtime.machine.energy import EnergyMeter
+from hearth.runtime.machine.limits import Limits
+from hearth.runtime.machine.spread import Spread, spread_of
 from hearth.runtime.model import Model
 from hearth.runtime.session import Session
-from hearth.runtime.spread import Spread, spread_of
-from hearth.runtime.tokenizer import Encoded
+from hearth.runtime.text.tokenizer import Encoded
 from hearth.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from hearth.runtime import native
-    from hearth.runtime.graph_model import GraphModel
+    from hearth.runtime.graphs.model import GraphModel
 
 Clock = Callable[[], float]
 Found = dict[str, Any]

@@ -10,7 +10,7 @@ import typer
 from hearth.runtime.options import Placing
 
 if TYPE_CHECKING:
-    from hearth.runtime.defaults import Asked
+    from hearth.runtime.generation.defaults import Asked
 
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", help="HEARTH_THREADS, else the cores there are")
@@ -81,7 +81,7 @@ class SamplingOptions:
 
     def asked(self) -> Asked:
         """As keyword arguments of `Model.generate`."""
-        from hearth.runtime.defaults import Asked
+        from hearth.runtime.generation.defaults import Asked
 
         names = [field.name for field in fields(self) if field.name in Asked.__annotations__]
         given = {name: getattr(self, name) for name in names}

@@ -7,7 +7,7 @@ from typing import Any
 
 from hearth.runtime.archive import Archive
 from hearth.runtime.commands.terminal import table
-from hearth.runtime.graph_ports import describe
+from hearth.runtime.graphs.ports import describe
 from hearth.schemas.codec import loads
 from hearth.schemas.graph import Engine, GraphPort, Plan
 from hearth.schemas.sections import GRAPH

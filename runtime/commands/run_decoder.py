@@ -10,11 +10,11 @@ from hearth.runtime.commands.arguments import read_prompt
 from hearth.runtime.commands.forms import wish_of
 from hearth.runtime.commands.run_options import RunOptions
 from hearth.runtime.commands.terminal import duration, emit, emit_json, rate
-from hearth.runtime.whereabouts import whereabouts, whereabouts_text
+from hearth.runtime.machine.whereabouts import whereabouts, whereabouts_text
 from hearth.schemas.errors import UsageError
 
 if TYPE_CHECKING:
-    from hearth.runtime.generate import Generation, Stats
+    from hearth.runtime.generation.generate import Generation, Stats
     from hearth.runtime.model import Model
     from hearth.runtime.speculative.choice import Draft
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from hearth.runtime.commands.arguments import given_or_read, parse_ids
 from hearth.runtime.commands.run_options import RunOptions
 from hearth.runtime.commands.terminal import duration, emit, emit_json, rate
-from hearth.runtime.whereabouts import whereabouts, whereabouts_text
+from hearth.runtime.machine.whereabouts import whereabouts, whereabouts_text
 
 if TYPE_CHECKING:
     from hearth.runtime.encoder import Encoder
-    from hearth.runtime.tokenizer import Encoded
+    from hearth.runtime.text.tokenizer import Encoded
 
 
 def run_encoder(model: Encoder, options: RunOptions) -> None:

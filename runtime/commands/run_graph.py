@@ -16,7 +16,7 @@ from hearth.runtime.commands.terminal import emit, emit_json
 from hearth.schemas.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
-    from hearth.runtime.graph_model import GraphModel
+    from hearth.runtime.graphs.model import GraphModel
 
 SHOWN = 8  # values of an output that are printed
 

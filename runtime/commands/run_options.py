@@ -14,7 +14,7 @@ from hearth.schemas.errors import UsageError
 from hearth.schemas.manifest import ModelKind
 
 if TYPE_CHECKING:
-    from hearth.runtime.defaults import Asked
+    from hearth.runtime.generation.defaults import Asked
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def serve_command(
     quiet: Annotated[bool, typer.Option("--quiet", help="log errors alone")] = False,
 ) -> None:
     """Serve compiled models over HTTP, as OpenAI's and Ollama's servers do."""
-    from hearth.runtime.machine import machine
+    from hearth.runtime.machine.wishes import machine
     from hearth.runtime.serving.app import AppOptions
     from hearth.runtime.serving.host import serve
 

@@ -18,7 +18,7 @@ from hearth.schemas.errors import InputError
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-    from hearth.runtime.tokenizer import Tokenizer
+    from hearth.runtime.text.tokenizer import Tokenizer
 
 MOST_KEPT = 64  # prepared grammars of a model; those not used for longest go first
 

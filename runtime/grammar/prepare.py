@@ -12,7 +12,6 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from hearth.runtime.foreign import foreign
 from hearth.runtime.grammar.closed import closed
 from hearth.runtime.grammar.places import find_fault, subschemas
 from hearth.runtime.grammar.wishes import (
@@ -24,6 +23,7 @@ from hearth.runtime.grammar.wishes import (
     Regex,
     schema_of,
 )
+from hearth.runtime.text.foreign import foreign
 from hearth.schemas.errors import InputError, MissingError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hearth.schemas.errors import InputError
 
 if TYPE_CHECKING:
-    from hearth.runtime.tokenizer import Tokenizer
+    from hearth.runtime.text.tokenizer import Tokenizer
 
 Step = Callable[[str | bytes], str | bytes]  # bytes are final: no later step reads them
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hearth.runtime.writing import Full, Request
+from hearth.runtime.generation.writing import Full, Request
 
 MOST_CONTEXTS = 10
 

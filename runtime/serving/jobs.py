@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hearth.runtime.adapters import AdapterUse
+from hearth.runtime.generation.writing import Decode, FinishReason, Request
 from hearth.runtime.sampling import Choice, Constraint
-from hearth.runtime.writing import Decode, FinishReason, Request
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from itertools import takewhile
 from typing import Any
 
 from hearth.runtime.batch import Turn
-from hearth.runtime.prefix_cache import PrefixCache
+from hearth.runtime.contexts.prefix_cache import PrefixCache
+from hearth.runtime.generation.sliding import fitted, rewound, slid
+from hearth.runtime.generation.writing import Writer
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Sink, Usage
 from hearth.runtime.serving.prompt_scores import PromptScores
 from hearth.runtime.session import Ids, Logits, Session
-from hearth.runtime.sliding import fitted, rewound, slid
 from hearth.runtime.speculative.drafted import MOST, Acceptance, Pace, guessed
 from hearth.runtime.speculative.drafter import Drafter
-from hearth.runtime.writing import Writer
 
 Clock = Callable[[], float]
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hearth.runtime.adapters import AdapterUse, check_known
-from hearth.runtime.detokenizer import spell_ids
+from hearth.runtime.contexts.prefix_cache import PrefixCache, PrefixStats
+from hearth.runtime.generation.writing import Full, Writer
 from hearth.runtime.model import Model
-from hearth.runtime.prefix_cache import PrefixCache, PrefixStats
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Read, Sink, Usage
 from hearth.runtime.serving.rows import Clock, Row, Ticket
 from hearth.runtime.serving.stepping import Rows
 from hearth.runtime.session import Session, check_room, checked_ids
 from hearth.runtime.speculative.choice import drafter_of
 from hearth.runtime.speculative.drafter import Drafter
-from hearth.runtime.writing import Full, Writer
+from hearth.runtime.text.detokenizer import spell_ids
 from hearth.schemas.errors import ResourceError, UsageError
 
 __all__ = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from hearth.runtime.generation.writing import Full
 from hearth.runtime.options import Options
-from hearth.runtime.writing import Full
 
 
 @dataclass(frozen=True)

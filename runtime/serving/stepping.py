@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hearth.runtime.batch import Turn, step
-from hearth.runtime.prefix_cache import PrefixCache
+from hearth.runtime.contexts.prefix_cache import PrefixCache
 from hearth.runtime.serving.rows import Row
 from hearth.runtime.session import Executor
 from hearth.schemas.errors import ResourceError

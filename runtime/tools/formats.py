@@ -15,7 +15,7 @@ from hearth.schemas import sections
 
 if TYPE_CHECKING:
     from hearth.runtime.model import Model
-    from hearth.runtime.tokenizer import Tokenizer
+    from hearth.runtime.text.tokenizer import Tokenizer
 
 Decode = Callable[[Sequence[int]], str]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.runtime.graph_model import GraphModel
-from hearth.runtime.graph_ports import NUMPY
+from hearth.runtime.graphs.model import GraphModel
+from hearth.runtime.graphs.ports import NUMPY
 from hearth.runtime.verify.draws import draw
 from hearth.schemas.errors import InputError
 from hearth.schemas.golden import DrawnPort, GraphCase, Sampled

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime import native
-from hearth.runtime.chat_template import ChatTemplate
-from hearth.runtime.kv_strips import layout_hash, pack
+from hearth.runtime.contexts.kv_strips import layout_hash, pack
 from hearth.runtime.model import Model
 from hearth.runtime.session import check_room
+from hearth.runtime.text.chat_template import ChatTemplate
 from hearth.runtime.verify.texts import clock
 from hearth.schemas import sections
 from hearth.schemas.prompt import Prompt

@@ -10,13 +10,13 @@ from hearth.runtime.archive.consistency import check_consistency
 from hearth.runtime.archive.content import RECORDS
 from hearth.runtime.archive.reader import check_hash
 from hearth.runtime.binding import bind, checked_isa
-from hearth.runtime.chat_template import ChatTemplate
+from hearth.runtime.contexts.prompt import described
 from hearth.runtime.loader import any_of
 from hearth.runtime.lora.stored import adapter_names, bind_adapter, stored_adapters
 from hearth.runtime.model import Model
 from hearth.runtime.progress import step
-from hearth.runtime.prompt import described
 from hearth.runtime.signing import check_signature, read_signature
+from hearth.runtime.text.chat_template import ChatTemplate
 from hearth.runtime.verify.again import compiled_again
 from hearth.runtime.verify.golden import count_cases, replay, tokens_of
 from hearth.runtime.verify.plan import PlanError, check

@@ -13,7 +13,7 @@ from hearth.runtime.archive.content import content_hash
 from hearth.runtime.archive.format import missing
 from hearth.runtime.archive.reader import Container, map_container, unreadable
 from hearth.runtime.progress import Progress, Silent
-from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer
+from hearth.runtime.text.tokenizer import Tokenizer, parse_tokenizer
 from hearth.schemas import sections
 from hearth.schemas.codec import loads
 from hearth.schemas.errors import ArchiveError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from hearth.runtime.chat_template import ChatTemplate
-from hearth.runtime.tokenizer import Tokenizer
+from hearth.runtime.text.chat_template import ChatTemplate
+from hearth.runtime.text.tokenizer import Tokenizer
 from hearth.schemas.errors import HearthError
 from hearth.schemas.golden import ChatCase, TextCase, Turn
 

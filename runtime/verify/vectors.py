@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hearth.runtime.decoder_vectors import DecoderVectors
 from hearth.runtime.encoder import Encoder
-from hearth.runtime.tokenizer import Encoded
+from hearth.runtime.text.tokenizer import Encoded
 from hearth.schemas.golden import Numbers, VectorCase
 
 FIRST = 8

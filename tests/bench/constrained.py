@@ -18,7 +18,7 @@ from hearth.runtime import load
 from hearth.runtime.grammar import Ebnf, Grammars, GrammarWish, JsonObject, JsonSchema, Regex
 from hearth.runtime.sampling import Chooser, Sampling
 from hearth.runtime.sampling.tokens import allowed
-from hearth.runtime.tokenizer import parse_tokenizer
+from hearth.runtime.text.tokenizer import parse_tokenizer
 
 PERSON = {
     "type": "object",

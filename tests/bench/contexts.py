@@ -16,8 +16,8 @@ from statistics import median
 import numpy as np
 
 from hearth.runtime import load
-from hearth.runtime.contexts import load_context, save_context
-from hearth.runtime.prefix_cache import PrefixCache
+from hearth.runtime.contexts.prefix_cache import PrefixCache
+from hearth.runtime.contexts.saved import load_context, save_context
 
 
 def milliseconds(call: Callable[[], object], runs: int) -> list[float]:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 
 from hearth.runtime import Model, load
-from hearth.runtime.generate import Generation
+from hearth.runtime.generation.generate import Generation
 from hearth.runtime.speculative.choice import Draft
 
 

@@ -17,7 +17,7 @@ from support.data import checkpoint, real
 from hearth.compiler.ir.evaluate import run_entry
 from hearth.compiler.pipeline import compile_model
 from hearth.runtime import load, load_encoder
-from hearth.runtime.tokenizer import Encoded
+from hearth.runtime.text.tokenizer import Encoded
 
 SCHEMES: dict[str, dict[str, Any]] = {
     "int4": {"weights": "int4"},

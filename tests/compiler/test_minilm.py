@@ -17,7 +17,7 @@ from hearth.compiler.frontend import load
 from hearth.compiler.ir.to_onnx import to_onnx
 from hearth.compiler.pipeline import compile_model
 from hearth.runtime import Encoder, load_encoder
-from hearth.runtime.tokenizer import Encoded
+from hearth.runtime.text.tokenizer import Encoded
 from hearth.schemas.commands import KVScheme
 
 # what the recipe says, and the least cosine with the float graph

@@ -112,7 +112,7 @@ def test_compiling_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_run_that_takes_too_long_ends() -> None:
-    from hearth.runtime.onnx_engine import Guard, open_engine
+    from hearth.runtime.graphs.onnx_engine import Guard, open_engine
     from hearth.schemas.errors import InputError
 
     engine = open_engine(endless(1 << 62).SerializeToString(), threads=1, guard=Guard(seconds=0.5))

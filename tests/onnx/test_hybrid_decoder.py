@@ -14,7 +14,7 @@ from support.compiling import wanted
 from support.data import real
 from support.onnx_graphs import compiled, engine
 
-from hearth.runtime.graph_model import GraphModel
+from hearth.runtime.graphs.model import GraphModel
 from hearth.schemas.manifest import ModelKind
 
 Values = dict[str, NDArray[Any]]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models
 
-from hearth.runtime.beam_text import BeamText
+from hearth.runtime.generation.beam_text import BeamText
+from hearth.runtime.generation.writing import Request
 from hearth.runtime.sampling import Beams, BeamSearch, EarlyStopping, Hypothesis, Sampling
 from hearth.runtime.sampling.beams import FREE
-from hearth.runtime.writing import Request
 
 torch = pytest.importorskip("torch", reason="needs the parity extra")
 transformers = pytest.importorskip("transformers")

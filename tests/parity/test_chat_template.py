@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.data import TEMPLATE_CASES
 
-from hearth.runtime.chat_template import ChatTemplate
+from hearth.runtime.text.chat_template import ChatTemplate
 from hearth.schemas.errors import HearthError
 
 utils = pytest.importorskip(

@@ -25,7 +25,7 @@ from hearth.compiler.lower.targets import find_target
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
 from hearth.compiler.pipeline import Options, compile_model
 from hearth.compiler.quantize.schemes import make_scheme, weight_scheme
-from hearth.runtime.tokenizer import Encoded
+from hearth.runtime.text.tokenizer import Encoded
 from hearth.schemas.commands import KVScheme
 
 torch = pytest.importorskip("torch", reason="needs the parity extra")

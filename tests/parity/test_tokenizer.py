@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.data import real
 
-from hearth.runtime.tokenizer import parse_tokenizer
+from hearth.runtime.text.tokenizer import parse_tokenizer
 
 transformers = pytest.importorskip("transformers", reason="needs the parity extra")
 

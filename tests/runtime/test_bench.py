@@ -20,8 +20,8 @@ from hearth.runtime.commands.bench_profile import of_limit, profile_bench, profi
 from hearth.runtime.commands.bench_subjects import Found, Subject
 from hearth.runtime.commands.bench_text import as_text
 from hearth.runtime.costs import Cost, Place, prefill_cost, run_cost
-from hearth.runtime.energy import Counter, EnergyMeter
-from hearth.runtime.limits import Sample, limits_of
+from hearth.runtime.machine.energy import Counter, EnergyMeter
+from hearth.runtime.machine.limits import Sample, limits_of
 from hearth.runtime.options import Options
 from hearth.runtime.profiling import Line
 from hearth.runtime.progress import Silent

@@ -25,7 +25,7 @@ from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.archive import open_archive
 from hearth.runtime.archive.consistency import Parts, check_consistency
 from hearth.runtime.decoder_vectors import POOLED, runs, unit
-from hearth.runtime.tokenizer import Encoded
+from hearth.runtime.text.tokenizer import Encoded
 from hearth.runtime.verify.golden import replay
 from hearth.schemas import sections
 from hearth.schemas.codec import loads

@@ -17,7 +17,7 @@ from support.encoders import CLS, SEP, WORDS, compile_encoder, write_encoder
 from tokenizers import Tokenizer as Backend
 
 from hearth.runtime import Encoder, Model, load, load_any, load_encoder, load_graph, native
-from hearth.runtime.tokenizer import Encoded
+from hearth.runtime.text.tokenizer import Encoded
 from hearth.schemas.errors import ArchiveError, HearthError, InputError, UsageError
 
 F32 = {"weights": "f32", "kv": "f32"}

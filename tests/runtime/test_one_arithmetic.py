@@ -22,7 +22,7 @@ from hearth.compiler.ir.constants import Constants
 from hearth.compiler.ir.evaluate import evaluate
 from hearth.compiler.ir.state import State
 from hearth.runtime import Model, load, native
-from hearth.runtime.tokenizer import parse_tokenizer
+from hearth.runtime.text.tokenizer import parse_tokenizer
 
 if TYPE_CHECKING:
     from conftest import Archives

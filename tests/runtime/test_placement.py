@@ -15,9 +15,9 @@ from support.engines import Talk, expected, ready, weights
 from support.forks import in_child
 
 from hearth.runtime import load, native
-from hearth.runtime.affinity import usable_cores
-from hearth.runtime.topology import core_list
-from hearth.runtime.whereabouts import whereabouts, whereabouts_text
+from hearth.runtime.machine.affinity import usable_cores
+from hearth.runtime.machine.topology import core_list
+from hearth.runtime.machine.whereabouts import whereabouts, whereabouts_text
 from hearth.schemas.errors import UsageError
 
 CORES = sorted(usable_cores())

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hearth.runtime.contexts import Text, load_context, save_context
+from hearth.runtime.contexts.saved import Text, load_context, save_context
+from hearth.runtime.generation.writing import Request
 from hearth.runtime.sampling import Chooser, Sampling
 from hearth.runtime.session import Executor, Session
-from hearth.runtime.writing import Request
 
 Logits = NDArray[np.float32]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.runtime.adapters import Adapter, AdapterUse
+from hearth.runtime.contexts.snapshot import Snapshot
 from hearth.runtime.session import Segment
-from hearth.runtime.snapshot import Snapshot
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.kv_layout import KVHalf, KVLayer, KVLayout, Span
 

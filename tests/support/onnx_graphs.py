@@ -16,8 +16,8 @@ from hearth.compiler.job import Options
 from hearth.compiler.pipeline import compile_model
 from hearth.compiler.segments.compile import compile_graph
 from hearth.runtime import load_graph
-from hearth.runtime.graph_model import GraphModel
-from hearth.runtime.onnx_engine import OnnxEngine, open_engine
+from hearth.runtime.graphs.model import GraphModel
+from hearth.runtime.graphs.onnx_engine import OnnxEngine, open_engine
 from support.compiling import wanted
 
 

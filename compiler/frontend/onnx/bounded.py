@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from hearth.runtime.onnx_engine import deadline
+from hearth.runtime.graphs.onnx_engine import deadline
 
 MEMORY = 3 << 28  # bytes that one probe may take beyond what the process has
 SECONDS = 20.0

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto
 
 from hearth.compiler.frontend.onnx.model import Node, OnnxModel
-from hearth.runtime.onnx_engine import OnnxEngine, open_engine
+from hearth.runtime.graphs.onnx_engine import OnnxEngine, open_engine
 from hearth.schemas.errors import ArchiveError, CheckpointError
 
 

@@ -16,7 +16,7 @@ from hearth.compiler.frontend.onnx.bounded import bounded_memory, bounded_time
 from hearth.compiler.frontend.onnx.model import Node, OnnxModel
 from hearth.compiler.frontend.onnx.sessions import reads
 from hearth.compiler.frontend.onnx.values import Mismatch
-from hearth.runtime.onnx_engine import Guard, bound_memory
+from hearth.runtime.graphs.onnx_engine import Guard, bound_memory
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from typing import Any
 import onnx
 
 from hearth.compiler.frontend.onnx.files import ModelFile
-from hearth.runtime.onnx_tensors import encode_varint
+from hearth.runtime.graphs.onnx_tensors import encode_varint
 from hearth.schemas.errors import CheckpointError
 
 MAX_STRUCTURE = 48 << 20  # bytes of everything but large tensors

@@ -14,7 +14,7 @@ from hearth.runtime.serving.held import Held
 from hearth.runtime.serving.ollama.fields import refused
 from hearth.runtime.serving.ollama.requests import Embed
 from hearth.runtime.serving.vectors import shortened
-from hearth.runtime.tokenizer import Encoded
+from hearth.runtime.text.tokenizer import Encoded
 
 F32 = NDArray[np.float32]
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hearth.runtime.defaults import Asked
+from hearth.runtime.generation.defaults import Asked
+from hearth.runtime.generation.writing import Full, Request
 from hearth.runtime.serving.full import at_the_end
 from hearth.runtime.serving.ollama.options import REPEAT_LAST_N, Options
 from hearth.runtime.serving.ollama.requests import Common
-from hearth.runtime.writing import Full, Request
 
 if TYPE_CHECKING:
     from hearth.runtime.model import Model

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hearth.runtime.adapters import AdapterUse
+from hearth.runtime.generation.writing import Full
 from hearth.runtime.grammar import GrammarWish
 from hearth.runtime.serving.openai.messages import Message
-from hearth.runtime.writing import Full
 
 Ids = tuple[int, ...]
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hearth.runtime.detokenizer import Detokenizer
+from hearth.runtime.generation.writing import Decode
 from hearth.runtime.sampling import Choice
 from hearth.runtime.serving.jobs import Finished, Piece, Read, Usage
-from hearth.runtime.writing import Decode
+from hearth.runtime.text.detokenizer import Detokenizer
 
 if TYPE_CHECKING:
     from hearth.runtime.tools import ToolCall, ToolParser

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hearth.runtime.adapters import AdapterUse
+from hearth.runtime.generation.writing import Full
 from hearth.runtime.serving.openai.fields import field, record, required
 from hearth.runtime.serving.openai.kinds import (
     Kind,
@@ -18,7 +19,6 @@ from hearth.runtime.serving.openai.kinds import (
     word,
     wrong,
 )
-from hearth.runtime.writing import Full
 
 MOST_BIASES = 1024
 MOST_INPUTS = 2048

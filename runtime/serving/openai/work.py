@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hearth.runtime.defaults import Wishes
+from hearth.runtime.generation.defaults import Wishes
+from hearth.runtime.generation.writing import Full, Request
 from hearth.runtime.sampling import completion_seed
 from hearth.runtime.serving.full import at_the_end
 from hearth.runtime.serving.jobs import Job
@@ -15,7 +16,6 @@ from hearth.runtime.serving.lengths import check_length
 from hearth.runtime.serving.openai.asked import ChatRequest, CompletionRequest, Speech
 from hearth.runtime.serving.openai.fields import conflict
 from hearth.runtime.serving.openai.saying import Echo, Saying
-from hearth.runtime.writing import Full, Request
 from hearth.schemas.errors import InputError
 
 if TYPE_CHECKING:

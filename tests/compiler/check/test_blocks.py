@@ -17,7 +17,7 @@ from hearth.compiler.ir.ops import Constant, Embedding, Linear, Tokens
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import ArraySource
 from hearth.compiler.ir.to_onnx import to_onnx
-from hearth.runtime.onnx_engine import open_engine
+from hearth.runtime.graphs.onnx_engine import open_engine
 
 CALLS = [np.array(ids, np.int32) for ids in ([3], [1, 4, 1, 5, 9], [2, 7, 1, 8, 2, 8, 1, 8, 2])]
 

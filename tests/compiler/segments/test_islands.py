@@ -15,7 +15,7 @@ from support.compiling import wanted
 from support.mutations import calm
 from support.onnx_graphs import compiled, compiled_with_islands, engine, saved
 
-from hearth.runtime.graph_model import GraphModel
+from hearth.runtime.graphs.model import GraphModel
 from hearth.schemas.graph import Engine
 
 E = 48

@@ -17,7 +17,7 @@ from hearth.runtime.grammar import (
     Regex,
 )
 from hearth.runtime.grammar.constraint import MOST_KEPT
-from hearth.runtime.tokenizer import Tokenizer as Reader
+from hearth.runtime.text.tokenizer import Tokenizer as Reader
 from hearth.schemas.errors import InputError
 
 LETTERS = 'abc{}":1, '

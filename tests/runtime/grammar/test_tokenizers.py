@@ -13,7 +13,7 @@ import pytest
 from support.data import real
 
 from hearth.runtime.grammar import Grammars, GrammarWish, JsonSchema, Regex
-from hearth.runtime.tokenizer import Tokenizer, parse_tokenizer
+from hearth.runtime.text.tokenizer import Tokenizer, parse_tokenizer
 from hearth.runtime.tools import FORMATS, ToolFormat, ToolParser, call_wish, read_tools
 
 NAMES = ("checkpoints/stories3M", "tokenizers/phi-3", "tokenizers/gpt2", "tokenizers/Qwen2")

@@ -10,8 +10,8 @@ from support.data import real
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from hearth.runtime.grammar.vocabulary import Vocabulary, read_vocabulary
-from hearth.runtime.tokenizer import Tokenizer as Reader
-from hearth.runtime.tokenizer import parse_tokenizer
+from hearth.runtime.text.tokenizer import Tokenizer as Reader
+from hearth.runtime.text.tokenizer import parse_tokenizer
 from hearth.schemas.errors import InputError
 
 NAMES = (

@@ -10,11 +10,11 @@ import pytest
 from conftest import Archives
 from support.served import FakeScheduler, service
 
+from hearth.runtime.generation.writing import Request
 from hearth.runtime.sampling import Choice
 from hearth.runtime.serving.bridge import Answers, holding, in_thread
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Usage
 from hearth.runtime.serving.refusals import Refusal
-from hearth.runtime.writing import Request
 from hearth.schemas.errors import ResourceError
 
 JOB = Job((1, 2), Request())

@@ -16,12 +16,12 @@ from hearth.compiler.lora.add import add_adapter
 from hearth.runtime import Model, load
 from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.archive import open_archive
+from hearth.runtime.generation.writing import Full
 from hearth.runtime.sampling import Choice
 from hearth.runtime.serving import stepping
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Read
 from hearth.runtime.serving.prompt_scores import PromptScores
 from hearth.runtime.serving.scheduler import Scheduler
-from hearth.runtime.writing import Full
 from hearth.schemas.errors import InputError
 
 if TYPE_CHECKING:

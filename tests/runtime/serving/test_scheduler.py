@@ -14,8 +14,8 @@ import pytest
 
 from hearth.runtime import Model, load
 from hearth.runtime.adapters import AdapterUse
-from hearth.runtime.detokenizer import spell_ids
-from hearth.runtime.generate import Generation
+from hearth.runtime.generation.generate import Generation
+from hearth.runtime.generation.writing import FinishReason
 from hearth.runtime.serving.scheduler import (
     Event,
     Failed,
@@ -25,7 +25,7 @@ from hearth.runtime.serving.scheduler import (
     Scheduler,
     Ticket,
 )
-from hearth.runtime.writing import FinishReason
+from hearth.runtime.text.detokenizer import spell_ids
 from hearth.schemas.errors import HearthError
 
 if TYPE_CHECKING:

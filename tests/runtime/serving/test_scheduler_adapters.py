@@ -16,10 +16,10 @@ from hearth.compiler.lora.add import add_adapter
 from hearth.runtime import Model, load
 from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.archive import append, open_archive
-from hearth.runtime.detokenizer import spell_ids
-from hearth.runtime.generate import Generation
+from hearth.runtime.generation.generate import Generation
 from hearth.runtime.serving.jobs import Failed
 from hearth.runtime.serving.scheduler import Event, Job, Piece, Scheduler
+from hearth.runtime.text.detokenizer import spell_ids
 from hearth.schemas import sections
 from hearth.schemas.codec import dumps, loads
 from hearth.schemas.errors import ArchiveError

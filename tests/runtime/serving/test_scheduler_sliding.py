@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from hearth.runtime import Model, load
-from hearth.runtime.detokenizer import spell_ids
-from hearth.runtime.generate import Generation
+from hearth.runtime.generation.generate import Generation
+from hearth.runtime.generation.writing import Full
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece
 from hearth.runtime.serving.scheduler import Scheduler
-from hearth.runtime.writing import Full
+from hearth.runtime.text.detokenizer import spell_ids
 from hearth.schemas.errors import InputError
 
 if TYPE_CHECKING:

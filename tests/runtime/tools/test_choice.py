@@ -13,7 +13,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from hearth.runtime.grammar import Grammars
-from hearth.runtime.tokenizer import Tokenizer as Reader
+from hearth.runtime.text.tokenizer import Tokenizer as Reader
 from hearth.runtime.tools import FORMATS, ToolFormat, ToolParser, call_wish, read_tools
 from hearth.schemas.errors import InputError
 

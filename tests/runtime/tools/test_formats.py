@@ -10,8 +10,8 @@ import pytest
 from support.data import TEMPLATE_CASES
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
-from hearth.runtime.chat_template import ChatTemplate
-from hearth.runtime.tokenizer import Tokenizer as Reader
+from hearth.runtime.text.chat_template import ChatTemplate
+from hearth.runtime.text.tokenizer import Tokenizer as Reader
 from hearth.runtime.tools import FORMATS, ToolParser, format_of, read_tools, template_messages
 
 SPECIAL = {"bos_token": "<BOS>", "eos_token": "<EOS>"}

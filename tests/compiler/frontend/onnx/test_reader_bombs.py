@@ -14,7 +14,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, helper
 from support.hostile_onnx import external, functions, nested, small, write
 
 from hearth.compiler.frontend.onnx.reader import read_model
-from hearth.runtime.onnx_tensors import encode_varint
+from hearth.runtime.graphs.onnx_tensors import encode_varint
 
 MOST_NBYTES = 1 << 30
 HEAD = onnx.ModelProto(ir_version=9).SerializeToString()

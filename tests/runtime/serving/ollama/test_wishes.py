@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from hearth.runtime.defaults import Asked, Defaults, Wishes, wishes
+from hearth.runtime.generation.defaults import Asked, Defaults, Wishes, wishes
+from hearth.runtime.generation.writing import Full, Request
 from hearth.runtime.serving.ollama.options import Options
 from hearth.runtime.serving.ollama.requests import Common, read_generate
 from hearth.runtime.serving.ollama.wishes import Room, asked_of, request_of
-from hearth.runtime.writing import Full, Request
 
 
 @dataclass

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from hearth.runtime.adapters import AdapterUse
+from hearth.runtime.generation.writing import Full
 from hearth.runtime.grammar import Ebnf, JsonObject, JsonSchema, Lark, Regex
 from hearth.runtime.serving.openai.asked import StreamOptions, ToolChoice
 from hearth.runtime.serving.openai.requests import (
@@ -19,7 +20,6 @@ from hearth.runtime.serving.openai.requests import (
     read_embedding,
 )
 from hearth.runtime.serving.refusals import Refusal
-from hearth.runtime.writing import Full
 
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
 TOOL = {"type": "function", "function": {"name": "f"}}

@@ -1,0 +1,1 @@
+"""What was read, kept: snapshots, saved contexts, the prefix cache, conversations."""
