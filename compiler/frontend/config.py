@@ -9,7 +9,7 @@ from hearth.compiler.frontend.blueprint import Request, choose_context
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.rope import are_usable
 from hearth.compiler.frontend.rope_config import RopeConfig, context_limit, read_rope
-from hearth.compiler.frontend.rotary_names import Part
+from hearth.compiler.frontend.rotary_names import MERGED, Part
 
 if TYPE_CHECKING:
     from hearth.compiler.frontend.families.rotary import RotaryFamily
@@ -39,6 +39,22 @@ class ModelConfig:
     biased: tuple[Part, ...] = ()
     head_norms: bool = False
     causal: bool = True
+
+    def linear_shape(self, part: Part) -> tuple[int, int]:
+        """[N, K] of a linear of a layer."""
+        if part in MERGED:
+            shapes = [self.linear_shape(each) for each in MERGED[part]]
+            return sum(n for n, _ in shapes), self.hidden
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        return {
+            Part.Q: (queries, self.hidden),
+            Part.K: (keys, self.hidden),
+            Part.V: (keys, self.hidden),
+            Part.O: (self.hidden, queries),
+            Part.GATE: (self.ffn, self.hidden),
+            Part.UP: (self.ffn, self.hidden),
+            Part.DOWN: (self.hidden, self.ffn),
+        }[part]
 
 
 def read_config(fields: Fields, family: RotaryFamily, request: Request) -> ModelConfig:

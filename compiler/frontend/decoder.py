@@ -10,7 +10,7 @@ from hearth.compiler.frontend.blueprint import Request, Weights
 from hearth.compiler.frontend.config import ModelConfig
 from hearth.compiler.frontend.encoder import vector_entries
 from hearth.compiler.frontend.rope import rope_tables
-from hearth.compiler.frontend.rotary_names import Names, Part
+from hearth.compiler.frontend.rotary_names import MERGED, Names, Part
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Activate,
@@ -27,6 +27,7 @@ from hearth.compiler.ir.ops import (
     Position,
     RMSNorm,
     RoPE,
+    Slice,
     Tokens,
 )
 from hearth.compiler.ir.types import CacheType
@@ -57,6 +58,17 @@ class Decoder:
         y = Linear(x, self.constant(f"{prefix}.weight"))
         return Add(y, self.constant(f"{prefix}.bias")) if part in self.config.biased else y
 
+    def parts(self, x: Op, merged: Part, layer: int) -> tuple[Op, ...]:
+        """What several linears make of x, be they stored as one or each by itself."""
+        if merged not in self.names.linears:
+            return tuple(self.linear(x, part, layer) for part in MERGED[merged])
+        rows, slices, start = self.linear(x, merged, layer), [], 0
+        for part in MERGED[merged]:
+            stop = start + self.config.linear_shape(part)[0]
+            slices.append(Slice(rows, start, stop))
+            start = stop
+        return tuple(slices)
+
     def turned(self, x: Op, heads: int, gain: str) -> Op:
         """Queries or keys at their positions; normalised first where the family does so."""
         if self.config.head_norms:
@@ -74,7 +86,7 @@ def _attention(decoder: Decoder, x: Op, layer: int) -> tuple[Op, Op, Op]:
     """(y[T, E], K cache, V cache) of the attention block of one layer."""
     config, names = decoder.config, decoder.names
     h = decoder.norm(x, names.attention_norm.format(layer=layer))
-    q, k, v = (decoder.linear(h, part, layer) for part in (Part.Q, Part.K, Part.V))
+    q, k, v = decoder.parts(h, Part.QKV, layer)
     q = decoder.turned(q, config.heads, names.query_norm.format(layer=layer))
     k = decoder.turned(k, config.kv_heads, names.key_norm.format(layer=layer))
     keys = decoder.write(k, layer, KVKind.K)
@@ -95,7 +107,7 @@ def _attention(decoder: Decoder, x: Op, layer: int) -> tuple[Op, Op, Op]:
 def _ffn(decoder: Decoder, x: Op, layer: int) -> Op:
     """y[T, E] of the feed-forward block of one layer."""
     h = decoder.norm(x, decoder.names.ffn_norm.format(layer=layer))
-    gate, up = (decoder.linear(h, part, layer) for part in (Part.GATE, Part.UP))
+    gate, up = decoder.parts(h, Part.GATE_UP, layer)
     gated = Mul(Activate(gate, Activation.SILU), up)
     return Add(x, decoder.linear(gated, Part.DOWN, layer))
 

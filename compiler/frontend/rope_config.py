@@ -48,6 +48,7 @@ def read_rope(fields: Fields) -> RopeConfig:
     kind = _kind(rope)
     config = _READERS[kind](fields, rope, theta)
     _check_rest(rope, kind)
+    fields.take("original_max_position_embeddings")  # has no effect on kinds that did not read it
     return config
 
 

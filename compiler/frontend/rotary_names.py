@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Part(StrEnum):
-    """The linears of a decoder layer."""
+    """The linears of a decoder layer; the last two are several of them stored as one."""
 
     Q = "q"
     K = "k"
@@ -17,11 +17,20 @@ class Part(StrEnum):
     GATE = "gate"
     UP = "up"
     DOWN = "down"
+    QKV = "qkv"
+    GATE_UP = "gate_up"
+
+
+MERGED: Mapping[Part, tuple[Part, ...]] = {
+    Part.QKV: (Part.Q, Part.K, Part.V),
+    Part.GATE_UP: (Part.GATE, Part.UP),
+}
+"""Whose rows lie one below the other in a linear that stands for several."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """Templates of tensor names; `{layer}` stands for the number of the layer.
+    """Templates of tensor names; `{layer}` stands for the number of the layer. `linears` are those that are stored.
 
     All but the head's begin with `stem`, which files of models without a head may leave away.
     """

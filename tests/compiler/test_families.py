@@ -1,4 +1,4 @@
-"""GPT-2, Qwen3, BERT's kin through compile and runtime: the evaluator's numbers, to the bit where that is exact."""
+"""Families through compile and runtime: the evaluator's numbers, to the bit where that is exact."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from support import bert, gpt2
-from support.checkpoints import QWEN3, write_checkpoint
+from support.checkpoints import LLAMA, PHI3, QWEN3, apart, random_tensors, write_checkpoint
 from support.compiling import compiled_logits, evaluated_logits, graph_before_lowering, wanted
 from support.data import checkpoint, real
 
 from hearth.compiler.ir.evaluate import run_entry
 from hearth.compiler.pipeline import compile_model
 from hearth.runtime import load, load_encoder
+from hearth.runtime.archive import open_archive
 from hearth.runtime.text.tokenizer import Encoded
 
 SCHEMES: dict[str, dict[str, Any]] = {
@@ -56,12 +57,34 @@ def test_gpt2(case: str, scheme: str, tmp_path: Path) -> None:
     compare(found, evaluated_logits(source, options, IDS), scheme in EXACT)
 
 
+ROTARY: dict[str, Mapping[str, Any]] = {
+    "qwen3": QWEN3,
+    "phi3": PHI3,
+    "phi3, heads of 96": {**PHI3, "hidden_size": 192, "num_attention_heads": 2},
+}
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_qwen3(scheme: str, tmp_path: Path) -> None:
-    source = write_checkpoint(tmp_path / "m", QWEN3)
+@pytest.mark.parametrize("case", ROTARY)
+def test_rotary_decoders(case: str, scheme: str, tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "m", ROTARY[case])
     options = wanted(**SCHEMES[scheme], context=40)
     found = compiled_logits(source, tmp_path / "m.har", options, IDS)
     compare(found, evaluated_logits(source, options, IDS), scheme in EXACT)
+
+
+def test_what_phi3_stores_as_one_is_packed_as_if_it_had_been_merged(tmp_path: Path) -> None:
+    """The same model as Llama stores it gives the same bytes of weights."""
+    tensors = random_tensors(PHI3)
+    whole = write_checkpoint(tmp_path / "phi3", {**PHI3, "sliding_window": None}, tensors)
+    parts = write_checkpoint(tmp_path / "llama", {**LLAMA, "head_dim": 6}, apart(PHI3, tensors))
+    found = []
+    for source in (whole, parts):
+        output = source.with_suffix(".har")
+        compile_model(source, output, wanted(weights="int4", context=40))
+        archive = open_archive(output)
+        found.append(bytes(archive.weights()))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

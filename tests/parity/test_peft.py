@@ -57,11 +57,17 @@ def _gpt2() -> Any:
     return transformers.GPT2LMHeadModel(config)
 
 
+def _phi3() -> Any:
+    config = transformers.Phi3Config(**SIZES, pad_token_id=0)
+    return transformers.Phi3ForCausalLM(config)
+
+
 MODELS: Mapping[str, Callable[[], Any]] = {
     "llama": _llama,
     "qwen2": _qwen2,
     "qwen3": _qwen3,
     "gpt2": _gpt2,
+    "phi3": _phi3,
 }
 CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "all linears": ("llama", {"r": 8, "lora_alpha": 16, "target_modules": ALL}),
@@ -83,6 +89,13 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "one layer": (
         "llama",
         {"r": 2, "target_modules": ["up_proj", "o_proj"], "layers_to_transform": [1]},
+    ),
+    "linears stored as one": (
+        "phi3",
+        {
+            "r": 6, "lora_alpha": 9,
+            "target_modules": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
+        },
     ),
     "Conv1D": (
         "gpt2",
@@ -112,7 +125,7 @@ def test_an_adapter_gives_what_peft_gives(
 
 
 @pytest.mark.parametrize("method", ROTATED)
-@pytest.mark.parametrize("name", ["all linears", "patterns", "Conv1D"])
+@pytest.mark.parametrize("name", ["all linears", "patterns", "linears stored as one", "Conv1D"])
 def test_an_adapter_of_turned_and_smoothed_weights_gives_what_peft_gives(
     name: str, method: str, tmp_path: Path
 ) -> None:

@@ -110,9 +110,22 @@ CASES: dict[str, dict[str, Any]] = {
     "qwen3 GQA 7, attention bias": {"family": "Qwen3", "ratio": 7, "attention_bias": True},
     "qwen3 MHA, window": {"family": "Qwen3", "ratio": 1, **WINDOW},
     "qwen2 llama3 scaling": {"family": "Qwen2", "ratio": 2, "rope": LLAMA3},
+    "phi3 MHA": {"family": "Phi3", "ratio": 1, "head_dim": None},
+    "phi3 GQA 4, tied": {
+        "family": "Phi3",
+        "ratio": 4,
+        "head_dim": None,
+        "tie_word_embeddings": True,
+    },
+    "phi3 GQA 2, window": {"family": "Phi3", "ratio": 2, "head_dim": None, "sliding_window": 11},
 }
 
-POOLED = ("llama GQA 2, llama3 scaling", "qwen2 GQA 7, tied", "qwen3 GQA 2, tied")
+POOLED = (
+    "llama GQA 2, llama3 scaling",
+    "qwen2 GQA 7, tied",
+    "qwen3 GQA 2, tied",
+    "phi3 GQA 4, tied",
+)
 
 
 def _config(case: Mapping[str, Any], rng: np.random.Generator) -> Any:
@@ -141,7 +154,10 @@ def _config(case: Mapping[str, Any], rng: np.random.Generator) -> Any:
         "eos_token_id": 2,
         "pad_token_id": 0,
     }
-    return getattr(transformers, f"{case['family']}Config")(**values | fixed)
+    values |= fixed
+    if values["head_dim"] is None:
+        del values["head_dim"]  # what some configs must not name
+    return getattr(transformers, f"{case['family']}Config")(**values)
 
 
 def _save(case: Mapping[str, Any], directory: Path, rng: np.random.Generator) -> Any:

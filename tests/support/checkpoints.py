@@ -54,6 +54,13 @@ QWEN3: Mapping[str, Any] = {
     "head_dim": 10,  # apart from hidden_size / num_attention_heads, as published
     "attention_bias": False,
 }
+PHI3: Mapping[str, Any] = {
+    **{key: value for key, value in LLAMA.items() if key != "head_dim"},
+    "architectures": ["Phi3ForCausalLM"],
+    "model_type": "phi3",
+    "original_max_position_embeddings": 64,
+    "sliding_window": 16,
+}
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -79,6 +86,13 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             "mlp.up_proj": (ffn, hidden, config.get("mlp_bias")),
             "mlp.down_proj": (hidden, ffn, config.get("mlp_bias")),
         }
+        if config["model_type"] == "phi3":
+            linears = {
+                "self_attn.qkv_proj": (queries + 2 * keys, hidden, False),
+                "self_attn.o_proj": (hidden, queries, False),
+                "mlp.gate_up_proj": (2 * ffn, hidden, False),
+                "mlp.down_proj": (hidden, ffn, False),
+            }
         for name, (n, k, biased) in linears.items():
             found[f"{at}.{name}.weight"] = (n, k)
             if biased:
@@ -98,6 +112,24 @@ def random_tensors(config: Mapping[str, Any], seed: int = 0) -> dict[str, F32]:
         values = values + 1 if "norm" in name else values
         tensors[name] = values.astype(np.float32)
     return tensors
+
+
+def apart(config: Mapping[str, Any], tensors: Mapping[str, F32]) -> dict[str, F32]:
+    """The same model with the parts of what Phi-3 stores as one, as Llama names them."""
+    dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    queries, keys = config["num_attention_heads"] * dim, config["num_key_value_heads"] * dim
+    cuts = {
+        "qkv_proj": {"q_proj": queries, "k_proj": keys, "v_proj": keys},
+        "gate_up_proj": dict.fromkeys(("gate_proj", "up_proj"), config["intermediate_size"]),
+    }
+    found: dict[str, F32] = {}
+    for name, values in tensors.items():
+        merged = name.split(".")[-2]
+        start = 0
+        for part, rows in cuts.get(merged, {merged: len(values)}).items():
+            found[name.replace(merged, part)] = values[start : start + rows]
+            start += rows
+    return found
 
 
 def encode(values: F32, dtype: str) -> bytes:

@@ -59,7 +59,8 @@ def _rotate(x: F64, theta: float) -> F64:
 
 
 def _mask(count: int, config: Mapping[str, Any]) -> F64:
-    window = config.get("sliding_window") if config["model_type"] == "mistral" else None
+    windowed = config["model_type"] in ("mistral", "phi3")
+    window = config.get("sliding_window") if windowed else None
     distance = np.arange(count)[:, None] - np.arange(count)
     seen = (distance >= 0) & (distance < (window or count))
     seen |= config.get("is_causal") is False

@@ -14,6 +14,7 @@ from hearth.compiler.frontend.families.bert import BERT, DISTILBERT, ROBERTA, XL
 from hearth.compiler.frontend.families.gpt2 import GPT2
 from hearth.compiler.frontend.families.llama import LLAMA
 from hearth.compiler.frontend.families.mistral import MISTRAL
+from hearth.compiler.frontend.families.phi3 import PHI3
 from hearth.compiler.frontend.families.qwen2 import QWEN2
 from hearth.compiler.frontend.families.qwen3 import QWEN3
 from hearth.compiler.frontend.fields import Fields, shorten
@@ -26,6 +27,7 @@ _ALL: tuple[Family, ...] = (
     MISTRAL,
     QWEN2,
     QWEN3,
+    PHI3,
     GPT2,
     BERT,
     ROBERTA,
@@ -39,6 +41,8 @@ NOT_COMPILED: Mapping[str, str] = {
     "qwen3_moe": "its layers choose among experts: the dense models of qwen3 are compiled",
     "qwen2_moe": "its layers choose among experts: the dense models of qwen2 are compiled",
     "mixtral": "its layers choose among experts: the dense models of mistral are compiled",
+    "phimoe": "its layers choose among experts: the dense models of phi3 are compiled",
+    "phi3small": "its attention leaves out blocks: Phi-3-mini and -medium are compiled",
 }
 """Relatives of known families, with what keeps them from being compiled."""
 

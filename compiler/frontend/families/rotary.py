@@ -73,20 +73,6 @@ def _dims(config: ModelConfig) -> Dims:
     )
 
 
-def linear_shapes(config: ModelConfig) -> dict[Part, tuple[int, int]]:
-    """[N, K] of each linear of a layer."""
-    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    return {
-        Part.Q: (queries, config.hidden),
-        Part.K: (keys, config.hidden),
-        Part.V: (keys, config.hidden),
-        Part.O: (config.hidden, queries),
-        Part.GATE: (config.ffn, config.hidden),
-        Part.UP: (config.ffn, config.hidden),
-        Part.DOWN: (config.hidden, config.ffn),
-    }
-
-
 def _shapes(
     config: ModelConfig, names: Names, headless: bool
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -99,7 +85,8 @@ def _shapes(
         if config.head_norms:
             yield names.query_norm.format(layer=layer), (config.head_dim,)
             yield names.key_norm.format(layer=layer), (config.head_dim,)
-        for part, shape in linear_shapes(config).items():
+        for part in names.linears:
+            shape = config.linear_shape(part)
             yield f"{names.linear(part, layer)}.weight", shape
             if part in config.biased:
                 yield f"{names.linear(part, layer)}.bias", shape[:1]

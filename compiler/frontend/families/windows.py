@@ -15,8 +15,15 @@ def no_window(fields: Fields, layers: int) -> int:
 
 def every_layer(fields: Fields, layers: int) -> int:
     """Mistral: `sliding_window` holds for all layers; absent means 4096 (as MistralConfig), null none."""
-    absent = "sliding_window" not in fields.values
-    window = fields.optional_integer("sliding_window") or (4096 if absent else 0)
+    if "sliding_window" in fields.values:
+        return where_given(fields, layers)
+    _uniform(fields, layers, SLIDING)
+    return 4096
+
+
+def where_given(fields: Fields, layers: int) -> int:
+    """Phi-3: `sliding_window` holds for all layers; absent or null means none."""
+    window = fields.optional_integer("sliding_window") or 0
     _uniform(fields, layers, SLIDING if window else FULL)
     return window
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.checkpoints import LLAMA, MISTRAL, QWEN2, QWEN3
+from support.checkpoints import LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
 from support.configs import FULL, LLAMA3_SCALING, SLIDING, parse_config, without
 
 from hearth.compiler.frontend.config import ModelConfig
@@ -133,6 +133,23 @@ READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
     "mistral, layer_types": (
         {**MISTRAL, "layer_types": [SLIDING, SLIDING]},
         replace(BASE, family="mistral", window=16),
+    ),
+    "phi3, window": ({**PHI3}, replace(BASE, family="phi3", head_dim=6, window=16)),
+    "phi3, window absent": (
+        without(PHI3, "sliding_window"),
+        replace(BASE, family="phi3", head_dim=6),
+    ),
+    "phi3, transformers 5": (
+        {
+            **without(PHI3, "rope_theta", "num_key_value_heads"),
+            "sliding_window": None,
+            "rope_parameters": {
+                "partial_rotary_factor": 1.0,
+                "rope_theta": 5e5,
+                "rope_type": "default",
+            },
+        },
+        replace(BASE, family="phi3", kv_heads=4, head_dim=6, rope=RopeConfig(5e5)),
     ),
     "qwen2, window off": ({**QWEN2}, replace(BASE, family="qwen2", tied=True, biased=QKV)),
     "qwen2, window null": (

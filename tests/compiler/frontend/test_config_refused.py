@@ -55,6 +55,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "pretraining_tp",
     ),
     "experts": ({**LLAMA, "model_type": "qwen3_moe"}, "family.unknown", "choose among experts"),
+    "blocks left out": ({**LLAMA, "model_type": "phi3small"}, "family.unknown", "Phi-3-mini"),
     "unknown family": ({**LLAMA, "model_type": "mamba"}, "family.unknown", "llama or mistral"),
     "no family": (without(LLAMA, "model_type"), "config.key_missing", "model_type"),
     "a classifier": (

@@ -13,8 +13,10 @@ from support import plain_decoder
 from support.checkpoints import (
     LLAMA,
     MISTRAL,
+    PHI3,
     QWEN2,
     QWEN3,
+    apart,
     random_tensors,
     shapes,
     write_checkpoint,
@@ -53,6 +55,8 @@ CONFIGS: dict[str, Mapping[str, Any]] = {
     "qwen2, untied": {**QWEN2, "tie_word_embeddings": False, "rope_theta": 1e6},
     "qwen3": QWEN3,
     "qwen3, untied, biases": {**QWEN3, "tie_word_embeddings": False, "attention_bias": True},
+    "phi3, window 16": PHI3,
+    "phi3, tied, MHA": {**PHI3, "tie_word_embeddings": True, "num_key_value_heads": 4},
 }
 
 
@@ -75,7 +79,7 @@ def test_it_computes_what_the_papers_say(case: str, tmp_path: Path) -> None:
     verify(graph)
     ids = np.random.default_rng(3).integers(0, config["vocab_size"], 33)
     found, state = evaluate(graph, "main", ids, State.empty())
-    wanted = plain_decoder.logits(config, random_tensors(config), ids.tolist())
+    wanted = plain_decoder.logits(config, apart(config, random_tensors(config)), ids.tolist())
     assert found.shape == wanted.shape
     assert np.abs(found - wanted).max() <= 2e-4 * np.abs(wanted).max()
     assert state.position == 33
@@ -122,6 +126,12 @@ def test_the_unfused_form(tmp_path: Path) -> None:
         "Mul": 2,
         "Add": 2 * 2,
     }
+
+
+def test_what_is_stored_as_one_is_one_linear(tmp_path: Path) -> None:
+    found = _counts(_graph(tmp_path, PHI3))
+    assert found["Linear"] == 4 * 2 + 1
+    assert found["Slice"] == 5 * 2
 
 
 def test_head_norms_stand_before_rotation(tmp_path: Path) -> None:
