@@ -62,8 +62,9 @@ def read_config(fields: Fields, family: RotaryFamily, request: Request) -> Model
     _check_activation(fields)
     layers = fields.integer("num_hidden_layers")
     heads, kv_heads, head_dim = _heads(fields, family)
-    rope = read_rope(fields)
-    if not are_usable(rope, head_dim):
+    rope = read_rope(fields, head_dim, family.partial_rotary)
+    context = _context(fields, request, rope)
+    if not are_usable(rope, head_dim, context):
         raise fields.invalid("rope_theta", "RoPE frequencies that f32 can turn angles by")
     return ModelConfig(
         family=family.model_type,
@@ -74,7 +75,7 @@ def read_config(fields: Fields, family: RotaryFamily, request: Request) -> Model
         head_dim=head_dim,
         ffn=fields.integer("intermediate_size"),
         vocab=fields.integer("vocab_size"),
-        context=_context(fields, request, rope),
+        context=context,
         tied=fields.flag("tie_word_embeddings", False),
         norm_eps=fields.number("rms_norm_eps"),
         window=family.window(fields, layers),

@@ -84,6 +84,8 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n_routed_experts": (0,),
     "num_nextn_predict_layers": (0,),
     "attention_chunk_size": (),
+    "full_attn_mod": (1,),
+    "interpolate_factor": (1,),
     "attn_temperature_tuning": (False,),
     "use_bidirectional_attention": (False,),
     "sliding_window": (),

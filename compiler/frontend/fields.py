@@ -43,8 +43,7 @@ class Fields:
             return default
         if value is None:
             raise self._missing(key, "a number")
-        wrong = isinstance(value, bool) or not isinstance(value, int | float)
-        if wrong or not math.isfinite(value) or value <= 0:
+        if not _is_positive(value):
             raise self.invalid(key, "a positive number")
         return float(value)
 
@@ -84,6 +83,15 @@ class Fields:
             raise self.invalid(key, "a list of strings")
         return tuple(value)
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """A list of positive finite numbers; required."""
+        value = self.take(key)
+        if value is None:
+            raise self._missing(key, "a list of numbers")
+        if not isinstance(value, list) or not all(map(_is_positive, value)):
+            raise self.invalid(key, "a list of positive numbers")
+        return tuple(map(float, value))
+
     def take(self, key: str) -> Any:
         """The value as it is, or None; the key counts as read."""
         self.seen.add(key)
@@ -113,6 +121,13 @@ class Fields:
         return CheckpointError(
             "config.key_missing", f"{key} is missing", expected=expected, where=self.where
         )
+
+
+def _is_positive(value: object) -> bool:
+    """Whether it is a positive finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value > 0
 
 
 def shorten(value: object) -> str:

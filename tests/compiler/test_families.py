@@ -12,6 +12,7 @@ import pytest
 from support import bert, gpt2
 from support.checkpoints import LLAMA, PHI3, QWEN3, apart, random_tensors, write_checkpoint
 from support.compiling import compiled_logits, evaluated_logits, graph_before_lowering, wanted
+from support.configs import LONGROPE
 from support.data import checkpoint, real
 
 from hearth.compiler.ir.evaluate import run_entry
@@ -60,6 +61,13 @@ def test_gpt2(case: str, scheme: str, tmp_path: Path) -> None:
 ROTARY: dict[str, Mapping[str, Any]] = {
     "qwen3": QWEN3,
     "phi3": PHI3,
+    "phi3, longrope of a part": {
+        **PHI3,
+        "hidden_size": 32,
+        "partial_rotary_factor": 0.75,
+        "original_max_position_embeddings": 20,
+        "rope_scaling": LONGROPE,
+    },
     "phi3, heads of 96": {**PHI3, "hidden_size": 192, "num_attention_heads": 2},
 }
 

@@ -84,6 +84,7 @@ LLAMA3 = {
     "original_max_position_embeddings": 48,
 }
 LINEAR = {"rope_type": "linear", "factor": 2.5}
+LONG = CONTEXT // 2
 WINDOW = {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 0}
 
 CASES: dict[str, dict[str, Any]] = {
@@ -118,6 +119,25 @@ CASES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
     },
     "phi3 GQA 2, window": {"family": "Phi3", "ratio": 2, "head_dim": None, "sliding_window": 11},
+    "phi3 longrope, short": {"family": "Phi3", "ratio": 2, "head_dim": None, "longrope": CONTEXT},
+    "phi3 longrope, long": {"family": "Phi3", "ratio": 1, "head_dim": None, "longrope": LONG},
+    "phi3 partial longrope, long, tied": {
+        "family": "Phi3",
+        "ratio": 3,
+        "head_dim": None,
+        "dim": 16,
+        "rope": {"partial_rotary_factor": 0.75},
+        "longrope": LONG,
+        "tie_word_embeddings": True,
+    },
+    "phi3 partial": {
+        "family": "Phi3",
+        "ratio": 3,
+        "head_dim": None,
+        "dim": 32,
+        "rope": {"partial_rotary_factor": 0.25},
+    },
+    "llama longrope, long": {"family": "Llama", "ratio": 2, "head_dim": None, "longrope": LONG},
 }
 
 POOLED = (
@@ -130,14 +150,17 @@ POOLED = (
 
 def _config(case: Mapping[str, Any], rng: np.random.Generator) -> Any:
     """A config of odd sizes; what the case says is kept."""
-    fixed = {
-        key: value for key, value in case.items() if key not in ("family", "ratio", "kv", "rope")
-    }
+    drawn = ("family", "ratio", "kv", "rope", "dim", "longrope")
+    fixed = {key: value for key, value in case.items() if key not in drawn}
     kv_heads = case.get("kv") or int(rng.integers(1, 4))
     heads = kv_heads * case["ratio"]
-    head_dim = 2 * int(rng.integers(3, 10))
+    head_dim = case.get("dim") or 2 * int(rng.integers(3, 10))
     width = head_dim + 2 * int(rng.integers(1, 5)) if "head_dim" not in fixed else head_dim
     theta = float(rng.choice([100.0, 10000.0, 500000.0]))
+    rope = {"rope_type": "default", "rope_theta": theta} | case.get("rope", {})
+    if "longrope" in case:
+        rope |= _longrope(int(head_dim * rope.get("partial_rotary_factor", 1)) // 2, rng)
+        fixed["original_max_position_embeddings"] = case["longrope"]
     values = {
         "vocab_size": 2 * int(rng.integers(30, 90)) + 1,
         "hidden_size": heads * width,
@@ -148,7 +171,7 @@ def _config(case: Mapping[str, Any], rng: np.random.Generator) -> Any:
         "head_dim": head_dim,
         "max_position_embeddings": 128,
         "rms_norm_eps": float(rng.choice([1e-6, 1e-5, 1e-3])),
-        "rope_parameters": {"rope_type": "default", "rope_theta": theta} | case.get("rope", {}),
+        "rope_parameters": rope,
         "tie_word_embeddings": False,
         "bos_token_id": 1,
         "eos_token_id": 2,
@@ -158,6 +181,21 @@ def _config(case: Mapping[str, Any], rng: np.random.Generator) -> Any:
     if values["head_dim"] is None:
         del values["head_dim"]  # what some configs must not name
     return getattr(transformers, f"{case['family']}Config")(**values)
+
+
+def _longrope(pairs: int, rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "rope_type": "longrope",
+        "short_factor": (1 + rng.random(pairs)).tolist(),
+        "long_factor": (1 + 20 * rng.random(pairs)).tolist(),
+    }
+
+
+def _prompt(case: Mapping[str, Any], vocab: int, rng: np.random.Generator) -> list[int]:
+    """Longer than what transformers turns by the short factors, where the context is."""
+    least = 30 if case.get("longrope", CONTEXT) == CONTEXT else case["longrope"] + 1
+    ids: list[int] = rng.integers(0, vocab, int(rng.integers(least, CONTEXT + 1))).tolist()
+    return ids
 
 
 def _save(case: Mapping[str, Any], directory: Path, rng: np.random.Generator) -> Any:
@@ -178,6 +216,10 @@ def _respell(path: Path) -> None:
     values = json.loads(path.read_text())
     rope = values.pop("rope_parameters")
     values["rope_theta"] = rope.pop("rope_theta")
+    if "partial_rotary_factor" in rope:
+        values["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+    if "original_max_position_embeddings" in values:
+        rope.pop("original_max_position_embeddings", None)
     values["rope_scaling"] = None if rope["rope_type"] == "default" else rope
     values["torch_dtype"] = values.pop("dtype")
     values.pop("layer_types", None)
@@ -198,7 +240,7 @@ def _reference(directory: Path, ids: Sequence[int]) -> F32:
 def test_logits(case: str, tmp_path: Path) -> None:
     rng = np.random.default_rng([SEED, list(CASES).index(case)])
     config = _save(CASES[case], tmp_path, rng)
-    ids = rng.integers(0, config.vocab_size, int(rng.integers(30, CONTEXT + 1))).tolist()
+    ids = _prompt(CASES[case], config.vocab_size, rng)
     wanted = _reference(tmp_path, ids)
     for name, engine in ENGINES.items():
         found = engine(tmp_path, ids)

@@ -38,4 +38,9 @@ LLAMA3_SCALING = {
     "original_max_position_embeddings": 8192,
     "rope_type": "llama3",
 }
+LONGROPE = {
+    "type": "longrope",
+    "short_factor": [1.0, 1.5, 2],
+    "long_factor": [1, 4.0, 20.5],
+}
 FULL, SLIDING = "full_attention", "sliding_attention"

@@ -21,4 +21,5 @@ PHI3 = RotaryFamily(
         },
     ),
     kv_heads_optional=True,
+    partial_rotary=1.0,
 )

@@ -24,6 +24,7 @@ class RotaryFamily:
 
     `kv_heads_optional`: num_key_value_heads may be absent and is num_attention_heads then. `head_norms`: queries and
     keys are normalised head by head before RoPE. `head_dim`: what an absent head_dim means, 0: hidden_size over heads.
+    `partial_rotary`: the share of each head that is turned where no key tells; None: heads are turned whole.
     """
 
     model_type: str
@@ -36,6 +37,7 @@ class RotaryFamily:
     kv_heads_optional: bool = False
     head_norms: bool = False
     head_dim: int = 0
+    partial_rotary: float | None = None
 
     def blueprint(self, fields: Fields, request: Request) -> Blueprint:
         """The config's tensors and graph."""
@@ -55,10 +57,23 @@ class RotaryFamily:
             repeats={names.head: names.embedding} if config.tied else {},
             hints={names.head: TIED_HINT},
             coding=read_coding(fields),
+            notes=_notes(config),
         )
 
 
 TIED_HINT = "if the model shares its embeddings, set tie_word_embeddings to true in config.json"
+
+
+def _notes(config: ModelConfig) -> tuple[str, ...]:
+    """What differs from other programs in a way that the person who compiles can choose."""
+    rope = config.rope
+    if not rope.is_long(config.context) or rope.long == rope.short:
+        return ()
+    short = rope.original_context
+    return (
+        f"context {config.context}: all texts are turned by longrope's factors for more than {short} tokens; "
+        f"for texts of up to {short} alone compile with --context {short}",
+    )
 
 
 def _dims(config: ModelConfig) -> Dims:

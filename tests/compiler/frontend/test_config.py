@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.checkpoints import LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
-from support.configs import FULL, LLAMA3_SCALING, SLIDING, parse_config, without
+from support.configs import FULL, LLAMA3_SCALING, LONGROPE, SLIDING, parse_config, without
 
 from hearth.compiler.frontend.config import ModelConfig
 from hearth.compiler.frontend.rope_config import RopeConfig, RopeKind
@@ -33,6 +34,18 @@ BASE = ModelConfig(
 
 
 LLAMA3_ROPE = RopeConfig(500000.0, RopeKind.LLAMA3, 32.0, 1.0, 4.0, 8192)
+
+PHI3_BASE = replace(BASE, family="phi3", head_dim=6, window=16)
+LONGER = {"max_position_embeddings": 128}
+LONG_ROPE = RopeConfig(
+    10000.0,
+    RopeKind.LONGROPE,
+    original_context=64,
+    short=(1.0, 1.5, 2.0),
+    long=(1.0, 4.0, 20.5),
+    magnitude=math.sqrt(1 + 1 / 6),  # 64 = 2^6 became 128
+)
+LONG_PHI3 = replace(PHI3_BASE, context=128, rope=LONG_ROPE)
 
 READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
     "transformers 4": ({**LLAMA}, BASE),
@@ -134,10 +147,10 @@ READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
         {**MISTRAL, "layer_types": [SLIDING, SLIDING]},
         replace(BASE, family="mistral", window=16),
     ),
-    "phi3, window": ({**PHI3}, replace(BASE, family="phi3", head_dim=6, window=16)),
+    "phi3, window": ({**PHI3}, PHI3_BASE),
     "phi3, window absent": (
         without(PHI3, "sliding_window"),
-        replace(BASE, family="phi3", head_dim=6),
+        replace(PHI3_BASE, window=0),
     ),
     "phi3, transformers 5": (
         {
@@ -150,6 +163,41 @@ READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
             },
         },
         replace(BASE, family="phi3", kv_heads=4, head_dim=6, rope=RopeConfig(5e5)),
+    ),
+    "phi3, longrope": ({**PHI3, **LONGER, "rope_scaling": LONGROPE}, LONG_PHI3),
+    "phi3, longrope as su": (
+        {**PHI3, **LONGER, "rope_scaling": {**LONGROPE, "type": "su"}},
+        LONG_PHI3,
+    ),
+    "phi3, longrope, transformers 5": (
+        {
+            **without(PHI3, "rope_theta"),
+            **LONGER,
+            "rope_parameters": {
+                **without(LONGROPE, "type"),
+                "original_max_position_embeddings": 64,
+                "partial_rotary_factor": 1.0,
+                "rope_theta": 1e4,
+                "rope_type": "longrope",
+            },
+        },
+        LONG_PHI3,
+    ),
+    "phi3, longrope, factors given": (
+        {**PHI3, "rope_scaling": {**LONGROPE, "factor": 1.0}},
+        replace(LONG_PHI3, context=64, rope=replace(LONG_ROPE, magnitude=1.0)),
+    ),
+    "phi3, longrope, attention factor given": (
+        {**PHI3, "rope_scaling": {**LONGROPE, "attention_factor": 1.19}},
+        replace(LONG_PHI3, context=64, rope=replace(LONG_ROPE, magnitude=1.19)),
+    ),
+    "phi3, partial": (
+        {**PHI3, "partial_rotary_factor": 0.67},
+        replace(PHI3_BASE, rope=RopeConfig(10000.0, share=0.67)),
+    ),
+    "phi3, partial, transformers 5": (
+        {**PHI3, "rope_parameters": {"partial_rotary_factor": 0.67, "rope_theta": 1e4}},
+        replace(PHI3_BASE, rope=RopeConfig(10000.0, share=0.67)),
     ),
     "qwen2, window off": ({**QWEN2}, replace(BASE, family="qwen2", tied=True, biased=QKV)),
     "qwen2, window null": (

@@ -10,6 +10,13 @@ from support.configs import LLAMA3_SCALING, parse_config
 
 from hearth.schemas.errors import UsageError
 
+LONG_HEAD = {
+    "type": "longrope",
+    "short_factor": [1.0, 1.0, 1.5, 2.0],
+    "long_factor": [1.0, 4.0, 9.0, 20.0],
+    "original_max_position_embeddings": 4096,
+}
+
 
 @pytest.mark.parametrize(
     ("longest", "scaling", "asked", "context"),
@@ -26,6 +33,9 @@ from hearth.schemas.errors import UsageError
         (64, {"type": "linear", "factor": 4.0}, 257, None),
         (131072, LLAMA3_SCALING, 8192 * 32, 8192 * 32),
         (131072, LLAMA3_SCALING, 8192 * 32 + 1, None),
+        (131072, LONG_HEAD, None, 4096),
+        (131072, LONG_HEAD, 131072, 131072),
+        (131072, LONG_HEAD, 131073, None),
     ],
 )
 def test_context(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +15,101 @@ from hearth.compiler.frontend.rotary_names import Part
 LLAMA3_ROPE = RopeConfig(500000.0, RopeKind.LLAMA3, 32.0, 1.0, 4.0, 8192)
 QKV = (Part.Q, Part.K, Part.V)
 
+FACTORS = {  # 48 of each; the published numbers differ from pair to pair
+    "long_factor": [1.0 + pair for pair in range(48)],
+    "short_factor": [1.0 + 0.04 * pair for pair in range(48)],
+}
+LONGROPE = RopeConfig(
+    10000.0,
+    RopeKind.LONGROPE,
+    original_context=4096,
+    short=tuple(FACTORS["short_factor"]),
+    long=tuple(FACTORS["long_factor"]),
+    magnitude=math.sqrt(1 + 5 / 12),
+)
+PHI3_MINI = {
+    "_name_or_path": "Phi-3-mini-128k-instruct",
+    "architectures": ["Phi3ForCausalLM"],
+    "attention_dropout": 0.0,
+    "auto_map": {"AutoConfig": "configuration_phi3.Phi3Config"},
+    "bos_token_id": 1,
+    "embd_pdrop": 0.0,
+    "eos_token_id": 32000,
+    "hidden_act": "silu",
+    "hidden_size": 3072,
+    "initializer_range": 0.02,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 131072,
+    "model_type": "phi3",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 32,
+    "original_max_position_embeddings": 4096,
+    "pad_token_id": 32000,
+    "resid_pdrop": 0.0,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0,
+    "sliding_window": 262144,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.40.2",
+    "use_cache": True,
+    "vocab_size": 32064,
+}
+
 PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "Phi-3-mini 4k": (
+        {
+            **PHI3_MINI,
+            "max_position_embeddings": 4096,
+            "rope_scaling": None,
+            "sliding_window": 2047,
+        },
+        {"window": 2047, "kv_heads": 32, "head_dim": 96, "rope": RopeConfig(10000.0)},
+    ),
+    "Phi-3.5-mini": (
+        {**PHI3_MINI, "rope_scaling": {**FACTORS, "type": "longrope"}},
+        {"window": 262144, "head_dim": 96, "context": 4096, "rope": LONGROPE},
+    ),
+    "Phi-3-mini 128k, first files": (
+        {**PHI3_MINI, "rope_scaling": {**FACTORS, "type": "su"}},
+        {"rope": LONGROPE},
+    ),
+    "Phi-4-mini": (
+        {
+            **PHI3_MINI,
+            "auto_map": {"AutoTokenizer": "Xenova/gpt-4o"},
+            "full_attn_mod": 1,
+            "interpolate_factor": 1,
+            "lm_head_bias": False,
+            "mlp_bias": False,
+            "num_attention_heads": 24,
+            "num_key_value_heads": 8,
+            "partial_rotary_factor": 0.75,
+            "rope_scaling": {**FACTORS, "type": "longrope"},
+            "tie_word_embeddings": True,
+            "vocab_size": 200064,
+        },
+        {"tied": True, "kv_heads": 8, "head_dim": 128, "rope": replace(LONGROPE, share=0.75)},
+    ),
+    "Phi-4": (
+        {
+            **PHI3_MINI,
+            "attention_bias": False,
+            "hidden_size": 5120,
+            "intermediate_size": 17920,
+            "max_position_embeddings": 16384,
+            "num_attention_heads": 40,
+            "num_hidden_layers": 40,
+            "num_key_value_heads": 10,
+            "original_max_position_embeddings": 16384,
+            "rope_scaling": None,
+            "rope_theta": 250000,
+            "sliding_window": None,
+            "vocab_size": 100352,
+        },
+        {"window": 0, "kv_heads": 10, "head_dim": 128, "rope": RopeConfig(250000.0)},
+    ),
     "Llama 2 7B": (
         {
             "_name_or_path": "meta-llama/Llama-2-7b-hf",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.checkpoints import LLAMA, MISTRAL, QWEN2
-from support.configs import FULL, LLAMA3_SCALING, SLIDING, parse_config, without
+from support.checkpoints import LLAMA, MISTRAL, PHI3, QWEN2
+from support.configs import FULL, LLAMA3_SCALING, LONGROPE, SLIDING, parse_config, without
 
 from hearth.compiler.frontend.families import FAMILIES
 from hearth.schemas.errors import CheckpointError
@@ -151,6 +151,65 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         {**LLAMA, "rope_scaling": {**LLAMA3_SCALING, "high_freq_factor": 0.5}},
         "config.value_invalid",
         "high_freq_factor",
+    ),
+    "longrope of another length": (
+        {**PHI3, "rope_scaling": {**LONGROPE, "long_factor": [1.0, 2.0]}},
+        "config.value_invalid",
+        "3 numbers",
+    ),
+    "longrope by zero": (
+        {**PHI3, "rope_scaling": {**LONGROPE, "short_factor": [1.0, 0, 2.0]}},
+        "config.value_invalid",
+        "short_factor",
+    ),
+    "longrope by one number": (
+        {**PHI3, "rope_scaling": {**LONGROPE, "short_factor": 1.0}},
+        "config.value_invalid",
+        "short_factor",
+    ),
+    "longrope without its numbers": (
+        {**PHI3, "rope_scaling": without(LONGROPE, "long_factor")},
+        "config.key_missing",
+        "long_factor",
+    ),
+    "longrope without the context it comes from": (
+        {**without(PHI3, "original_max_position_embeddings"), "rope_scaling": LONGROPE},
+        "config.key_missing",
+        "original_max_position_embeddings",
+    ),
+    "longrope of one position": (
+        {**PHI3, "original_max_position_embeddings": 1, "rope_scaling": LONGROPE},
+        "config.value_invalid",
+        "original_max_position_embeddings",
+    ),
+    "longrope of two magnitudes": (
+        {**PHI3, "rope_scaling": {**LONGROPE, "long_mscale": 1.2}},
+        "config.unsupported",
+        "long_mscale",
+    ),
+    "partial rotary, odd": (
+        {**PHI3, "partial_rotary_factor": 0.5},
+        "config.value_invalid",
+        "not 3",
+    ),
+    "partial rotary of nothing": (
+        {**PHI3, "partial_rotary_factor": 0.1},
+        "config.value_invalid",
+        "not 0",
+    ),
+    "partial rotary, more than all": (
+        {**PHI3, "partial_rotary_factor": 1.5},
+        "config.value_invalid",
+        "at most 1",
+    ),
+    "partial rotaries differ": (
+        {
+            **PHI3,
+            "partial_rotary_factor": 0.67,
+            "rope_parameters": {"partial_rotary_factor": 1.0},
+        },
+        "config.conflict",
+        "partial_rotary_factor",
     ),
     "rope_scaling as text": ({**LLAMA, "rope_scaling": "linear"}, "config.value_invalid", "rope"),
     "mixed windows by max_window_layers": (

@@ -15,12 +15,14 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from support.checkpoints import (
     LLAMA,
+    PHI3,
     QWEN2,
     random_tensors,
     shapes,
     with_header,
     write_checkpoint,
 )
+from support.configs import LONGROPE
 from support.data import checkpoint
 
 from hearth.compiler.frontend import load
@@ -243,3 +245,12 @@ def test_the_fingerprint_tells_sources_apart(tmp_path: Path) -> None:
     assert mark(third) != plain
     fourth = write_checkpoint(tmp_path / "d", LLAMA, random_tensors(LLAMA, seed=1))
     assert mark(fourth) != plain
+
+
+@pytest.mark.parametrize(("context", "noted"), [(None, True), (65, True), (64, False)])
+def test_a_note_tells_whose_texts_longrope_turns_otherwise(
+    context: int | None, noted: bool, tmp_path: Path
+) -> None:
+    config = {**PHI3, "max_position_embeddings": 128, "rope_scaling": LONGROPE}
+    model = load(write_checkpoint(tmp_path, config), context=context, kv=KVScheme.F32)
+    assert any("--context 64" in note for note in model.notes) is noted
