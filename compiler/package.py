@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from hearth.runtime.progress import Progress, step
 from hearth.schemas import __version__, sections
 from hearth.schemas.codec import dumps
 from hearth.schemas.errors import UsageError
+from hearth.schemas.features import required_features
 from hearth.schemas.manifest import Manifest, SchemeNames
 from hearth.schemas.program import Rows
 from hearth.schemas.sections import Kind
@@ -53,12 +54,14 @@ class Part:
 class Package:
     """What goes into one archive, before its golden vectors and its provenance.
 
-    `parameters` are the source's; `bits_per_weight` with scales, without RoPE tables.
+    `parameters` are the source's; `bits_per_weight` with scales, without RoPE tables. `features`: what a runtime must
+    have (schemas/features.py).
     """
 
     parts: tuple[Part, ...]
     parameters: int
     bits_per_weight: float
+    features: Mapping[str, int]
 
     @property
     def expected_nbytes(self) -> int:
@@ -130,7 +133,7 @@ def native_package(native: Native) -> Package:
     )
     parameters = count_parameters(native.model.graph)
     parts = (*small_parts(native), weights, *_linear_parts(native.recorded))
-    return Package(parts, parameters, _bits(lowered))
+    return Package(parts, parameters, _bits(lowered), required_features(lowered.program))
 
 
 def _linear_parts(recorded: Recorded | None) -> tuple[Part, ...]:

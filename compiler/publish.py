@@ -53,9 +53,13 @@ class Published:
 
 def publish(made: Publication, progress: Progress, threads: int) -> Published:
     """Write, run, compare, record; the file gets its name at the end. `threads` (0: all cores) decides no byte."""
-    nbytes = made.package.expected_nbytes
     with (
-        ArchiveWriter(made.output, expected_nbytes=nbytes, unnamed=not made.named) as writer,
+        ArchiveWriter(
+            made.output,
+            expected_nbytes=made.package.expected_nbytes,
+            features=made.package.features,
+            unnamed=not made.named,
+        ) as writer,
         SourceHashes(made.source, made.files) as hashes,
     ):
         write_parts(writer, made.package, progress)

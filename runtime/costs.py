@@ -244,6 +244,8 @@ OPERATIONS: Mapping[str, Callable[[_Counted], _Operations]] = {
     "mul": _each("N", 1),
     "activate": _each("N", 1),
     "swiglu": _each("N", 2),
+    "geglu_tanh": _each("N", 2),
+    "scale": _each("N", 1),
     "layer_norm": _each("K", 6),
     "layer_norm_quantize": _each("K", 8),
     "layer_norm_quantize_static": _each("K", 8),

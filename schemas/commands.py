@@ -6,7 +6,7 @@ One table feeds the emitter, the plan checker, the native executor's binding and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -42,16 +42,37 @@ class KVScheme(IntEnum):
 
 
 class Activation(IntEnum):
-    """Epilogue activations of a linear; all but NONE and SWIGLU also as a command of their own."""
+    """Epilogue activations of a linear; those of one value are also a command of their own.
+
+    The gated ones are of two values: what their `gate` gives of the first, times the second.
+    """
 
     NONE = 0
     SILU = 1
-    SWIGLU = 2
+    SWIGLU = 2  # silu(gate) * up
     GELU = 3  # x * Phi(x), by erf
     GELU_TANH = 4  # its tanh form ("gelu_new", "gelu_pytorch_tanh", FastGelu)
     RELU = 5
     TANH = 6
     SIGMOID = 7
+    GEGLU_TANH = 8  # gelu_tanh(gate) * up
+
+    @property
+    def gate(self) -> Activation | None:
+        """The function of the gate; None of what is not gated."""
+        return GATES.get(self)
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a function of one value that changes it."""
+        return self is not Activation.NONE and self.gate is None
+
+
+GATES: Mapping[Activation, Activation] = {
+    Activation.SWIGLU: Activation.SILU,
+    Activation.GEGLU_TANH: Activation.GELU_TANH,
+}
+"""The gated activations with the function of their gate."""
 
 
 class Pooling(IntEnum):
@@ -180,7 +201,7 @@ CONTRACTS: tuple[Contract, ...] = (
     ),
     # y = quantize(x)
     Contract(4, "quantize", (_in("x"), _out("y", Kind.Q8)), ("K",)),
-    # y[M, N] = activation(x[M, K] @ w[N, K]^T + bias) + residual; SWIGLU: y[M, N / 2], w paired
+    # y[M, N] = activation(x[M, K] @ w[N, K]^T + bias) + residual; gated: y[M, N / 2], w paired
     Contract(
         5,
         "linear",
@@ -196,7 +217,7 @@ CONTRACTS: tuple[Contract, ...] = (
     # elementwise on f32[M, N]; b of add may be a vector f32[N] of the weights (stride 0: the same for every row)
     Contract(6, "add", (_in("a"), _in("b", Kind.F32, Kind.VECTOR), _out("y")), ("N",)),
     Contract(7, "mul", (_in("a"), _in("b"), _out("y")), ("N",)),
-    # y = f(x) elementwise, f one of Activation (neither NONE nor SWIGLU)
+    # y = f(x) elementwise, f an Activation that is a function of one value
     Contract(8, "activate", (_in("x"), _out("y")), ("N", "activation")),
     Contract(9, "swiglu", (_in("gate"), _in("up"), _out("y")), ("N",)),
     # y[M, H * D] = rope(x) at the rows' positions
@@ -302,6 +323,10 @@ CONTRACTS: tuple[Contract, ...] = (
         ("heads", "head_dim"),
         ("eps",),
     ),
+    # as 9, with gelu_tanh
+    Contract(24, "geglu_tanh", (_in("gate"), _in("up"), _out("y")), ("N",)),
+    # y[M, N] = x * factor
+    Contract(25, "scale", (_in("x"), _out("y")), ("N",), ("factor",)),
 )
 
 BY_NAME: dict[str, Contract] = {contract.name: contract for contract in CONTRACTS}

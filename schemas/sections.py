@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 FORMAT_VERSION = 2
-# Bits of the header that a reader must understand, by name. None is defined yet.
-FEATURES: Mapping[str, int] = {}
+# Bits of the header that a reader must understand, by name; features.py says which programs have them.
+FEATURES: Mapping[str, int] = {"geglu": 0, "scale": 1}
 
 MANIFEST = "manifest"
 PROGRAM = "program"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hearth.compiler.frontend.activations import read_activation
 from hearth.compiler.frontend.blueprint import Request, choose_context
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.rope import are_usable
 from hearth.compiler.frontend.rope_config import RopeConfig, context_limit, read_rope
 from hearth.compiler.frontend.rotary_names import MERGED, Part
+from hearth.schemas.commands import GATES, Activation
 
 if TYPE_CHECKING:
     from hearth.compiler.frontend.families.rotary import RotaryFamily
@@ -20,7 +22,9 @@ class ModelConfig:
     """A decoder: L layers, E hidden, H heads over Hkv KV heads of D, F ffn, V vocab, context S.
 
     `biased` names the linears that have a bias; `window` is 0 where every position sees all before it; `head_norms`:
-    queries and keys are normalised head by head. Not `causal`: every position sees the whole text.
+    queries and keys are normalised head by head. Not `causal`: every position sees the whole text. `activation`: of the
+    gate. `gains_from_one`: norms multiply by 1 plus what is stored. `scaled_embeddings`: the layers read the table's
+    rows times sqrt(E), rounded to the type that the table is stored in.
     """
 
     family: str
@@ -39,6 +43,9 @@ class ModelConfig:
     biased: tuple[Part, ...] = ()
     head_norms: bool = False
     causal: bool = True
+    activation: Activation = Activation.SILU
+    gains_from_one: bool = False
+    scaled_embeddings: bool = False
 
     def linear_shape(self, part: Part) -> tuple[int, int]:
         """[N, K] of a linear of a layer."""
@@ -59,7 +66,6 @@ class ModelConfig:
 
 def read_config(fields: Fields, family: RotaryFamily, request: Request) -> ModelConfig:
     """The typed config; whatever would change the logits and is not supported is refused by name."""
-    _check_activation(fields)
     layers = fields.integer("num_hidden_layers")
     heads, kv_heads, head_dim = _heads(fields, family)
     rope = read_rope(fields, head_dim, family.partial_rotary)
@@ -83,6 +89,9 @@ def read_config(fields: Fields, family: RotaryFamily, request: Request) -> Model
         biased=_biased(fields, family),
         head_norms=family.head_norms,
         causal=not request.headless or _is_causal(fields, family.window(fields, layers)),
+        activation=_activation(fields, family),
+        gains_from_one=family.gains_from_one,
+        scaled_embeddings=family.scaled_embeddings,
     )
 
 
@@ -102,9 +111,15 @@ def _is_causal(fields: Fields, window: int) -> bool:
     return causal
 
 
-def _check_activation(fields: Fields) -> None:
-    if fields.text("hidden_act", "silu") not in ("silu", "swish"):
-        raise fields.unsupported("hidden_act", "silu")
+def _activation(fields: Fields, family: RotaryFamily) -> Activation:
+    """Of the gate; one that no gated unit has would be left out of the linear's epilogue, and is refused."""
+    name = fields.text(family.activation_key, family.activation)
+    if name in family.former_activations:
+        return family.former_activations[name]
+    found = read_activation(fields, family.activation_key, family.activation)
+    if found not in GATES.values():
+        raise fields.unsupported(family.activation_key, "silu or gelu_pytorch_tanh")
+    return found
 
 
 def _heads(fields: Fields, family: RotaryFamily) -> tuple[int, int, int]:

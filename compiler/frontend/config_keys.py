@@ -52,6 +52,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "add_cross_attention": (False,),
     "tie_encoder_decoder": (False,),
     "is_causal": (True,),
+    "hidden_activation": ("gelu_pytorch_tanh",),
     "pruned_heads": ({},),
     "quantization_config": (),
     "compression_config": (),

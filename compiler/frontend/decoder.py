@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from hearth.compiler.frontend.config import ModelConfig
 from hearth.compiler.frontend.encoder import vector_entries
 from hearth.compiler.frontend.rope import rope_tables
 from hearth.compiler.frontend.rotary_names import MERGED, Names, Part
+from hearth.compiler.frontend.sources import FromOne
+from hearth.compiler.ir.arithmetic import round_f16
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Activate,
@@ -27,11 +30,15 @@ from hearth.compiler.ir.ops import (
     Position,
     RMSNorm,
     RoPE,
+    Scale,
     Slice,
     Tokens,
+    tensor,
 )
+from hearth.compiler.ir.tensors import Source, round_bf16
 from hearth.compiler.ir.types import CacheType
-from hearth.schemas.commands import Activation, KVKind, KVScheme
+from hearth.schemas.commands import KVKind, KVScheme
+from hearth.schemas.dtypes import DType
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,16 @@ class Decoder:
     def constant(self, name: str) -> Constant:
         return Constant(name, self.sources(name))
 
+    def gain(self, name: str) -> Constant:
+        """A norm's gain, which some families store as what it is more than 1."""
+        stored = self.constant(name)
+        match stored.value:
+            case Source() as value if self.config.gains_from_one:
+                return Constant(name, FromOne(value))
+        return stored
+
     def norm(self, x: Op, gain: str) -> Op:
-        return RMSNorm(x, self.constant(gain), self.config.norm_eps)
+        return RMSNorm(x, self.gain(gain), self.config.norm_eps)
 
     def linear(self, x: Op, part: Part, layer: int) -> Op:
         """x @ w^T (+ bias) of one part of a layer."""
@@ -72,7 +87,7 @@ class Decoder:
     def turned(self, x: Op, heads: int, gain: str) -> Op:
         """Queries or keys at their positions; normalised first where the family does so."""
         if self.config.head_norms:
-            x = HeadNorm(x, self.constant(gain), self.config.norm_eps, heads)
+            x = HeadNorm(x, self.gain(gain), self.config.norm_eps, heads)
         return RoPE(x, self.cos, self.sin, self.position, heads)
 
     def write(self, x: Op, layer: int, kind: KVKind) -> Op:
@@ -108,8 +123,19 @@ def _ffn(decoder: Decoder, x: Op, layer: int) -> Op:
     """y[T, E] of the feed-forward block of one layer."""
     h = decoder.norm(x, decoder.names.ffn_norm.format(layer=layer))
     gate, up = decoder.parts(h, Part.GATE_UP, layer)
-    gated = Mul(Activate(gate, Activation.SILU), up)
+    gated = Mul(Activate(gate, decoder.config.activation), up)
     return Add(x, decoder.linear(gated, Part.DOWN, layer))
+
+
+def _rounded_as(table: Constant, value: float) -> float:
+    """In the type that the table is stored in, as transformers does where it multiplies the table's rows."""
+    rounded = np.array([value], np.float32)
+    match tensor(table).dtype:
+        case DType.F16:
+            rounded = round_f16(rounded)
+        case DType.BF16:
+            rounded = round_bf16(rounded)
+    return float(rounded[0])
 
 
 @dataclass(frozen=True)
@@ -127,6 +153,8 @@ def _body(config: ModelConfig, names: Names, kv: KVScheme, sources: Weights) -> 
     decoder = Decoder(config, names, kv, sources, Position(), *tables)
     table = decoder.constant(names.embedding)
     x: Op = Embedding(table, Tokens())
+    if config.scaled_embeddings:
+        x = Scale(x, _rounded_as(table, math.sqrt(config.hidden)))
     caches: list[Op] = []
     for layer in range(config.layers):
         x, keys, values = _attention(decoder, x, layer)

@@ -97,6 +97,10 @@ class Fields:
         self.seen.add(key)
         return self.values.get(key)
 
+    def or_else(self, defaults: Mapping[str, Any]) -> Fields:
+        """The same object, read with these values for absent keys; what is read there counts as read here."""
+        return Fields({**defaults, **self.values}, self.where, self.seen)
+
     def unread(self) -> dict[str, Any]:
         """What nobody asked for."""
         return {key: value for key, value in self.values.items() if key not in self.seen}

@@ -28,6 +28,9 @@ MERGED: Mapping[Part, tuple[Part, ...]] = {
 """Whose rows lie one below the other in a linear that stands for several."""
 
 
+ATTENTION = frozenset({Part.Q, Part.K, Part.V, Part.O})
+
+
 @dataclass(frozen=True)
 class Names:
     """Templates of tensor names; `{layer}` stands for the number of the layer. `linears` are those that are stored.

@@ -1,4 +1,4 @@
-"""Sources made of other sources: a range of rows, and the transpose of a matrix stored the other way round."""
+"""Sources made of other sources: a range of rows, the transpose of a matrix, gains stored as what they exceed 1 by."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from hearth.compiler.ir.tensors import F32, Source
 
+ONE = np.float32(1)
 PANEL_NBYTES = 8 << 20
 BLOCK_NBYTES = 1 << 20
 
@@ -30,6 +31,21 @@ class RowRange:
 
     def rows(self, start: int, stop: int) -> F32:
         return self.source.rows(self.start + start, min(self.start + stop, self.stop))
+
+
+@dataclass(frozen=True, eq=False)
+class FromOne:
+    """1 + v, in f32."""
+
+    source: Source
+    stored: str = "f32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    def rows(self, start: int, stop: int) -> F32:
+        return ONE + self.source.rows(start, stop)
 
 
 @dataclass(eq=False)

@@ -154,7 +154,7 @@ def relu(x: F32) -> F32:
 
 
 def activate(x: F32, activation: Activation) -> F32:
-    """The activation of a row; x as it is for NONE. SWIGLU takes two rows: `swiglu`."""
+    """The activation of a row; x as it is for NONE. Gated ones take two rows: `gated`."""
     with np.errstate(over="ignore", invalid="ignore"):
         match activation:
             case Activation.NONE:
@@ -171,13 +171,15 @@ def activate(x: F32, activation: Activation) -> F32:
                 return tanh(x)
             case Activation.SIGMOID:
                 return sigmoid(x)
-            case Activation.SWIGLU:
-                raise ValueError("swiglu is of two rows, not of one")
+            case Activation.SWIGLU | Activation.GEGLU_TANH:
+                raise ValueError(f"{activation.name} is of two rows, not of one")
 
 
-def swiglu(gate: F32, up: F32) -> F32:
-    """silu(gate) * up."""
-    return np.asarray(silu(gate) * up, np.float32)
+def gated(gate: F32, up: F32, activation: Activation) -> F32:
+    """f(gate) * up, f the gate of a gated activation."""
+    if activation.gate is None:
+        raise ValueError(f"{activation.name} is not gated")
+    return np.asarray(activate(gate, activation.gate) * up, np.float32)
 
 
 def rms_norm(x: F32, gain: F32 | None, eps: float) -> F32:

@@ -199,9 +199,9 @@ def _epilogue(y: F32, activation: Activation) -> F32:
     match activation:
         case Activation.NONE:
             return y
-        case Activation.SWIGLU:
+        case gated if gated.gate is not None:
             half = y.shape[1] // 2
-            return arithmetic.swiglu(y[:, :half], y[:, half:])
+            return arithmetic.gated(y[:, :half], y[:, half:], gated)
         case function:
             return arithmetic.activate(y, function)
 
@@ -229,8 +229,12 @@ def _activate(op: ops.Activate, run: Run) -> Value:
     return arithmetic.activate(run.matrix(op.x), op.activation)
 
 
-def _swiglu(op: ops.SwiGLU, run: Run) -> Value:
-    return arithmetic.swiglu(run.matrix(op.gate), run.matrix(op.up))
+def _gated(op: ops.Gated, run: Run) -> Value:
+    return arithmetic.gated(run.matrix(op.gate), run.matrix(op.up), op.activation)
+
+
+def _scale(op: ops.Scale, run: Run) -> Value:
+    return np.asarray(run.matrix(op.x) * np.float32(op.factor), np.float32)
 
 
 def _slice(op: ops.Slice, run: Run) -> Value:
@@ -302,7 +306,8 @@ MEANINGS: Mapping[type[ops.Op], Callable[[Any, Run], Value]] = {
     ops.Add: _add,
     ops.Mul: _mul,
     ops.Activate: _activate,
-    ops.SwiGLU: _swiglu,
+    ops.Gated: _gated,
+    ops.Scale: _scale,
     ops.Slice: _slice,
     ops.RoPE: _rope,
     ops.KVWrite: _kv_write,

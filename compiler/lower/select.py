@@ -12,6 +12,7 @@ from hearth.compiler.ir.ops import (
     Attention,
     Constant,
     Embedding,
+    Gated,
     Hadamard,
     HeadNorm,
     KVWrite,
@@ -28,7 +29,7 @@ from hearth.compiler.ir.ops import (
     RMSNorm,
     RMSNormQuantize,
     RoPE,
-    SwiGLU,
+    Scale,
     tensor,
 )
 from hearth.compiler.ir.types import CacheType, Static
@@ -184,7 +185,7 @@ def _quantize(op: Quantize, layouts: Layouts) -> Selection:
 
 def _linear(op: Linear, layouts: Layouts) -> Selection:
     residual = None if op.residual is None else Read(op.residual)
-    paired = op.activation is Activation.SWIGLU
+    paired = op.activation.gate is not None
     parts = (Read(op.x), Packed(op.weight, paired), _plain(op.bias), residual, RESULT)
     return Selection("linear", parts, (*_weight_ints(op.weight, layouts), int(op.activation)))
 
@@ -203,8 +204,18 @@ def _activate(op: Activate, layouts: Layouts) -> Selection:
     return Selection("activate", (Read(op.x), RESULT), (_columns(op), int(op.activation)))
 
 
-def _swiglu(op: SwiGLU, layouts: Layouts) -> Selection:
-    return Selection("swiglu", (Read(op.gate), Read(op.up), RESULT), (_columns(op),))
+GATED: Mapping[Activation, str] = {
+    Activation.SWIGLU: "swiglu",
+    Activation.GEGLU_TANH: "geglu_tanh",
+}
+
+
+def _gated(op: Gated, layouts: Layouts) -> Selection:
+    return Selection(GATED[op.activation], (Read(op.gate), Read(op.up), RESULT), (_columns(op),))
+
+
+def _scale(op: Scale, layouts: Layouts) -> Selection:
+    return Selection("scale", (Read(op.x), RESULT), (_columns(op),), (op.factor,))
 
 
 def _rope(op: RoPE, layouts: Layouts) -> Selection:
@@ -260,7 +271,8 @@ RULES: Mapping[type[Op], Callable[[Any, Layouts], Selection]] = {
     Add: _add,
     Mul: _mul,
     Activate: _activate,
-    SwiGLU: _swiglu,
+    Gated: _gated,
+    Scale: _scale,
     RoPE: _rope,
     KVWrite: _kv_write,
     Attention: _attention,

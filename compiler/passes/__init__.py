@@ -13,10 +13,10 @@ from hearth.compiler.passes.fold import fold
 from hearth.compiler.passes.fold_norm_gain import fold_norm_gain
 from hearth.compiler.passes.fuse_activation import fuse_activation
 from hearth.compiler.passes.fuse_bias import fuse_bias
+from hearth.compiler.passes.fuse_gate import fuse_gate
 from hearth.compiler.passes.fuse_norm_quantize import fuse_norm_quantize
 from hearth.compiler.passes.fuse_residual import fuse_residual
 from hearth.compiler.passes.fuse_rope import fuse_rope
-from hearth.compiler.passes.fuse_swiglu import fuse_swiglu
 from hearth.compiler.passes.last_rows import last_rows
 from hearth.compiler.passes.merge_linears import merge_linears
 from hearth.compiler.passes.split import split
@@ -37,7 +37,7 @@ FLOAT_PASSES: tuple[Pass, ...] = (
     Pass("fold", fold),
     Pass("tie", tie),
     Pass("fuse-bias", fuse_bias),
-    Pass("fuse-swiglu", fuse_swiglu),
+    Pass("fuse-gate", fuse_gate),
     Pass("merge-linears", merge_linears),
     Pass("fold-norm-gain", fold_norm_gain),
     Pass("fuse-activation", fuse_activation),

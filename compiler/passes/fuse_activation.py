@@ -1,4 +1,4 @@
-"""Activate(Linear, f) -> Linear(activation=f); SwiGLU over both halves of a Linear -> Linear(activation=SWIGLU)."""
+"""Activate(Linear, f) -> Linear(activation=f); Gated over both halves of a Linear -> Linear(that activation)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from hearth.compiler.ir.graph import Graph
-from hearth.compiler.ir.ops import Activate, Linear, Op, Slice, SwiGLU, tensor
+from hearth.compiler.ir.ops import Activate, Gated, Linear, Op, Slice, tensor
 from hearth.compiler.ir.rewrite import rewrite_counted
 from hearth.schemas.commands import Activation
 
@@ -17,18 +17,19 @@ def _rule(op: Op, count: Callable[[Op], int]) -> Op | None:
             x=Linear(residual=None, activation=Activation.NONE) as linear, activation=function
         ) if count(linear) == 1:
             return replace(linear, activation=function)
-        case SwiGLU(
+        case Gated(
             gate=Slice(
                 x=Linear(residual=None, activation=Activation.NONE) as linear, start=0, stop=half
             ),
             up=Slice(x=other, start=start, stop=stop),
+            activation=function,
         ) if (
             other is linear
             and start == half
             and stop == 2 * half == tensor(linear).shape[1]
             and count(linear) == 2
         ):
-            return replace(linear, activation=Activation.SWIGLU)
+            return replace(linear, activation=function)
     return None
 
 

@@ -9,6 +9,7 @@ from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
     Activate,
     Add,
+    Gated,
     HeadNorm,
     L2Normalize,
     LastRows,
@@ -20,15 +21,15 @@ from hearth.compiler.ir.ops import (
     Quantize,
     RMSNorm,
     RMSNormQuantize,
+    Scale,
     Slice,
-    SwiGLU,
     tensor,
 )
 from hearth.compiler.ir.rewrite import rewrite_counted, to_fixpoint
 from hearth.compiler.passes.cse import cse
 
 NORMS = (RMSNorm, RMSNormQuantize, LayerNorm, LayerNormQuantize, L2Normalize, HeadNorm)
-ROW_WISE = (Activate, Add, Linear, Mul, Quantize, Slice, SwiGLU, *NORMS)
+ROW_WISE = (Activate, Add, Gated, Linear, Mul, Quantize, Scale, Slice, *NORMS)
 
 
 def _hoist(op: Op, count: Callable[[Op], int]) -> Op | None:

@@ -12,6 +12,7 @@ from hearth.compiler.quantize.schemes import Scheme
 from hearth.compiler.segments.build import Built
 from hearth.schemas import __version__, sections
 from hearth.schemas.codec import dumps
+from hearth.schemas.features import required_features
 from hearth.schemas.manifest import Manifest, ModelKind
 from hearth.schemas.program import Rows
 from hearth.schemas.sections import Kind
@@ -53,7 +54,8 @@ def graph_package(graph: GraphPackage) -> Package:
     parts = (*small, weights, tensors) if held.tensors else (*small, weights)
     stored = sum(part.nbytes for part in parts if part.kind in (Kind.ONNX, *sections.LARGE))
     parameters = graph.source.parameters
-    return Package(parts, parameters, 8 * stored / max(parameters, 1))
+    features = required_features(lowered.program)
+    return Package(parts, parameters, 8 * stored / max(parameters, 1), features)
 
 
 def _manifest(graph: GraphPackage) -> Manifest:

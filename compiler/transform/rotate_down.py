@@ -1,4 +1,4 @@
-"""A rotation at run time before the down projections: what no constant can undo, because SwiGLU is not linear.
+"""A rotation at run time before the down projections: what no constant can undo, because a gated unit is not linear.
 
 QuaRot's online Hadamard transform (Ashkboos et al. 2024, arXiv:2404.00456, section 4): down(x) = (W R)(x R), where R
 is done by one more command per layer and W R before compilation.
@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from hearth.compiler.ir.graph import Graph
-from hearth.compiler.ir.ops import Activate, Constant, Hadamard, Linear, Mul, Op, SwiGLU, tensor
+from hearth.compiler.ir.ops import Activate, Constant, Gated, Hadamard, Linear, Mul, Op, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite_each, users
 from hearth.compiler.ir.tensors import ArraySource
 from hearth.compiler.transform.hadamard import Factors, dense, factors
@@ -42,7 +42,7 @@ def _activates(op: Op) -> bool:
     match op:
         case Linear(activation=activation):
             return activation is not Activation.NONE
-        case SwiGLU() | Activate():
+        case Gated() | Activate():
             return True
         case Mul(a=Activate()) | Mul(b=Activate()):
             return True

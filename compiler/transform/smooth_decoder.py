@@ -2,8 +2,8 @@
 
 After SmoothQuant (Xiao et al. 2022, arXiv:2211.10438) and the equivalences of OmniQuant (Shao et al. 2023,
 arXiv:2308.13137): channel k of a linear's input is divided by s[k], column k of its weight multiplied by it. What
-divides: a norm's gain (before q/k/v and gate/up), V's rows (before o), up's rows (before down: SwiGLU is linear in
-up), the rows before a ReLU.
+divides: a norm's gain (before q/k/v and gate/up), V's rows (before o), up's rows (before down: a gated unit is
+linear in up), the rows before a ReLU.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _sites(graph: Graph, norms: bool) -> Iterator[Site]:
     yield from _value_sites(graph, readers)
     for op in order(all_outputs(graph)):
         match op:
-            case Linear(residual=None, activation=Activation.SWIGLU | Activation.RELU):
+            case Linear(residual=None, activation=activation) if _lets_through(activation):
                 site = _linear_site(op, readers)
             case RMSNorm() | LayerNorm() if norms:
                 site = _norm_site(op, readers)
@@ -146,11 +146,16 @@ def _value_sites(graph: Graph, readers: Readers) -> Iterator[Site]:
             yield Site(heads.outputs, heads.values, heads.first, source)
 
 
+def _lets_through(activation: Activation) -> bool:
+    """Whether a factor of (the second half of) the rows is one of the result."""
+    return activation.gate is not None or activation is Activation.RELU
+
+
 def _linear_site(op: Linear, readers: Readers) -> Site | None:
-    """down after SwiGLU (up's rows are the second half), or after ReLU, which factors pass through."""
+    """down after a gated unit (up's rows are the second half), or after ReLU, which factors pass through."""
     fed = _linears(op, readers)
     count = int(tensor(op).shape[1])
-    first = count if op.activation is Activation.SWIGLU else 0
+    first = count if op.activation.gate is not None else 0
     return Site(fed, op, first, np.arange(count)) if fed and _own(op, readers) else None
 
 

@@ -18,6 +18,7 @@ from hearth.compiler.ir.ops import (
     Op,
     PositionEmbedding,
     RMSNorm,
+    Scale,
     tensor,
 )
 from hearth.compiler.ir.rewrite import all_outputs, order, users
@@ -96,7 +97,7 @@ def _members(ops: Iterable[Op]) -> set[Op]:
                 same.add_edges_from([(op, a), (op, b)])
             case Linear(residual=Op() as residual):
                 same.add_edge(op, residual)
-            case LastRows(x=x) | RMSNorm(x=x) | LayerNorm(x=x):
+            case LastRows(x=x) | RMSNorm(x=x) | LayerNorm(x=x) | Scale(x=x):
                 same.add_edge(op, x)
     return {op for table in tables for op in nx.node_connected_component(same, table)}
 
@@ -107,7 +108,7 @@ def _check_writer(op: Op) -> None:
             require_floats(table)
         case Linear(weight=Constant() as weight, activation=Activation.NONE):
             require_floats(weight)
-        case Add() | LastRows() | RMSNorm() | LayerNorm() | Constant():
+        case Add() | LastRows() | RMSNorm() | LayerNorm() | Scale() | Constant():
             pass
         case _:
             raise refused(f"{type(op).__name__} writes the residual stream", _place(op))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hearth.compiler.ir.arithmetic import GELU_CUBE, GELU_SLOPE, ROOT_HALF, erf, gelu, gelu_tanh
-from hearth.schemas.commands import Activation
+from hearth.schemas.commands import GATES, Activation
 
 F32 = NDArray[np.float32]
 DENSITY = np.float32(0.3989423)  # of the normal distribution at 0
@@ -51,21 +51,29 @@ def _gelu_tanh_back(z: F32, change: F32) -> F32:
     return np.asarray(change * slope, np.float32)
 
 
-def _swiglu(z: F32) -> F32:
-    gate, up = np.split(z, 2, axis=1)
-    return _silu(gate) * up
+def _gated(gate: Curve) -> Curve:
+    """gate(z[:, :N]) * z[:, N:]."""
+
+    def forward(z: F32) -> F32:
+        left, up = np.split(z, 2, axis=1)
+        return gate.forward(left) * up
+
+    def back(z: F32, change: F32) -> F32:
+        left, up = np.split(z, 2, axis=1)
+        parts = [gate.back(left, change * up), change * gate.forward(left)]
+        return np.concatenate(parts, axis=1)
+
+    return Curve(forward, back)
 
 
-def _swiglu_back(z: F32, change: F32) -> F32:
-    gate, up = np.split(z, 2, axis=1)
-    return np.concatenate([_silu_back(gate, change * up), change * _silu(gate)], axis=1)
-
-
-ACTIVATIONS: Mapping[Activation, Curve] = {
+FUNCTIONS: Mapping[Activation, Curve] = {
     Activation.NONE: Curve(lambda z: z, lambda z, change: change),
     Activation.SILU: Curve(_silu, _silu_back),
-    Activation.SWIGLU: Curve(_swiglu, _swiglu_back),
     Activation.GELU: Curve(gelu, _gelu_back),
     Activation.GELU_TANH: Curve(gelu_tanh, _gelu_tanh_back),
     Activation.RELU: Curve(lambda z: np.maximum(z, 0), lambda z, change: change * (z > 0)),
+}
+ACTIVATIONS: Mapping[Activation, Curve] = {
+    **FUNCTIONS,
+    **{gated: _gated(FUNCTIONS[function]) for gated, function in GATES.items()},
 }

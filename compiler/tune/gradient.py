@@ -26,6 +26,7 @@ from hearth.compiler.ir.ops import (
     Op,
     PositionEmbedding,
     RMSNorm,
+    Scale,
     Slice,
 )
 from hearth.compiler.ir.rewrite import order
@@ -42,7 +43,7 @@ Grads = Iterator[tuple[Op, F32]]
 Norm = RMSNorm | LayerNorm | HeadNorm
 COMPUTED = (
     Add, Attention, Embedding, Hadamard, HeadNorm, KVWrite, LayerNorm, Linear, Mul,
-    PositionEmbedding, RMSNorm, Slice,
+    PositionEmbedding, RMSNorm, Scale, Slice,
 )  # fmt: skip
 
 
@@ -99,7 +100,7 @@ def _refused(what: str) -> UsageError:
     return UsageError(
         "calibration.tune",
         f"method tune for a model with {what}",
-        expected="a decoder of linears, norms, attention, and SwiGLU, SiLU, GELU or ReLU",
+        expected="a decoder of linears, norms, attention, and SwiGLU, GeGLU, SiLU, GELU or ReLU",
         remedy="leave tune out of --method",
     )
 
@@ -146,6 +147,8 @@ class Run:
                 return self._value(a) + self._value(b)
             case Mul(a=a, b=b):
                 return self._value(a) * self._value(b)
+            case Scale(x=x, factor=factor):
+                return self._value(x) * np.float32(factor)
             case Slice(x=x, start=start, stop=stop):
                 return self._value(x)[:, start:stop]
             case Hadamard(x=x):
@@ -245,6 +248,8 @@ class Run:
             case Mul(a=a, b=b):
                 yield a, change * self._value(b)
                 yield b, change * self._value(a)
+            case Scale(x=x, factor=factor):
+                yield x, change * np.float32(factor)
             case Slice(x=x, start=start, stop=stop):
                 whole = np.zeros_like(self._value(x))
                 whole[:, start:stop] = change

@@ -19,7 +19,7 @@ struct WeightInts {  // of embed and embed_positions; those of linear begin so
 struct LinearInts {
   static constexpr std::string_view kNames[] = {"N", "K", "layout", "group", "activation"};
   int64_t n, k, layout, group, activation;
-  [[gnu::always_inline]] bool paired() const { return activation == kSwiGLUActivation; }
+  [[gnu::always_inline]] bool paired() const { return gate_of(activation) != kNone; }
   [[gnu::always_inline]] int64_t columns() const { return paired() ? n / 2 : n; }
 };
 

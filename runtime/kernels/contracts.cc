@@ -34,7 +34,7 @@ constexpr OperandSpec kLayerNormOps[] = {
 constexpr OperandSpec kLayerNormQ8Ops[] = {
     {"x", kIn, kF32}, {"gain", kWeight, kVector, true}, {"bias", kWeight, kVector, true}, {"y", kOut, kQ8}};
 constexpr OperandSpec kEmbedPositionsOps[] = {{"table", kWeight, kPacked}, {"y", kOut, kF32}};
-constexpr OperandSpec kSwiGLUOps[] = {{"gate", kIn, kF32}, {"up", kIn, kF32}, {"y", kOut, kF32}};
+constexpr OperandSpec kGatedOps[] = {{"gate", kIn, kF32}, {"up", kIn, kF32}, {"y", kOut, kF32}};
 constexpr OperandSpec kRopeOps[] = {
     {"x", kIn, kF32}, {"cos", kWeight, kTable}, {"sin", kWeight, kTable}, {"y", kOut, kF32}};
 constexpr OperandSpec kKvWriteOps[] = {{"x", kIn, kF32},
@@ -51,7 +51,7 @@ constexpr OperandSpec kAttentionOps[] = {{"q", kIn, kF32},
                                          {"v_scales", kStateRead, kKvScale, true},
                                          {"y", kOut, kF32}};
 
-constexpr Names kK[] = {"K"}, kN[] = {"N"}, kEps[] = {"eps"};
+constexpr Names kK[] = {"K"}, kN[] = {"N"}, kEps[] = {"eps"}, kFactor[] = {"factor"};
 constexpr Names kCodes[] = {"scale", "zero"}, kNormCodes[] = {"eps", "scale", "zero"};
 constexpr std::span<const Names> kAttentionFloats = AttentionFloats::kNames;
 
@@ -64,7 +64,7 @@ constexpr Contract kContracts[] = {
     {kAdd, "add", kAddOps, kN, {}},
     {kMul, "mul", kBinaryOps, kN, {}},
     {kActivate, "activate", kUnaryOps, ActivateInts::kNames, {}},
-    {kSwiGLU, "swiglu", kSwiGLUOps, kN, {}},
+    {kSwiGLU, "swiglu", kGatedOps, kN, {}},
     {kRope, "rope", kRopeOps, RopeInts::kNames, {}, true},
     {kKvWrite, "kv_write", kKvWriteOps, KvWriteInts::kNames, {}, true, kCodes},
     {kAttention, "attention", kAttentionOps, AttentionInts::kNames, kAttentionFloats.first(1), true,
@@ -80,6 +80,8 @@ constexpr Contract kContracts[] = {
     {kLayerNormQuantizeStatic, "layer_norm_quantize_static", kLayerNormQ8Ops, kK, kNormCodes},
     {kHadamard, "hadamard", kHadamardOps, HadamardInts::kNames, {}},
     {kHeadNorm, "head_norm", kNormOps, HeadNormInts::kNames, kEps},
+    {kGegluTanh, "geglu_tanh", kGatedOps, kN, {}},
+    {kScale, "scale", kUnaryOps, kN, kFactor},
 };
 
 // Signs of the dense factors of a hadamard.
@@ -260,7 +262,7 @@ void check_attributes(const Contract& contract, const Command& c) {
     case kEmbedPositions: check_weight(contract, ints_of<WeightInts>(c)); break;
     case kActivate: {
       const int64_t activation = ints_of<ActivateInts>(c).activation;
-      const bool function = activation != kNone && activation != kSwiGLUActivation && activation < kActivations;
+      const bool function = activation != kNone && gate_of(activation) == kNone && activation < kActivations;
       require(contract, function, "unknown activation");
       break;
     }
@@ -270,7 +272,7 @@ void check_attributes(const Contract& contract, const Command& c) {
       const auto i = ints_of<LinearInts>(c);
       require(contract, i.activation < kActivations, "unknown activation");
       check_weight(contract, ints_of<WeightInts>(c));
-      require(contract, !i.paired() || i.n % 2 == 0, "swiglu needs an even N");
+      require(contract, !i.paired() || i.n % 2 == 0, "a gated activation needs an even N");
       break;
     }
     case kRope: {

@@ -15,12 +15,14 @@ enum Opcode : int {
   kEmbed = 1, kRmsNorm, kRmsNormQuantize, kQuantize, kLinear, kAdd, kMul, kActivate, kSwiGLU, kRope,
   kKvWrite, kAttention, kLastRows, kLayerNorm, kLayerNormQuantize, kEmbedPositions, kPool, kL2Normalize,
   kQuantizeStatic, kRmsNormQuantizeStatic, kLayerNormQuantizeStatic, kHadamard, kHeadNorm,
+  kGegluTanh, kScale,
 };
 enum Layout : int { kF32B16 = 0, kF16B16 = 1, kQ8B16 = 2, kQ4B16 = 3, kG4B16 = 4, kG8B16 = 5,
                     kT2B16 = 6, kT3B16, kT4B16, kT5B16, kT6B16, kLayouts };
 enum KvScheme : int { kKvF32 = 0, kKvF16 = 1, kKvInt8 = 2, kKvInt8Static = 3 };
 enum Activation : int {
-  kNone = 0, kSilu, kSwiGLUActivation, kGelu, kGeluTanh, kRelu, kTanh, kSigmoid, kActivations,
+  kNone = 0, kSilu, kSwiGLUActivation, kGelu, kGeluTanh, kRelu, kTanh, kSigmoid,
+  kGegluTanhActivation, kActivations,
 };
 enum Pooling : int { kPoolMean = 0, kPoolFirst, kPoolLast, kPoolMax, kPoolings };
 enum Isa : int { kPortable = 0, kAvx2 = 1, kAvx512Vnni = 2, kAmx = 3, kIsas };
@@ -81,6 +83,11 @@ struct Kernel {
   KernelFn run;
   ScratchFn scratch;
 };
+
+// The function of the gate, where an activation is of two rows, gate and up; kNone of the others.
+[[gnu::always_inline]] constexpr int gate_of(int64_t activation) {
+  return activation == kSwiGLUActivation ? kSilu : activation == kGegluTanhActivation ? kGeluTanh : kNone;
+}
 
 // Bits of a code of t2b16 .. t6b16; 0 of the other layouts.
 constexpr int table_bits(int64_t layout) { return layout >= kT2B16 ? int(layout) - kT2B16 + 2 : 0; }

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from support import bert, gpt2
-from support.checkpoints import LLAMA, PHI3, QWEN3, apart, random_tensors, write_checkpoint
+from support.checkpoints import GEMMA, LLAMA, PHI3, QWEN3, apart, random_tensors, write_checkpoint
 from support.compiling import compiled_logits, evaluated_logits, graph_before_lowering, wanted
 from support.configs import LONGROPE
 from support.data import checkpoint, real
 
-from hearth.compiler.ir.evaluate import run_entry
+from hearth.compiler.ir.evaluate import evaluate, run_entry
+from hearth.compiler.ir.state import State
 from hearth.compiler.pipeline import compile_model
-from hearth.runtime import load, load_encoder
+from hearth.runtime import load, load_encoder, native
 from hearth.runtime.archive import open_archive
 from hearth.runtime.text.tokenizer import Encoded
 
@@ -58,8 +59,10 @@ def test_gpt2(case: str, scheme: str, tmp_path: Path) -> None:
     compare(found, evaluated_logits(source, options, IDS), scheme in EXACT)
 
 
+GEMMAS: dict[str, Mapping[str, Any]] = {"gemma": GEMMA}
 ROTARY: dict[str, Mapping[str, Any]] = {
     "qwen3": QWEN3,
+    **GEMMAS,
     "phi3": PHI3,
     "phi3, longrope of a part": {
         **PHI3,
@@ -93,6 +96,26 @@ def test_what_phi3_stores_as_one_is_packed_as_if_it_had_been_merged(tmp_path: Pa
         archive = open_archive(output)
         found.append(bytes(archive.weights()))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("skip", [(), ("fuse-activation",)], ids=["fused", "apart"])
+@pytest.mark.parametrize("case", GEMMAS)
+def test_gemma_is_the_same_bits_on_every_instruction_set_in_every_chunk(
+    case: str, skip: tuple[str, ...], tmp_path: Path
+) -> None:
+    source = write_checkpoint(tmp_path / "m", GEMMAS[case], dtype="BF16")
+    options = wanted(skip, weights="int4", context=48)
+    compile_model(source, tmp_path / "m.har", options)
+    graph = graph_before_lowering(source, options)
+    ids = np.random.default_rng(4).integers(0, 53, 41)
+    expected, _ = evaluate(graph, "prefill", ids, State.empty(), logit_rows=len(ids))
+    for isa in native.isas():
+        session = load(tmp_path / "m.har", threads=2, isa=isa).session()
+        for chunk in (1, 7, 16, len(ids)):
+            session.rewind(0)
+            for end in range(chunk, len(ids) + 1, chunk):
+                last = session.prefill(ids[end - chunk : end].tolist())
+                np.testing.assert_array_equal(last, expected[end - 1], f"{isa}, {chunk}, {end}")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

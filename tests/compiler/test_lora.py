@@ -97,7 +97,7 @@ def test_half_an_adapter(source: Path, base: Path, tmp_path: Path) -> None:
         {"weights": "int8"},
         {"weights": "int4", "activations": "none"},
         {"weights": "f16"},
-        {"weights": "int8", "skip": ("merge-linears", "fold-norm-gain", "fuse-swiglu")},
+        {"weights": "int8", "skip": ("merge-linears", "fold-norm-gain", "fuse-gate")},
     ],
     ids=str,
 )

@@ -19,7 +19,7 @@ from support.torch_weights import randomise
 
 from hearth import runtime
 from hearth.compiler.frontend import load
-from hearth.compiler.frontend.families.activations import ACTIVATIONS
+from hearth.compiler.frontend.activations import ACTIVATIONS
 from hearth.compiler.ir.evaluate import State, evaluate, run_entry
 from hearth.compiler.lower.targets import find_target
 from hearth.compiler.passes import FLOAT_PASSES, run_passes

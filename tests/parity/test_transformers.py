@@ -110,6 +110,14 @@ CASES: dict[str, dict[str, Any]] = {
     "qwen3 MQA": {"family": "Qwen3", "ratio": 4, "kv": 1},
     "qwen3 GQA 7, attention bias": {"family": "Qwen3", "ratio": 7, "attention_bias": True},
     "qwen3 MHA, window": {"family": "Qwen3", "ratio": 1, **WINDOW},
+    "gemma MQA": {"family": "Gemma", "ratio": 4, "kv": 1},
+    "gemma MHA, untied": {"family": "Gemma", "ratio": 1, "tie_word_embeddings": False},
+    "gemma GQA 2, legacy gelu, attention bias": {
+        "family": "Gemma",
+        "ratio": 2,
+        "hidden_act": "gelu",
+        "attention_bias": True,
+    },
     "qwen2 llama3 scaling": {"family": "Qwen2", "ratio": 2, "rope": LLAMA3},
     "phi3 MHA": {"family": "Phi3", "ratio": 1, "head_dim": None},
     "phi3 GQA 4, tied": {
@@ -145,6 +153,7 @@ POOLED = (
     "qwen2 GQA 7, tied",
     "qwen3 GQA 2, tied",
     "phi3 GQA 4, tied",
+    "gemma MQA",
 )
 
 
@@ -227,10 +236,10 @@ def _respell(path: Path) -> None:
 
 
 def _reference(directory: Path, ids: Sequence[int]) -> F32:
-    """What transformers computes from the same files in f32."""
+    """What transformers computes from the same files, loaded as they are stored, in f32."""
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="eager"
-    )
+        directory, dtype="auto", attn_implementation="eager"
+    ).float()
     with torch.no_grad():
         logits = model.eval()(torch.tensor([list(ids)])).logits[0]
     return np.asarray(logits.numpy(), np.float32)
@@ -258,8 +267,8 @@ def test_pooled_rows(case: str, pooling: PoolingName, tmp_path: Path) -> None:
     config = _save(CASES[case], tmp_path / "model", rng)
     ids = rng.integers(0, config.vocab_size, int(rng.integers(30, CONTEXT + 1))).tolist()
     model = transformers.AutoModel.from_pretrained(
-        tmp_path / "model", dtype=torch.float32, attn_implementation="eager"
-    )
+        tmp_path / "model", dtype="auto", attn_implementation="eager"
+    ).float()
     with torch.no_grad():
         rows = model.eval()(torch.tensor([ids])).last_hidden_state[0].numpy()
     wanted = {"last": rows[-1], "mean": rows.mean(0), "cls": rows[0]}[pooling]

@@ -19,7 +19,7 @@ from hearth.compiler.ir import arithmetic, ops
 from hearth.compiler.ir.meanings import Codes, Run
 from hearth.compiler.ir.tensors import QuantisedSource
 from hearth.compiler.ir.types import Static
-from hearth.schemas.commands import Activation, KVScheme, Pooling
+from hearth.schemas.commands import GATES, Activation, KVScheme, Pooling
 
 F64 = NDArray[np.float64]
 U = 2.0**-24
@@ -182,17 +182,19 @@ def _activate(op: ops.Activate, run: Run, y: Any) -> Bound:
     return _apart(run.matrix(op.x).astype(np.float64), op.activation)
 
 
-def _gated(gate: F64, up: F64, gate_error: F64, up_error: F64) -> F64:
-    """silu(gate) * up, of a gate and an up known up to their errors."""
-    s = np.abs(_silu64(gate))
-    s_error = SLOPE * gate_error + _silu_error(gate)
+def _product_of(gate: F64, up: F64, gate_error: F64, up_error: F64, activation: Activation) -> F64:
+    """f(gate) * up, of a gate and an up known up to their errors."""
+    function = GATES[activation]
+    s = np.abs(arithmetic.activate(gate.astype(np.float32), function).astype(np.float64))
+    s_error = SLOPES[function] * gate_error + _apart(gate, function)
+    s = s + s_error
     product = s_error * (np.abs(up) + up_error) + s * up_error
     return product + 2 * U * (s + s_error) * (np.abs(up) + up_error)
 
 
-def _swiglu(op: ops.SwiGLU, run: Run, y: Any) -> Bound:
+def _gated(op: ops.Gated, run: Run, y: Any) -> Bound:
     gate, up = (run.matrix(x).astype(np.float64) for x in (op.gate, op.up))
-    return _gated(gate, up, np.zeros(()), np.zeros(()))
+    return _product_of(gate, up, np.zeros(()), np.zeros(()), op.activation)
 
 
 def _product(op: ops.Linear, run: Run) -> tuple[F64, F64]:
@@ -225,9 +227,10 @@ def _linear(op: ops.Linear, run: Run, result: Any) -> Bound:
     match op.activation:
         case Activation.NONE:
             pass
-        case Activation.SWIGLU:
+        case gated if gated in GATES:
             half = y.shape[1] // 2
-            error = _gated(y[:, :half], y[:, half:], error[:, :half], error[:, half:])
+            parts = y[:, :half], y[:, half:], error[:, :half], error[:, half:]
+            error = _product_of(*parts, gated)
         case function:
             error = SLOPES[function] * error + _apart(y, function)
     if op.residual is None:
@@ -328,7 +331,8 @@ BOUNDS: Mapping[type[ops.Op], Callable[[Any, Run, Any], Bound]] = {
     ops.Add: _zero,
     ops.Mul: _zero,
     ops.Activate: _activate,
-    ops.SwiGLU: _swiglu,
+    ops.Gated: _gated,
+    ops.Scale: _zero,
     ops.Slice: _zero,
     ops.RoPE: _rope,
     ops.KVWrite: _kv_write,

@@ -63,6 +63,15 @@ PHI3: Mapping[str, Any] = {
 }
 
 
+GEMMA: Mapping[str, Any] = {
+    **LLAMA,
+    "architectures": ["GemmaForCausalLM"],
+    "model_type": "gemma",
+    "hidden_act": "gelu_pytorch_tanh",
+    "tie_word_embeddings": True,
+}
+
+
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Names and shapes, written out independently of the frontend's own table."""
     hidden, ffn, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
@@ -109,7 +118,8 @@ def random_tensors(config: Mapping[str, Any], seed: int = 0) -> dict[str, F32]:
     tensors: dict[str, F32] = {}
     for name, shape in shapes(config).items():
         values = rng.standard_normal(shape) * shape[-1] ** -0.5
-        values = values + 1 if "norm" in name else values
+        from_one = str(config["model_type"]).startswith("gemma")  # what is stored is added to 1
+        values = values + 1 if "norm" in name and not from_one else values
         tensors[name] = values.astype(np.float32)
     return tensors
 

@@ -12,7 +12,7 @@ from hearth.compiler.ir import arithmetic
 from hearth.compiler.ir.tensors import F32, ArraySource, GroupedRows, QuantisedRows, round_bf16
 from hearth.compiler.lower.layouts import LAYOUTS, AnySource
 from hearth.runtime import native
-from hearth.schemas.commands import Activation, Layout
+from hearth.schemas.commands import GATES, Activation, Layout
 from support.graphs import GivenGroups
 from support.guard import guarded
 
@@ -85,7 +85,7 @@ class Problem:
 
     @property
     def columns(self) -> int:
-        return self.case.n // 2 if self.case.activation is Activation.SWIGLU else self.case.n
+        return self.case.n // 2 if self.case.activation in GATES else self.case.n
 
 
 def make_problem(case: Case, layout: Layout, seed: int = 0) -> Problem:
@@ -99,7 +99,7 @@ def make_problem(case: Case, layout: Layout, seed: int = 0) -> Problem:
         codes[2::4, ::2] = -127
         codes[3::4, np.arange(case.k) % 4 < 2] = -127  # the pairs that one 16-bit sum adds up
     weight = _weight(case, layout, rng)
-    paired = case.activation is Activation.SWIGLU
+    paired = case.activation in GATES
     packed = np.concatenate(list(LAYOUTS[layout].chunks(_source(weight, layout), paired)))
     columns = case.n // 2 if paired else case.n
     bias = rng.standard_normal(case.n).astype(np.float32) if case.bias else None
@@ -252,8 +252,10 @@ def epilogue(problem: Problem, y: F32) -> F32:
     """Bias, activation, residual, in that order."""
     if problem.bias is not None:
         y = y + problem.bias
-    if problem.case.activation is Activation.SWIGLU:
-        y = arithmetic.swiglu(y[:, : problem.columns], y[:, problem.columns :])
+    if problem.case.activation in GATES:
+        y = arithmetic.gated(
+            y[:, : problem.columns], y[:, problem.columns :], problem.case.activation
+        )
     else:
         y = arithmetic.activate(y, problem.case.activation)
     return y if problem.residual is None else y + problem.residual

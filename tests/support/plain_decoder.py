@@ -18,6 +18,8 @@ def logits(
     w = {name: values.astype(np.float64) for name, values in tensors.items()}
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     x = w["model.embed_tokens.weight"][list(ids)]
+    if _is_gemma(config):
+        x = x * np.sqrt(config["hidden_size"])
     for layer in range(config["num_hidden_layers"]):
         at = f"model.layers.{layer}"
         h = _norm(x, w[f"{at}.input_layernorm.weight"], config)
@@ -32,7 +34,7 @@ def logits(
         x = x + _linear(y.transpose(1, 0, 2).reshape(len(ids), -1), w, f"{at}.self_attn.o_proj")
         h = _norm(x, w[f"{at}.post_attention_layernorm.weight"], config)
         gate, up = (_linear(h, w, f"{at}.mlp.{part}_proj") for part in ("gate", "up"))
-        x = x + _linear(gate / (1 + np.exp(-gate)) * up, w, f"{at}.mlp.down_proj")
+        x = x + _linear(_gate(gate, config) * up, w, f"{at}.mlp.down_proj")
     head = w.get("lm_head.weight", w["model.embed_tokens.weight"])
     return np.asarray(_norm(x, w["model.norm.weight"], config) @ head.T)
 
@@ -41,7 +43,19 @@ def _linear(x: F64, w: Mapping[str, F64], name: str) -> F64:
     return np.asarray(x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0.0))
 
 
+def _is_gemma(config: Mapping[str, Any]) -> bool:
+    return str(config["model_type"]).startswith("gemma")
+
+
+def _gate(x: F64, config: Mapping[str, Any]) -> F64:
+    """SiLU, or the tanh form of GELU."""
+    if _is_gemma(config):
+        return np.asarray(x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
+    return np.asarray(x / (1 + np.exp(-x)))
+
+
 def _norm(x: F64, gain: F64, config: Mapping[str, Any]) -> F64:
+    gain = 1 + gain if _is_gemma(config) else gain
     mean = (x * x).mean(axis=-1, keepdims=True)
     return np.asarray(x / np.sqrt(mean + config["rms_norm_eps"]) * gain)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from hearth.compiler.frontend.blueprint import Family
 from hearth.compiler.frontend.families.bert import BERT, DISTILBERT, ROBERTA, XLM_ROBERTA
+from hearth.compiler.frontend.families.gemma import GEMMA
 from hearth.compiler.frontend.families.gpt2 import GPT2
 from hearth.compiler.frontend.families.llama import LLAMA
 from hearth.compiler.frontend.families.mistral import MISTRAL
@@ -28,6 +29,7 @@ _ALL: tuple[Family, ...] = (
     QWEN2,
     QWEN3,
     PHI3,
+    GEMMA,
     GPT2,
     BERT,
     ROBERTA,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from hearth.compiler.frontend.activations import read_activation
 from hearth.compiler.frontend.blueprint import Blueprint, Request, choose_context
 from hearth.compiler.frontend.encoder import BERT_NAMES, EncoderConfig, EncoderNames, build, shapes
-from hearth.compiler.frontend.families.activations import read_activation
 from hearth.compiler.frontend.fields import Fields
 from hearth.schemas.manifest import Dims, Embedding, ModelKind
 

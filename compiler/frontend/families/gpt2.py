@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from hearth.compiler.frontend.activations import read_activation
 from hearth.compiler.frontend.blueprint import (
     Blueprint,
     Request,
@@ -16,7 +17,6 @@ from hearth.compiler.frontend.blueprint import (
     choose_context,
     floats,
 )
-from hearth.compiler.frontend.families.activations import read_activation
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.sources import Panel, RowRange, Transposed
 from hearth.compiler.ir.graph import Graph

@@ -2,7 +2,7 @@
 
 from hearth.compiler.frontend.families.rotary import RotaryFamily
 from hearth.compiler.frontend.families.windows import no_window
-from hearth.compiler.frontend.rotary_names import Part
+from hearth.compiler.frontend.rotary_names import ATTENTION, Part
 
 LLAMA = RotaryFamily(
     model_type="llama",
@@ -10,7 +10,7 @@ LLAMA = RotaryFamily(
     bodies=("LlamaModel",),
     window=no_window,
     bias_keys={
-        "attention_bias": frozenset({Part.Q, Part.K, Part.V, Part.O}),
+        "attention_bias": ATTENTION,
         "mlp_bias": frozenset({Part.GATE, Part.UP, Part.DOWN}),
     },
     kv_heads_optional=True,

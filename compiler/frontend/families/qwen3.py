@@ -2,14 +2,14 @@
 
 from hearth.compiler.frontend.families.rotary import RotaryFamily
 from hearth.compiler.frontend.families.windows import later_layers
-from hearth.compiler.frontend.rotary_names import Part
+from hearth.compiler.frontend.rotary_names import ATTENTION
 
 QWEN3 = RotaryFamily(
     model_type="qwen3",
     architectures=("Qwen3ForCausalLM",),
     bodies=("Qwen3Model",),
     window=later_layers,
-    bias_keys={"attention_bias": frozenset({Part.Q, Part.K, Part.V, Part.O})},
+    bias_keys={"attention_bias": ATTENTION},
     head_norms=True,
     head_dim=128,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from hearth.compiler.frontend.blueprint import Blueprint, Request
 from hearth.compiler.frontend.coding import read_coding
@@ -12,6 +13,7 @@ from hearth.compiler.frontend.config import ModelConfig, read_config
 from hearth.compiler.frontend.decoder import build, build_vectors
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.rotary_names import LLAMA_NAMES, Names, Part
+from hearth.schemas.commands import Activation
 from hearth.schemas.manifest import Dims, Embedding, ModelKind
 
 WindowRule = Callable[[Fields, int], int]
@@ -25,6 +27,8 @@ class RotaryFamily:
     `kv_heads_optional`: num_key_value_heads may be absent and is num_attention_heads then. `head_norms`: queries and
     keys are normalised head by head before RoPE. `head_dim`: what an absent head_dim means, 0: hidden_size over heads.
     `partial_rotary`: the share of each head that is turned where no key tells; None: heads are turned whole.
+    `defaults`: of keys that may be absent. `activation_key` names the gate's function, `activation` where it is absent;
+    `former_activations` are names that mean another function here. `gains_from_one`, `scaled_embeddings`: ModelConfig.
     """
 
     model_type: str
@@ -38,10 +42,16 @@ class RotaryFamily:
     head_norms: bool = False
     head_dim: int = 0
     partial_rotary: float | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    activation_key: str = "hidden_act"
+    activation: str = "silu"
+    former_activations: Mapping[str, Activation] = field(default_factory=dict)
+    gains_from_one: bool = False
+    scaled_embeddings: bool = False
 
     def blueprint(self, fields: Fields, request: Request) -> Blueprint:
         """The config's tensors and graph."""
-        config = read_config(fields, self, request)
+        config = read_config(fields.or_else(self.defaults), self, request)
         names, headless, sentence = self.names, request.headless, request.sentence
         made = Embedding(sentence.pooling, sentence.normalised, config.hidden)
         return Blueprint(

@@ -6,7 +6,7 @@ reshape exists. The numpy meaning of each op is in meanings.py. This is the list
 
 from hearth.compiler.ir.ops.attention import Attention, KVWrite, RoPE
 from hearth.compiler.ir.ops.base import IRError, Op, tensor
-from hearth.compiler.ir.ops.elementwise import Activate, Add, Elementwise, Mul, SwiGLU
+from hearth.compiler.ir.ops.elementwise import Activate, Add, Elementwise, Gated, Mul, Scale
 from hearth.compiler.ir.ops.norms import (
     HeadNorm,
     L2Normalize,
@@ -41,6 +41,7 @@ __all__ = [
     "Constant",
     "Elementwise",
     "Embedding",
+    "Gated",
     "Hadamard",
     "HeadNorm",
     "IRError",
@@ -60,8 +61,8 @@ __all__ = [
     "RMSNorm",
     "RMSNormQuantize",
     "RoPE",
+    "Scale",
     "Slice",
-    "SwiGLU",
     "Tokens",
     "tensor",
 ]

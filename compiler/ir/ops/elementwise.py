@@ -12,7 +12,7 @@ from hearth.schemas.dtypes import DType
 
 @dataclass(frozen=True, eq=False)
 class Elementwise(Op):
-    """Two matrices of one shape; base of Add, Mul and SwiGLU."""
+    """Two matrices of one shape; base of Add, Mul and Gated."""
 
     def infer(self) -> Type:
         left, right = (matrix(self, operand) for operand in self.operands)
@@ -44,21 +44,37 @@ class Mul(Elementwise):
 
 
 @dataclass(frozen=True, eq=False)
-class SwiGLU(Elementwise):
-    """y = silu(gate) * up; Shazeer 2020, arXiv:2002.05202."""
+class Gated(Elementwise):
+    """y = f(gate) * up, f the gate of a gated activation; Shazeer 2020, arXiv:2002.05202."""
 
     gate: Op
     up: Op
+    activation: Activation
+
+    def infer(self) -> Type:
+        need(self.activation.gate is not None, self, f"{self.activation.name} is not gated")
+        return super().infer()
 
 
 @dataclass(frozen=True, eq=False)
 class Activate(Op):
-    """y = f(x) elementwise, f neither NONE nor SWIGLU."""
+    """y = f(x) elementwise, f a function of one value."""
 
     x: Op
     activation: Activation
 
     def infer(self) -> Type:
-        known = self.activation not in (Activation.NONE, Activation.SWIGLU)
+        known = self.activation.is_function
         need(known, self, f"{self.activation.name} is no function of one matrix")
+        return TensorType(DType.F32, matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Op):
+    """y = x * factor."""
+
+    x: Op
+    factor: float
+
+    def infer(self) -> Type:
         return TensorType(DType.F32, matrix(self, self.x))

@@ -54,7 +54,7 @@ class Quantize(Op):
 class Linear(Op):
     """y[M, N] = activation(x[M, K] @ w[N, K]^T + bias[N]) + residual[M, N].
 
-    SWIGLU: the rows of w are [gate; up], y[M, N / 2] = silu(gate) * up.
+    Gated activations: the rows of w are [gate; up], y[M, N / 2] = f(gate) * up.
     """
 
     x: Op
@@ -75,8 +75,9 @@ class Linear(Op):
         if not isinstance(n, int):
             raise IRError(f"Linear: rows of the weight {kind} must be known")
         need(self.bias is None or tensor(self.bias).shape == (n,), self, "bias must be [N]")
-        columns = n // 2 if self.activation is Activation.SWIGLU else n
-        need(columns * 2 == n or self.activation is not Activation.SWIGLU, self, "odd gate/up rows")
+        gated = self.activation.gate is not None
+        columns = n // 2 if gated else n
+        need(columns * 2 == n or not gated, self, "odd gate/up rows")
         same = self.residual is None or tensor(self.residual).shape == (rows, columns)
         need(same, self, "residual must have the shape of the result")
         return TensorType(DType.F32, (rows, columns))

@@ -154,14 +154,21 @@ FUNCTIONS: Mapping[Activation, Callable[[str, Builder], str]] = {
 }
 
 
+def _gate(x: str, activation: Activation, b: Builder) -> str:
+    """What the gate of a gated activation gives."""
+    if activation.gate is None:
+        raise TypeError(f"{activation.name} is not gated")
+    return FUNCTIONS[activation.gate](x, b)
+
+
 def _epilogue(y: str, op: ops.Linear, b: Builder) -> str:
     match op.activation:
         case Activation.NONE:
             return y
-        case Activation.SWIGLU:
+        case gated if gated.gate is not None:
             half = b.constant(op.weight).value.shape[0] // 2
             gate, up = _columns(y, 0, half, b), _columns(y, half, 2 * half, b)
-            return b.node("Mul", _sigmoid_product(gate, b), up)
+            return b.node("Mul", _gate(gate, gated, b), up)
         case function:
             return FUNCTIONS[function](y, b)
 
@@ -183,8 +190,12 @@ def _activate(op: ops.Activate, b: Builder) -> Value:
     return FUNCTIONS[op.activation](b.plain(op.x), b)
 
 
-def _swiglu(op: ops.SwiGLU, b: Builder) -> Value:
-    return b.node("Mul", _sigmoid_product(b.plain(op.gate), b), b.plain(op.up))
+def _gated(op: ops.Gated, b: Builder) -> Value:
+    return b.node("Mul", _gate(b.plain(op.gate), op.activation, b), b.plain(op.up))
+
+
+def _scale(op: ops.Scale, b: Builder) -> Value:
+    return b.node("Mul", b.plain(op.x), b.f32(op.factor))
 
 
 def _slice(op: ops.Slice, b: Builder) -> Value:
@@ -260,7 +271,8 @@ RULES: Mapping[type[ops.Op], Callable[[Any, Builder], Value]] = {
     ops.Add: _add,
     ops.Mul: _mul,
     ops.Activate: _activate,
-    ops.SwiGLU: _swiglu,
+    ops.Gated: _gated,
+    ops.Scale: _scale,
     ops.Slice: _slice,
     ops.RoPE: rules_state.rope,
     ops.KVWrite: rules_state.kv_write,

@@ -52,6 +52,15 @@ void swiglu(const Command& command, const Call& call) {
   map<2>(command, call, [](F32x16 gate, F32x16 up) { return silu16(gate) * up; });
 }
 
+void geglu_tanh(const Command& command, const Call& call) {
+  map<2>(command, call, [](F32x16 gate, F32x16 up) { return gelu_tanh16(gate) * up; });
+}
+
+void scale(const Command& command, const Call& call) {
+  const float factor = command.floats[0];
+  map<1>(command, call, [&](F32x16 x, F32x16) { return x * factor; });
+}
+
 void last_rows(const Command& command, const Call& call) {
   const int64_t first = call.tokens - call.rows;
   const Share share(call.rows, call);

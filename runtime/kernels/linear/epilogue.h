@@ -45,11 +45,12 @@ static inline V activated(const Linear& l, const UnitValues& unit, V y, V up, D 
   if (kScaled) y = y * unit.scale;
   if (l.bias) y = y + unit.bias;
   y = delta(y, 0);
-  if constexpr (kActivation != kSwiGLUActivation) return activate16(y, kActivation);
+  constexpr int kGate = gate_of(kActivation);
+  if constexpr (kGate == kNone) return activate16(y, kActivation);
   if (kScaled) up = up * unit.up_scale;
   if (l.bias) up = up + unit.up_bias;
   up = delta(up, 1);
-  return silu16(y) * up;
+  return activate16(y, kGate) * up;
 }
 
 // Inlined whatever the compiler thinks: a call would empty every vector register.
@@ -68,7 +69,7 @@ constexpr int kMostUnits = 8;  // finished together
 // The rows [r, end) of `rows`; all of them have the adapter that the first one has.
 template <bool kScaled, int kActivation, bool kAdapted, class Sums>
 static void finish_as(const Linear& l, const UnitValues* values, int64_t units, int64_t row, Range rows, Sums sums) {
-  constexpr bool kPaired = kActivation == kSwiGLUActivation;
+  constexpr bool kPaired = gate_of(kActivation) != kNone;
   constexpr int64_t kUnitSums = kPaired ? 32 : 16, kBlocks = kPaired ? 2 : 1;
   int64_t r = rows.begin;
 #if HEARTH_WIDTH == 16
@@ -118,6 +119,7 @@ static void finish_rows(const Linear& l, const UnitValues* values, int64_t units
     case kNone: HEARTH_CASE(kNone)
     case kSilu: HEARTH_CASE(kSilu)
     case kSwiGLUActivation: HEARTH_CASE(kSwiGLUActivation)
+    case kGegluTanhActivation: HEARTH_CASE(kGegluTanhActivation)
     case kGelu: HEARTH_CASE(kGelu)
     case kGeluTanh: HEARTH_CASE(kGeluTanh)
     case kRelu: HEARTH_CASE(kRelu)

@@ -8,6 +8,7 @@ from math import inf
 
 from hearth.runtime.verify.plan.shapes import Absent, Shape
 from hearth.schemas.commands import (
+    GATES,
     Activation,
     Contract,
     KVKind,
@@ -41,7 +42,6 @@ GROUPS = (32, 64, 128)
 LARGEST_K = 131_072  # int32 sums of int8 products
 ZEROS = frozenset({"zero", "k_zero", "v_zero"})  # codes of 0.0
 LARGEST_FACTOR = 1024
-NO_FUNCTION = (Activation.NONE, Activation.SWIGLU)
 
 
 def fault(contract: Contract, command: Command) -> Fault | None:
@@ -70,7 +70,7 @@ def _values(contract: Contract, command: Command) -> Iterator[Fault]:
         legal = _is_code(number) if name in ZEROS else 0 < number < inf
         if not legal:
             yield "op.value", f"{name} = {number}"
-    if contract.name == "activate" and ints["activation"] in NO_FUNCTION:
+    if contract.name == "activate" and not Activation(ints["activation"]).is_function:
         yield "op.value", f"activation = {ints['activation']}"
     if contract.name == "pool" and command.rows != 1:
         yield "rows.bound", f"{command.rows} rows"
@@ -89,7 +89,12 @@ def _pairs(ints: Mapping[str, int]) -> Iterator[tuple[bool, str]]:
     yield not ints.get("causal", 1) and ints.get("window", 0) > 0, "a window that is not causal"
     yield not _factors_divide(ints), "q, r and s"
     odd = ints.get("N", 0) % 2 != 0
-    yield odd and ints.get("activation") == Activation.SWIGLU, "N of a paired weight is odd"
+    yield odd and _is_paired(ints), "N of a paired weight is odd"
+
+
+def _is_paired(ints: Mapping[str, int]) -> bool:
+    """Whether the activation is known, and gated."""
+    return ints.get("activation") in tuple(GATES)
 
 
 def _factors_divide(ints: Mapping[str, int]) -> bool:
@@ -124,5 +129,4 @@ def presence(spec: OperandSpec, operand: Operand | None, shape: Shape) -> Fault 
 
 def weight_form(ints: Mapping[str, int]) -> tuple[int, ...]:
     """How a command reads the bytes of its packed weight."""
-    paired = ints.get("activation") == Activation.SWIGLU
-    return (*(ints[name] for name in ("N", "K", "layout", "group")), int(paired))
+    return (*(ints[name] for name in ("N", "K", "layout", "group")), int(_is_paired(ints)))

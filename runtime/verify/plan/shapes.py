@@ -128,7 +128,7 @@ def _head_norm(ints: Ints) -> dict[str, Shape]:
 
 
 def _linear(ints: Ints) -> dict[str, Shape]:
-    paired = Activation(ints["activation"]) is Activation.SWIGLU
+    paired = Activation(ints["activation"]).gate is not None
     columns = ints["N"] // 2 if paired else ints["N"]
     return {
         "x": Matrix(ints["K"]),
@@ -193,6 +193,8 @@ SHAPES: Mapping[str, Callable[[Ints], dict[str, Shape]]] = {
     "mul": _same("a", "b", "y"),
     "activate": _same("x", "y"),
     "swiglu": _same("gate", "up", "y"),
+    "geglu_tanh": _same("gate", "up", "y"),
+    "scale": _same("x", "y"),
     "rope": _rope,
     "kv_write": _kv_write,
     "attention": _attention,

@@ -13,6 +13,7 @@ from hearth.schemas.errors import CheckpointError
 
 UNSUPPORTED: dict[str, Any] = {
     "hidden_act": "gelu",
+    "hidden_activation": "gelu",
     "pretraining_tp": 2,
     "partial_rotary_factor": 0.5,
     "quantization_config": {"quant_method": "gptq"},

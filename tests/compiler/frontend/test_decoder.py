@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support import plain_decoder
 from support.checkpoints import (
+    GEMMA,
     LLAMA,
     MISTRAL,
     PHI3,
@@ -36,6 +37,7 @@ from hearth.compiler.ir.ops import (
     Op,
     RMSNorm,
     RoPE,
+    Scale,
 )
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import Source
@@ -54,6 +56,13 @@ CONFIGS: dict[str, Mapping[str, Any]] = {
     "qwen2": QWEN2,
     "qwen2, untied": {**QWEN2, "tie_word_embeddings": False, "rope_theta": 1e6},
     "qwen3": QWEN3,
+    "gemma": GEMMA,
+    "gemma, untied, MQA, biases": {
+        **GEMMA,
+        "tie_word_embeddings": False,
+        "num_key_value_heads": 1,
+        "attention_bias": True,
+    },
     "qwen3, untied, biases": {**QWEN3, "tie_word_embeddings": False, "attention_bias": True},
     "phi3, window 16": PHI3,
     "phi3, tied, MHA": {**PHI3, "tie_word_embeddings": True, "num_key_value_heads": 4},
@@ -107,7 +116,8 @@ def test_constants_carry_the_names_and_values_of_the_checkpoint(case: str, tmp_p
         if constant.name in tensors:
             assert isinstance(constant.value, Source)
             rows = constant.value.rows(0, constant.value.shape[0])
-            assert np.array_equal(rows, tensors[constant.name])
+            from_one = config["model_type"] == "gemma" and "norm" in constant.name
+            assert np.array_equal(rows, tensors[constant.name] + np.float32(from_one))
 
 
 def test_the_unfused_form(tmp_path: Path) -> None:
@@ -138,6 +148,21 @@ def test_head_norms_stand_before_rotation(tmp_path: Path) -> None:
     ops = _ops(_graph(tmp_path, QWEN3))
     norms = [op.x for op in ops if isinstance(op, RoPE)]
     assert [norm.heads for norm in norms if isinstance(norm, HeadNorm)] == [4, 2] * 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [("F32", 4.898979663848877), ("F16", 4.8984375), ("BF16", 4.90625)]
+)
+def test_embeddings_are_scaled_in_the_type_they_are_stored_in(
+    dtype: str, factor: float, tmp_path: Path
+) -> None:
+    """By transformers: sqrt(E) as the table's dtype; the tied head reads the table as it is."""
+    source = write_checkpoint(tmp_path, GEMMA, dtype=dtype)
+    graph = load(source, context=40, kv=KVScheme.F32).graph
+    scales = [op for op in _ops(graph) if isinstance(op, Scale)]
+    assert [(type(op.x), op.factor) for op in scales] == [(Embedding, factor)]
+    head = graph.entries["main"][0]
+    assert isinstance(head, Linear) and head.weight is scales[0].x.operands[0]
 
 
 def test_biases_are_additions(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.types import Dim
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
-from hearth.schemas.commands import Activation, KVScheme
+from hearth.schemas.commands import KVScheme
 from hearth.schemas.errors import CheckpointError, UsageError
 from hearth.schemas.manifest import Dims, ModelKind
 
@@ -162,6 +162,6 @@ def test_a_pooling_gives_the_rows_before_the_head(tmp_path: Path) -> None:
 
 
 def test_every_name_of_a_function_is_one_that_is_built() -> None:
-    from hearth.compiler.frontend.families.activations import ACTIVATIONS
+    from hearth.compiler.frontend.activations import ACTIVATIONS
 
-    assert not {Activation.NONE, Activation.SWIGLU} & set(ACTIVATIONS.values())
+    assert all(function.is_function for function in ACTIVATIONS.values())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from support.bounds import U, gamma
 
 from hearth.compiler.ir import arithmetic
-from hearth.schemas.commands import Activation, Pooling
+from hearth.schemas.commands import GATES, Activation, Pooling
 
 F64 = NDArray[np.float64]
 f32 = np.float32
@@ -86,17 +86,20 @@ def test_sigmoid_is_near_the_real_one() -> None:
     assert (np.abs(arithmetic.sigmoid(x) - sigmoid(x.astype(np.float64))) <= 2 * U).all()
 
 
-def test_none_changes_nothing_and_swiglu_is_not_of_one_row() -> None:
+def test_none_changes_nothing_and_gated_ones_are_not_of_one_row() -> None:
     x = grid()
     np.testing.assert_array_equal(arithmetic.activate(x, Activation.NONE), x)
-    with pytest.raises(ValueError, match="two rows"):
-        arithmetic.activate(x, Activation.SWIGLU)
+    for activation in GATES:
+        with pytest.raises(ValueError, match="two rows"):
+            arithmetic.activate(x, activation)
+    with pytest.raises(ValueError, match="not gated"):
+        arithmetic.gated(x, x, Activation.SILU)
 
 
 def test_zero_keeps_its_sign() -> None:
     zeros = np.float32([0.0, -0.0])
     for activation in Activation:
-        if activation not in (Activation.SIGMOID, Activation.SWIGLU):
+        if activation is not Activation.SIGMOID and activation not in GATES:
             y = arithmetic.activate(zeros, activation)
             np.testing.assert_array_equal(np.signbit(y), [False, True], activation.name)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.agreement import SOURCES
 from support.bounds import BOUNDS
-from support.functions import EXACT, silu
+from support.functions import EXACT
 from support.graphs import Draw, hadamard_signs, tables
 
 from hearth.compiler.ir import arithmetic, ops
@@ -15,7 +15,7 @@ from hearth.compiler.ir.meanings import MEANINGS, Codes, Run, meaning
 from hearth.compiler.ir.state import State
 from hearth.compiler.ir.tensors import QuantisedSource
 from hearth.compiler.transform.hadamard import dense
-from hearth.schemas.commands import Activation, Pooling
+from hearth.schemas.commands import GATES, Activation, Pooling
 
 ROWS, VOCAB = 5, 11
 IDS = np.array([3, 0, 10, 3, 7])
@@ -215,7 +215,7 @@ def test_linear(activation: Activation, epilogue: bool, weights: str, dynamic: b
     if weights == "f32" and dynamic:
         return
     run, draw, n, k = start(), Draw(3), 14, 24
-    columns = n // 2 if activation is Activation.SWIGLU else n
+    columns = n // 2 if activation in GATES else n
     x, residual = given(run, k, columns)
     weight = draw.weight("w", n, k) if weights == "f32" else _coded(draw, weights, n, k)
     bias = draw.constant("bias", n)
@@ -228,8 +228,8 @@ def test_linear(activation: Activation, epilogue: bool, weights: str, dynamic: b
     else:
         rows = f64(run.matrix(x))
     y = rows @ _dequantised(weight).T + (f64(bias.value.values) if epilogue else 0)
-    gated = activation is Activation.SWIGLU
-    y = silu(y[:, :7]) * y[:, 7:] if gated else EXACT[activation](y)
+    gated = activation in GATES
+    y = EXACT[GATES[activation]](y[:, :7]) * y[:, 7:] if gated else EXACT[activation](y)
     exact = y + (f64(run.matrix(residual)) if epilogue else 0)
     got = meaning(op, run)
     bound = BOUNDS[ops.Linear](op, run, got)
@@ -275,6 +275,7 @@ def test_elementwise_ops_round_once() -> None:
         (ops.Add(a, b), left + right),
         (ops.Add(a, vector), left + vector.value.values),
         (ops.Mul(a, b), left * right),
+        (ops.Scale(a, 33.94), left * np.float32(33.94)),
         (ops.Slice(a, 2, 5), left[:, 2:5]),
         (ops.LastRows(a, 2), left[-2:]),
     ):
@@ -288,10 +289,12 @@ def test_activations(function: Activation) -> None:
     check(ops.Activate(a, function), run, EXACT[function](f64(run.matrix(a))))
 
 
-def test_swiglu() -> None:
+@pytest.mark.parametrize("activation", GATES)
+def test_gated(activation: Activation) -> None:
     run = start()
     a, b = given(run, 6, 6)
-    check(ops.SwiGLU(a, b), run, silu(f64(run.matrix(a))) * f64(run.matrix(b)))
+    exact = EXACT[GATES[activation]](f64(run.matrix(a))) * f64(run.matrix(b))
+    check(ops.Gated(a, b, activation), run, exact)
 
 
 def test_rope_starts_at_the_position() -> None:

@@ -20,7 +20,7 @@ from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.tensors import ArraySource, QuantisedRows
 from hearth.compiler.ir.to_onnx import to_onnx
 from hearth.compiler.ir.types import CacheType, Static
-from hearth.schemas.commands import Activation, KVKind, KVScheme, Pooling
+from hearth.schemas.commands import GATES, Activation, KVKind, KVScheme, Pooling
 
 VOCAB, ROWS = 12, 7
 IDS = np.array([3, 0, 11, 3, 7, 1, 2])
@@ -85,7 +85,7 @@ GROUPED = ("g4", "g8", "g4 ragged")
 @pytest.mark.parametrize("epilogue", [False, True])
 def test_linear(kind: str, activation: Activation, epilogue: bool) -> None:
     n, k = 14, 24
-    columns = n // 2 if activation is Activation.SWIGLU else n
+    columns = n // 2 if activation in GATES else n
     extra: tuple[ops.Op | None, ...] = (None, None)
     if epilogue:
         extra = (Draw(6).constant("bias", n), given(columns, seed=2))
@@ -177,8 +177,9 @@ ELEMENTWISE: tuple[Callable[[], ops.Op], ...] = (
     lambda: ops.Mul(given(6), given(6, 1)),
     lambda: ops.Activate(given(6), Activation.SILU),
     lambda: ops.Activate(given(6, spread=60), Activation.SILU),
-    lambda: ops.SwiGLU(given(6), given(6, 1)),
-    lambda: ops.SwiGLU(given(6, spread=60), given(6, 1, spread=60)),
+    *(partial(ops.Gated, given(6), given(6, 1), each) for each in GATES),
+    *(partial(ops.Gated, given(6, spread=60), given(6, 1, spread=60), each) for each in GATES),
+    lambda: ops.Scale(given(6), 33.94),
     lambda: ops.Slice(given(6), 2, 5),
     lambda: ops.LastRows(given(6)),
     lambda: ops.LastRows(given(6), 1),
@@ -228,7 +229,7 @@ def test_attention_that_is_not_causal(scheme: KVScheme) -> None:
     agree(y, k, v, calls=(4, 1, 2))
 
 
-FUNCTIONS = [each for each in Activation if each not in (Activation.NONE, Activation.SWIGLU)]
+FUNCTIONS = [each for each in Activation if each.is_function]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

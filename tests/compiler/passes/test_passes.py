@@ -93,7 +93,7 @@ def test_the_whole_order_gives_the_expected_ops(decoder: Build) -> None:
     decode = names(graph, "decode")
     assert decode.count("Linear") == 4 * 2 + 1
     assert decode.count("Slice") == 3 * 2
-    for gone in ("Add", "Mul", "Activate", "SwiGLU", "RoPE", "LastRows"):
+    for gone in ("Add", "Mul", "Activate", "Gated", "RoPE", "LastRows"):
         assert gone not in decode
     assert names(graph, "prefill").count("LastRows") == 2  # attention's result and the residual
     quantised = quantize(graph, Scheme(INT4_G32, INT8, "dynamic", KVScheme.F32))

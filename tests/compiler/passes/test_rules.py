@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from support.graphs import Draw
 
 from hearth.compiler.ir.graph import Graph
@@ -12,13 +13,13 @@ from hearth.compiler.ir.ops import (
     Activate,
     Add,
     Constant,
+    Gated,
     LayerNorm,
     Linear,
     Mul,
     Op,
     RMSNorm,
     Slice,
-    SwiGLU,
     Tokens,
 )
 from hearth.compiler.ir.ops import Embedding as Embed
@@ -29,10 +30,11 @@ from hearth.compiler.passes.fold import fold
 from hearth.compiler.passes.fold_norm_gain import fold_norm_gain
 from hearth.compiler.passes.fuse_activation import fuse_activation
 from hearth.compiler.passes.fuse_bias import fuse_bias
+from hearth.compiler.passes.fuse_gate import fuse_gate
 from hearth.compiler.passes.fuse_residual import fuse_residual
 from hearth.compiler.passes.merge_linears import merge_linears, merged_name
 from hearth.compiler.passes.tie import tie
-from hearth.schemas.commands import Activation
+from hearth.schemas.commands import GATES, Activation
 
 N = 8
 
@@ -74,12 +76,25 @@ def test_a_linear_read_twice_keeps_its_result() -> None:
         assert fuse(before) is before
 
 
-def test_swiglu_epilogue_needs_gate_first_and_both_halves() -> None:
+@pytest.mark.parametrize("activation", GATES)
+def test_a_gated_epilogue_needs_gate_first_and_both_halves(activation: Activation) -> None:
     y = Linear(row(), const("w", 2 * N, N))
-    swapped = graph(SwiGLU(Slice(y, N, 2 * N), Slice(y, 0, N)))
+    swapped = graph(Gated(Slice(y, N, 2 * N), Slice(y, 0, N), activation))
     assert fuse_activation(swapped) is swapped
-    fused = fuse_activation(graph(SwiGLU(Slice(y, 0, N), Slice(y, N, 2 * N))))
-    assert isinstance(fused.entries["main"][0], Linear)
+    fused = fuse_activation(graph(Gated(Slice(y, 0, N), Slice(y, N, 2 * N), activation)))
+    found = fused.entries["main"][0]
+    assert isinstance(found, Linear) and found.activation is activation
+
+
+def test_every_gate_is_fused_from_either_side_and_no_other_function() -> None:
+    gate, up = row(), row()
+    for activation, function in GATES.items():
+        for product in (Mul(Activate(gate, function), up), Mul(up, Activate(gate, function))):
+            (found,) = fuse_gate(graph(product)).entries["main"]
+            assert isinstance(found, Gated) and found.activation is activation
+            assert (found.gate, found.up) == (gate, up)
+    other = graph(Mul(Activate(gate, Activation.GELU), up))
+    assert fuse_gate(other) is other
 
 
 def test_a_tied_table_keeps_its_gain() -> None:

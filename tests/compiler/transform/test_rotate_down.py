@@ -68,7 +68,7 @@ def test_one_op_per_layer_and_the_function_stays(ffn: int, factors: tuple[int, i
     )
 
 
-@pytest.mark.parametrize("skip", ["fuse-swiglu", "merge-linears", "fuse-residual"])
+@pytest.mark.parametrize("skip", ["fuse-gate", "merge-linears", "fuse-residual"])
 def test_without_a_pass(skip: str) -> None:
     graph = fused(decoder(Tiny()), skip)
     after = rotate_down(graph)

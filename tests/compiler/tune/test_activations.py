@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hearth.compiler.ir.arithmetic import activate, swiglu
+from hearth.compiler.ir.arithmetic import activate, gated
 from hearth.compiler.ir.tensors import F32
 from hearth.compiler.tune.activations import ACTIVATIONS
-from hearth.schemas.commands import Activation
+from hearth.schemas.commands import GATES, Activation
 
 STEP = np.float32(2.0**-6)
 Z = np.linspace(-6, 6, 258, dtype=np.float32).reshape(3, 86)  # none within a step of 0
@@ -17,11 +17,10 @@ NEAR = 2e-4  # step^2 / 6 of the largest third derivative, and what rounding lea
 
 def defined(activation: Activation, z: F32) -> F32:
     """As docs/arithmetic.md has it."""
-    return (
-        swiglu(*np.split(z, 2, axis=1))
-        if activation is Activation.SWIGLU
-        else activate(z, activation)
-    )
+    if activation in GATES:
+        gate, up = np.split(z, 2, axis=1)
+        return gated(gate, up, activation)
+    return activate(z, activation)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -36,7 +35,7 @@ def test_the_gradient_is_the_slope(activation: Activation) -> None:
         np.random.default_rng(0).standard_normal(defined(activation, Z).shape).astype(np.float32)
     )
     found = ACTIVATIONS[activation].back(Z, change)
-    parts = 2 if activation is Activation.SWIGLU else 1
+    parts = 2 if activation in GATES else 1
     for part in range(parts):
         moved = np.zeros_like(Z)
         half = slice(part * Z.shape[1] // parts, (part + 1) * Z.shape[1] // parts)

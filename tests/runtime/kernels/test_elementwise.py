@@ -1,6 +1,8 @@
-"""add, mul, the activations, swiglu and last_rows of every ISA equal numpy."""
+"""add, mul, scale, the activations, gated ones and last_rows of every ISA equal numpy."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hearth.compiler.ir import arithmetic
 from hearth.runtime import native
 from hearth.schemas.commands import Activation
 
-FUNCTIONS = [each for each in Activation if each not in (Activation.NONE, Activation.SWIGLU)]
+FUNCTIONS = [each for each in Activation if each.is_function]
 SHAPES = {
     "one_value": (1, 1, 0),
     "one_less": (3, 15, 0),
@@ -24,7 +26,8 @@ SHAPES = {
 BINARY = {
     "add": lambda a, b: a + b,
     "mul": lambda a, b: a * b,
-    "swiglu": arithmetic.swiglu,
+    "swiglu": partial(arithmetic.gated, activation=Activation.SWIGLU),
+    "geglu_tanh": partial(arithmetic.gated, activation=Activation.GEGLU_TANH),
 }
 
 
@@ -75,6 +78,19 @@ def test_activation(kernel: native.Kernel, function: Activation, shape: str) -> 
     for threads in THREADS:
         found = _activated(kernel, x, function, gap, threads)
         np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kernel", rows_of("scale"), ids=kernel_id)
+def test_scale(kernel: native.Kernel, shape: str) -> None:
+    need(kernel)
+    rows, n, gap = SHAPES[shape]
+    x, factor = _values(np.random.default_rng(n), rows, n), np.float32(33.9411255)
+    for threads in THREADS:
+        y = Matrix.blank(rows, n * 4, gap)
+        matrices = [Matrix.of(x, gap), y]
+        call(kernel, matrices, [n], [float(factor)], rows=rows, threads=threads)
+        np.testing.assert_array_equal(y.values(), x * factor)
 
 
 @pytest.mark.parametrize("kernel", rows_of("add"), ids=kernel_id)

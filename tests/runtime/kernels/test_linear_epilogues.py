@@ -11,9 +11,9 @@ from support.linears import Case, make_problem, run
 
 from hearth.compiler.ir import arithmetic
 from hearth.runtime import native
-from hearth.schemas.commands import Activation, Layout
+from hearth.schemas.commands import GATES, Activation, Layout
 
-FUNCTIONS = [each for each in Activation if each is not Activation.SWIGLU]
+FUNCTIONS = [each for each in Activation if each not in GATES]
 # One row, few rows, four at a time and a rest, rows of a panel; channels that end within a vector.
 SHAPES = [(1, 16, 64), (1, 33, 48), (3, 15, 64), (7, 17, 96), (21, 40, 64), (67, 20, 32)]
 

@@ -22,7 +22,7 @@ from hearth.schemas.program import Command, Entry, Operand, Program, Region, Row
 
 WHOLE = lowered(Tiny(bias=True, tied=False, kv=KVScheme.INT8)).program
 UNFUSED = lowered(
-    Tiny(bias=True), ("fuse-rope", "fuse-bias", "fuse-swiglu", "fold-norm-gain")
+    Tiny(bias=True), ("fuse-rope", "fuse-bias", "fuse-gate", "fold-norm-gain")
 ).program
 FLOATS = lowered(Tiny(bias=True), scheme=FLOAT).program
 TURNED = lowered(Tiny(ffn=96), transform=rotate_down).program  # q 12, s 8
@@ -119,7 +119,7 @@ BROKEN: dict[str, tuple[Program, str, Edit, str]] = {
     "zero_columns": (WHOLE, "quantize", integer("K", 0), "op.value"),
     "k_beyond_int32_sums": (WHOLE, "quantize", integer("K", 131_073), "op.value"),
     "unknown_layout": (WHOLE, "linear", integer("layout", 11), "op.value"),
-    "unknown_activation": (WHOLE, "linear", integer("activation", 8), "op.value"),
+    "unknown_activation": (WHOLE, "linear", integer("activation", 99), "op.value"),
     "group_without_int4": (WHOLE, "embed", integer("group", 32), "op.value"),
     "odd_group": (WHOLE, "linear", integer("group", 48), "op.value"),
     "rotary_beyond_head": (WHOLE, "attention", integer("rotary_dim", 32), "op.value"),
