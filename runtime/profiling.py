@@ -52,7 +52,7 @@ class Line:
 
 @dataclass
 class Profile:
-    """Sums over the runs of one entry; `add` after each of them."""
+    """Sums over the runs of one entry; `add` after each of them. A prompt in several chunks is one run in all."""
 
     entry: Entry
     number: int
@@ -61,8 +61,8 @@ class Profile:
     runs: int = 0
     lines: list[Line] = field(default_factory=list)
 
-    def add(self, place: Place) -> None:
-        """Count the last run of the entry, which was made at that place."""
+    def add(self, place: Place, *, ends: bool = True) -> None:
+        """Count what the entry did last, which was at that place; `ends`: the run is whole with it."""
         stamps = np.zeros((self.engine.threads, len(self.entry.commands), 2), np.int64)
         self.engine.read_stamps(self.number, stamps)
         costs = command_costs(self.entry, place)
@@ -76,7 +76,7 @@ class Profile:
             )
         before = self.lines
         self.lines = [a + b for a, b in zip(before, found, strict=True)] if before else found
-        self.runs += 1
+        self.runs += ends
 
     @property
     def seconds(self) -> float:

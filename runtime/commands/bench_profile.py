@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hearth.runtime import native
 from hearth.runtime.commands.bench_machine import limits_found, machine
 from hearth.runtime.commands.bench_plan import Bench, ids_of, lengths
 from hearth.runtime.commands.bench_subjects import DecoderBench, EncoderBench, Found, Subject
@@ -14,6 +15,7 @@ from hearth.runtime.costs import Place, prefill_places
 from hearth.runtime.machine.limits import Limits
 from hearth.runtime.profiling import Line, Profile
 from hearth.runtime.progress import step
+from hearth.runtime.session import Session
 
 Timed = tuple[Profile, ...]
 
@@ -75,14 +77,11 @@ def _phases(measured: Subject) -> Timed:
 
 
 def _run(measured: Subject, phases: Timed, ids: Sequence[int], length: int) -> None:
-    """A run whose entries are counted one by one: a later chunk overwrites the stamps of an earlier one."""
     match measured:
         case DecoderBench():
             prefill, decode = phases
             session = measured.model.session()
-            for place in prefill_places(length, measured.model.chunk):
-                session.prefill(ids[place.position : place.position + place.tokens])
-                prefill.add(Place(place.tokens, 1, place.position))
+            _read(session, ids[:length], prefill)
             for token in ids[length:]:
                 session.decode(token)
                 decode.add(Place(1, 1, session.position - 1))
@@ -92,13 +91,26 @@ def _run(measured: Subject, phases: Timed, ids: Sequence[int], length: int) -> N
             phases[0].add(Place(len(text.ids)))
 
 
+def _read(session: Session[native.State], ids: Sequence[int], profile: Profile) -> None:
+    """Read a prompt; each chunk is counted before the next one overwrites its stamps."""
+    *chunks, last = prefill_places(len(ids), session.executor.chunk)
+    before = iter((None, *chunks))  # the first chunk has none before it
+
+    def count() -> None:
+        if (place := next(before)) is not None:
+            profile.add(place, ends=False)
+
+    session.prefill(ids, between=count)
+    profile.add(last)
+
+
 def _phase(profile: Profile, threads: int, limits: Limits | None, by_command: bool) -> Found:
     """Times and amounts of one run of the entry."""
     lines = profile.lines if by_command else profile.grouped(lambda line: line.name)
     total = profile.seconds
     return {
         "entry": profile.name,
-        "entry_runs": profile.runs,
+        "runs": profile.runs,
         "seconds": total / profile.runs,
         "lines": [_line(line, profile, total, threads, limits) for line in lines if line.calls],
     }
@@ -170,7 +182,7 @@ def _title(profile: Found, phase: Found) -> str:
         if phase["entry"] == "decode"
         else f"{phase['entry']} of {profile['prompt_tokens']} tokens,"
     ) + (
-        f" {profile['threads']} threads, {profile['isa']}: {phase['entry_runs']} runs of"
+        f" {profile['threads']} threads, {profile['isa']}: {phase['runs']} runs of"
         f" {duration(phase['seconds'])}"
     )
 

@@ -227,8 +227,8 @@ def test_a_profile(archive: Path, by_command: bool) -> None:
             if by_command and phase["entry"] == "decode":
                 assert len(lines) == len(program.entries["decode"].commands)
     prefill, decode = found["profiles"][0]["phases"]
-    assert (prefill["entry"], prefill["entry_runs"]) == ("prefill", 2)
-    assert (decode["entry"], decode["entry_runs"]) == ("decode", 4)
+    assert (prefill["entry"], prefill["runs"]) == ("prefill", 2)
+    assert (decode["entry"], decode["runs"]) == ("decode", 4)
     cost = prefill_cost(program.entries["prefill"], 4, 4)
     assert sum(each["int8_operations"] for each in prefill["lines"]) == pytest.approx(
         cost.int8_operations
@@ -236,6 +236,22 @@ def test_a_profile(archive: Path, by_command: bool) -> None:
     text = profile_text(found)
     for words in ("prefill of 20 tokens", "decode after a prompt of 4", "GB/s", "GOPS", "waiting"):
         assert words in text
+
+
+def test_a_profile_counts_the_chunks_of_a_prompt_together(archives: Archives) -> None:
+    file = archives("hearthside", weights="int4")
+    model = load(file)
+    tokens = 2 * model.chunk + 20
+    bench = _bench(file, Plan(prompts=(tokens,), decode=2, runs=1))
+    prefill, decode = profile_bench(bench, [2], by_command=True)["profiles"][0]["phases"]
+    assert (prefill["runs"], decode["runs"]) == (1, 2)
+    calls = {each["op"]: each["calls"] for each in prefill["lines"]}
+    head = f"linear {model.vocab} x"
+    assert [count for op, count in calls.items() if op.startswith(head)] == [1]
+    assert max(calls.values()) == 3
+    cost = prefill_cost(model.archive.program.entries["prefill"], tokens, model.chunk)
+    counted = sum(line["int8_operations"] for line in prefill["lines"])
+    assert counted == pytest.approx(cost.int8_operations)
 
 
 def test_the_longer_of_reading_and_computing_is_the_limit() -> None:
