@@ -15,6 +15,7 @@ from hearth.runtime.commands.arguments import read_full
 from hearth.runtime.commands.common_options import IsaOption, PlacingOptions, ThreadsOption
 from hearth.runtime.commands.groups import spread
 from hearth.runtime.options import Options, read_options
+from hearth.runtime.serving.pacing import GAP_S
 from hearth.schemas.errors import UsageError, reason
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ class AnswerOptions:
     prefix_cache: Annotated[
         int, typer.Option(help="MiB of prompts kept for others that begin alike")
     ] = 256
+    gap: Annotated[
+        float,
+        typer.Option(
+            help="ms between tokens of an answer, about, while prompts of others are read"
+        ),
+    ] = GAP_S * 1e3
     draft: Annotated[
         str | None,
         typer.Option(help="guess tokens: lookup (in the prompt), or a smaller model's .har file"),
@@ -83,7 +90,7 @@ class AnswerOptions:
         from hearth.runtime.serving.served import read_served
         from hearth.runtime.serving.settings import Settings
 
-        _check({"--rows": self.rows, "--queue": self.queue})
+        _check({"--rows": self.rows, "--queue": self.queue, "--gap": self.gap})
         if self.draft not in (None, "lookup"):
             read_served("draft", Path(self.draft))
         return Settings(
@@ -92,6 +99,7 @@ class AnswerOptions:
             rows=self.rows,
             queue=self.queue,
             prefix_nbytes=self.prefix_cache * MIB,
+            gap_s=self.gap / 1e3,
             draft=self.draft,
             full=read_full(self.full),
             drain_s=self.drain,

@@ -98,7 +98,12 @@ class Row:
     @property
     def reading(self) -> bool:
         """Whether the prompt is not read to its end, or what was kept of a context that slid."""
-        return len(self._unread) > 0
+        return self.unread > 0
+
+    @property
+    def unread(self) -> int:
+        """Tokens of it that are not read."""
+        return len(self._unread)
 
     @property
     def full(self) -> bool:

@@ -13,6 +13,7 @@ from hearth.runtime.contexts.prefix_cache import PrefixCache, PrefixStats
 from hearth.runtime.generation.writing import Full, Writer
 from hearth.runtime.model import Model
 from hearth.runtime.serving.jobs import Event, Failed, Finished, Job, Piece, Read, Sink, Usage
+from hearth.runtime.serving.pacing import GAP_S
 from hearth.runtime.serving.rows import Clock, Row, Ticket
 from hearth.runtime.serving.stepping import Rows
 from hearth.runtime.session import Session, check_room, checked_ids
@@ -60,7 +61,8 @@ class SchedulerStats:
 class Scheduler:
     """Serves at most `rows` jobs at once, and lets `queue` more wait.
 
-    Each step is a token for every row that writes and a share of the prompts, which take turns. Sinks are called from
+    Each step is a token for every row that writes and a share of the prompts, the shortest first, as large as lets the
+    step end in about `gap_s` seconds (pacing.py). Sinks are called from
     the scheduler's thread and must not block; one that raises has its job cancelled. A job's tokens are those
     that `Model.generate` gives it alone, to the bit. `submit`, `stats` and `close` may be called from any thread.
     Keys and values of what was read are kept in up to `prefix_nbytes` (prefix_cache.py), so that how several prompts
@@ -74,17 +76,19 @@ class Scheduler:
         rows: int = 8,
         queue: int = 64,
         prefix_nbytes: int = 256 << 20,
+        gap_s: float = GAP_S,
         draft: Model | Literal["lookup"] | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         _check("rows", rows, 1)
         _check("queue", queue, 0)
         _check("prefix_nbytes", prefix_nbytes, 0)
+        _check("gap_s", gap_s, 0)
         self.model = model
         self._clock = clock
         self._decode = model.tokenizer.decode if model.has_tokenizer else spell_ids
         self._prefixes = PrefixCache(prefix_nbytes, model.pinned)
-        self._serving = Rows(model, self._prefixes)
+        self._serving = Rows(model, self._prefixes, gap_s, clock)
         self._free: list[Session[Any]] = []  # kept, since their memory is what costs
         self._draft = draft
         self._drafters = [] if draft is None else [drafter_of(draft, model)]
@@ -261,6 +265,6 @@ COUNTED = (
 )  # fmt: skip
 
 
-def _check(name: str, value: int, least: int) -> None:
-    if value < least:
+def _check(name: str, value: float, least: int) -> None:
+    if not value >= least:
         raise UsageError("arguments.serving", f"{name} is {value}", expected=f"at least {least}")

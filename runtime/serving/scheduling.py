@@ -21,6 +21,7 @@ def scheduler_of(settings: Settings) -> Schedule:
             rows=settings.rows,
             queue=settings.queue,
             prefix_nbytes=settings.prefix_nbytes,
+            gap_s=settings.gap_s,
             draft=_draft(settings),
         )
 

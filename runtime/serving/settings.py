@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from hearth.runtime.generation.writing import Full
 from hearth.runtime.options import Options
+from hearth.runtime.serving.pacing import GAP_S
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Settings:
     rows: int = 8
     queue: int = 64
     prefix_nbytes: int = 256 << 20
+    gap_s: float = GAP_S  # what a step may take that reads prompts beside rows that write
     draft: str | None = None  # what guesses tokens: "lookup", or the path of a smaller archive
     full: Full = Full.STOP  # what a full context means where a request does not say
     drain_s: float = 10.0  # how long a scheduler may go on with what it has when it is closed

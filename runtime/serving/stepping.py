@@ -1,11 +1,10 @@
 """One step of many rows: a token of each that writes, and a share of the prompts, in one run of the model.
 
-Prompts take their shares in turns. A row's tokens do not depend on what is read beside it (batch.py).
+The prompt with the least left to read goes first. A row's tokens do not depend on what is read beside it (batch.py).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ from typing import Any
 
 from hearth.runtime.batch import Turn, step
 from hearth.runtime.contexts.prefix_cache import PrefixCache
-from hearth.runtime.serving.rows import Row
+from hearth.runtime.serving.pacing import Pacing
+from hearth.runtime.serving.rows import Clock, Row
 from hearth.runtime.session import Executor
 from hearth.schemas.errors import ResourceError
 
-SHARE = 32  # tokens of prompts in a step that also writes: a step of 8 + 32 rows is some three times one of 8
 GUESSING = 9  # tokens, guesses among them, that rows write in a step: with more rows there are fewer guesses each
 WORTH_WAITING = 16  # tokens that another prompt shares and is about to read
+AGE = 4  # in one step of so many the oldest prompt reads first, however many short ones come
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,15 @@ class Wait:
 class Rows:
     """The rows being served by one model; `step` serves all of them once."""
 
-    def __init__(self, executor: Executor[Any], prefixes: PrefixCache, share: int = SHARE) -> None:
-        self._chunk, self._prefixes, self._share = executor.chunk, prefixes, share
+    def __init__(
+        self, executor: Executor[Any], prefixes: PrefixCache, gap_s: float, clock: Clock
+    ) -> None:
+        self._chunk, self._prefixes, self._clock = executor.chunk, prefixes, clock
+        self._pacing = Pacing(gap_s, executor.chunk)
         self._writing: list[Row] = []
-        self._reading: deque[Row] = deque()
+        self._reading: list[Row] = []  # as they came
         self._waits: dict[Row, Wait] = {}
+        self._steps = 0
 
     def __len__(self) -> int:
         return len(self._writing) + len(self._reading)
@@ -63,19 +67,29 @@ class Rows:
 
     def step(self) -> None:
         """Read and write once. Where the model itself fails, so do all the rows of the step."""
+        began = self._clock()
         self._stop_waiting()
         self._slide()
         guesses = GUESSING // len(self._writing) - 1 if self._writing else 0
-        turns = {row: row.write(guesses) for row in self._writing} | self._shares()
+        writing = {row: row.write(guesses) for row in self._writing}
+        reading = self._shares(_tokens(writing))
+        turns = writing | reading
         for row, turn, logits in zip(
             turns, turns.values(), _read(list(turns.values())), strict=True
         ):
             row.take(turn, logits)
-        self._reading.rotate(-1)
-        for row in [row for row in self._reading if not row.reading]:
+        if writing and reading:
+            self._pacing.learn(_tokens(turns), self._clock() - began)
+        self._steps += 1
+        self._begin_to_write()
+
+    def _begin_to_write(self) -> None:
+        """Rows whose prompts are read."""
+        read = [row for row in self._reading if not row.reading]
+        for row in read:
             self._keep(row)
-            self._writing.append(row)
-        self._reading = deque(row for row in self._reading if row.reading)
+        self._writing += read
+        self._reading = [row for row in self._reading if row.reading]
 
     def let_go(self) -> list[Row]:
         """Take out the rows that have ended."""
@@ -85,7 +99,7 @@ class Rows:
             self._waits.pop(row, None)
         if gone:
             self._writing = [row for row in self._writing if not row.ended]
-            self._reading = deque(row for row in self._reading if not row.ended)
+            self._reading = [row for row in self._reading if not row.ended]
         return gone
 
     def _slide(self) -> None:
@@ -107,20 +121,26 @@ class Rows:
         with suppress(ResourceError):  # no memory for it: then nothing is kept
             self._prefixes.keep(row.session, count)
 
-    def _shares(self) -> dict[Row, Turn[Any]]:
-        """Parts of prompts, the first of the queue first: a whole run where nobody writes."""
-        left = self._chunk - len(self._writing)
-        if self._writing:
-            left = max(1, min(left, self._share))
+    def _shares(self, writing: int) -> dict[Row, Turn[Any]]:
+        """Parts of prompts beside so many tokens that are written: a whole run where there are none."""
+        left = self._pacing.share(writing) if writing else self._chunk
         shares: dict[Row, Turn[Any]] = {}
-        for row in self._reading:
+        for row in self._line():
             if left <= 0:
                 break
-            if row in self._waits:
-                continue
             shares[row] = row.read(left)
             left -= len(shares[row].ids)
         return shares
+
+    def _line(self) -> list[Row]:
+        """Who reads first: whoever has the least to read, and now and then who came first."""
+        line = [row for row in self._reading if row not in self._waits]
+        first = line[0] if line and self._steps % AGE == 0 else None
+        return sorted(line, key=lambda row: (row is not first, row.unread))
+
+
+def _tokens(turns: dict[Row, Turn[Any]]) -> int:
+    return sum(len(turn.ids) for turn in turns.values())
 
 
 def _read(turns: list[Turn[Any]]) -> list[Any]:

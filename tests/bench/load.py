@@ -1,8 +1,9 @@
 """`hearth serve` under load: rates, latencies, memory, and whether every answer is the one that a single user gets.
 
-python tests/bench/load.py model.har --seconds 600 --clients 32 [--json report.json]
+python tests/bench/load.py model.har --seconds 600 --clients 32 [--json report.json] [--prefix-cache 0 ...]
 
-An archive with a tokenizer. The server is a process of its own; this one only reads and compares.
+An archive with a tokenizer. Options that are not of this program are given to `hearth serve`. The server is a process
+of its own; this one only reads and compares.
 """
 
 from __future__ import annotations
@@ -121,12 +122,11 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[int, bool]:
     return status, chunked
 
 
-def start(archive: Path, rows: int, queue: int, threads: int | None) -> Server:
+def start(archive: Path, rows: int, queue: int, options: Sequence[str]) -> Server:
     """The program, once it listens."""
     program = Path(__file__).parents[1] / "support/command_line.py"
     command = [sys.executable, str(program), "serve", f"m={archive}", "--port", "0", "--quiet"]
-    command += ["--rows", str(rows), "--queue", str(queue)]
-    command += [] if threads is None else ["--threads", str(threads)]
+    command += ["--rows", str(rows), "--queue", str(queue), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
@@ -270,9 +270,9 @@ def growth(memory: Sequence[tuple[int, int]]) -> Json:
     } | {"most_resident_mb": round(max(each[0] for each in memory) / 1e6, 1)}
 
 
-async def run(given: argparse.Namespace) -> Json:
+async def run(given: argparse.Namespace, options: Sequence[str]) -> Json:
     """All measurements in their order, as one report."""
-    server = start(given.archive, given.rows, given.queue, given.threads)
+    server = start(given.archive, given.rows, given.queue, options)
     try:
         bodies = requests(given.tokens)
         await server.ask(bodies[0])
@@ -321,7 +321,7 @@ async def run(given: argparse.Namespace) -> Json:
 
 def main() -> None:
     """Prints the report; exit code 1 where an answer was wrong, a request failed or the server died."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--clients", type=int, default=32)
@@ -329,10 +329,9 @@ def main() -> None:
     parser.add_argument("--queue", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=48, help="of an answer, on average")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    report = asyncio.run(run(given))
+    given, options = parser.parse_known_args()
+    report = asyncio.run(run(given, options))
     text = json.dumps(report, indent=2)
     print(text)
     if given.json:

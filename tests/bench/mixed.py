@@ -1,7 +1,8 @@
 """What rows that write feel of prompts that come meanwhile: python tests/bench/mixed.py FILE.har.
 
-Seven rows write throughout. The gaps between their tokens are given for each part: nothing else; a long prompt that
-nobody has read; the same again, which is kept; several at once that begin alike; each with an adapter, if there is one.
+Rows write throughout, seven where nothing else is said. The gaps between their tokens are given for each part: nothing
+else; a long prompt that nobody has read; the same again, which is kept; several at once that begin alike; a short one
+behind a long one; each with an adapter, if there is one.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ from dataclasses import dataclass, field
 
 from hearth.runtime import Model, load
 from hearth.runtime.adapters import AdapterUse
+from hearth.runtime.serving.pacing import GAP_S
 from hearth.runtime.serving.scheduler import Event, Finished, Job, Piece, Scheduler, Usage
-
-WRITERS = 7
 
 
 @dataclass
@@ -46,10 +46,12 @@ class Heard:
 class Bench:
     """A scheduler with writers, and ids drawn for prompts."""
 
-    def __init__(self, model: Model, draft: bool, prompt: int) -> None:
-        self.model, self.length = model, prompt
+    def __init__(self, model: Model, writers: int, draft: bool, gap_s: float) -> None:
+        self.model, self.count = model, writers
         self.draw = random.Random(0)
-        self.scheduler = Scheduler(model, draft="lookup" if draft else None)
+        self.scheduler = Scheduler(
+            model, rows=writers + 4, gap_s=gap_s, draft="lookup" if draft else None
+        )
 
     def ids(self, count: int) -> tuple[int, ...]:
         return tuple(self.draw.choices(range(3, self.model.vocab), k=count))
@@ -66,7 +68,7 @@ class Bench:
         request = self.model.request(
             max_tokens=self.model.context - 16, temperature=0.0, ignore_eos=True
         )
-        heard = [Heard() for _ in range(WRITERS)]
+        heard = [Heard() for _ in range(self.count)]
         tickets = [self.scheduler.submit(Job(self.ids(8), request), each) for each in heard]
         while not all(each.times for each in heard):
             time.sleep(0.01)
@@ -83,6 +85,7 @@ class Bench:
             each.done.wait()
         if not prompts:
             time.sleep(3)
+        took = time.perf_counter() - began
         gaps = sorted(
             (after - before) * 1e3
             for each in writers
@@ -92,8 +95,10 @@ class Bench:
         at = [gaps[min(len(gaps) - 1, len(gaps) * p // 100)] for p in (50, 90, 99, 100)]
         firsts = " ".join(f"{each.first_ms:.0f}" for each in prompts)
         cached = " ".join(str(each.usage.cached_tokens) for each in prompts if each.usage)
+        read = sum(each.usage.prompt_tokens for each in prompts if each.usage)
         print(
-            f"{name}: gaps p50 {at[0]:.0f}, p90 {at[1]:.0f}, p99 {at[2]:.0f}, most {at[3]:.0f} ms;"
+            f"{name}: {len(gaps) / took:.0f} tokens/s written, {read / took:.0f} read;"
+            f" gaps p50 {at[0]:.0f}, p90 {at[1]:.0f}, p99 {at[2]:.0f}, most {at[3]:.0f} ms;"
             f" first tokens after {firsts or '-'} ms; cached {cached or '-'}",
             flush=True,
         )
@@ -104,10 +109,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("archive")
     parser.add_argument("--prompt", type=int, default=2000)
+    parser.add_argument("--writers", type=int, default=7)
     parser.add_argument("--draft", action="store_true", help="guess by the text itself")
+    parser.add_argument("--gap", type=float, default=GAP_S * 1e3, help="as of hearth serve")
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
-    bench = Bench(load(given.archive, given.threads), given.draft, given.prompt)
+    bench = Bench(load(given.archive, given.threads), given.writers, given.draft, given.gap / 1e3)
     with bench.writers() as writers:
         bench.part("writers alone", writers, [])
         long = bench.ids(given.prompt)
@@ -115,6 +122,8 @@ def main() -> None:
         bench.part("the same again", writers, [bench.submit(long, 4)])
         alike = [long[: given.prompt // 2] + bench.ids(50) for _ in range(4)]
         bench.part("four that begin so", writers, [bench.submit(ids, 4) for ids in alike])
+        ahead = bench.submit(bench.ids(given.prompt), 4)
+        bench.part("a short one behind", writers, [ahead, bench.submit(bench.ids(40), 4)])
         for name in bench.model.adapters:
             job = bench.submit(bench.ids(200), 4, AdapterUse(name))
             bench.part(f"with {name}", writers, [job])

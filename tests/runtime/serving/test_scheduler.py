@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import math
 import random
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from hearth.runtime import Model, load
 from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.generation.generate import Generation
 from hearth.runtime.generation.writing import FinishReason
+from hearth.runtime.serving.pacing import LEAST, START
 from hearth.runtime.serving.scheduler import (
     Event,
     Failed,
@@ -361,33 +364,65 @@ def test_shared_prompts_are_read_once(model: Model, read: list[int], prefix_nbyt
     assert (scheduler.stats().prefixes.nbytes > 0) == bool(prefix_nbytes)
 
 
-def test_prompts_take_turns_beside_rows_that_write(model: Model, read: list[int]) -> None:
-    """A short prompt does not wait for a long one, nor does a text for either; no step reads more than its share."""
-    told: list[str] = []
+class Told:
+    """Who heard something, in order."""
 
-    def named(name: str, inbox: Inbox) -> Any:
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def to(self, name: str, inbox: Inbox) -> Callable[[Event], None]:
         def hear(event: Event) -> None:
-            told.append(name)
+            self.names.append(name)
             inbox(event)
 
         return hear
 
-    scheduler = Scheduler(model, rows=3)
+
+def test_a_short_prompt_does_not_wait_for_a_long_one(model: Model, read: list[int]) -> None:
+    """Nor does a text for either: on a slow machine no step but the first reads more than the least."""
+    told = Told()
+    scheduler = Scheduler(model, rows=3, clock=itertools.count().__next__)
     writer = Inbox(gate=threading.Event())
-    scheduler.submit(job(model, [1], max_tokens=30), named("writer", writer))
+    scheduler.submit(job(model, [1], max_tokens=30), told.to("writer", writer))
     assert writer.started.wait(WAIT_S)
     late = [Inbox(), Inbox()]
     for name, inbox, size in (("long", late[0], 120), ("short", late[1], 5)):
         work = job(model, [(7 * i + size) % 97 for i in range(size)], max_tokens=2)
-        scheduler.submit(work, named(name, inbox))
+        scheduler.submit(work, told.to(name, inbox))
     read.clear()
     release(writer)
     for inbox in (writer, *late):
         inbox.finished()
     scheduler.close()
-    assert told.index("short") < told.index("long")
-    assert told[: told.index("long")].count("writer") == 1 + 4  # 125 tokens, 32 a step
-    assert max(read) == 2 + 32  # the short one writes by then
+    names = told.names
+    assert names[: names.index("short")].count("writer") == 1 + 1
+    assert names[: names.index("long")].count("writer") == 1 + 1 + math.ceil((125 - 23) / LEAST)
+    assert read[0] == START
+    assert max(read[1:]) == 2 + LEAST  # the short one writes by then
+
+
+def test_a_long_prompt_goes_on_however_many_short_ones_come(model: Model) -> None:
+    told, over = Told(), threading.Event()
+    scheduler = Scheduler(model, rows=4, clock=itertools.count().__next__)
+    writer, long = Inbox(gate=threading.Event()), Inbox()
+    works = [job(model, [n] * 30, max_tokens=1) for n in range(2, 90)]
+
+    def again(event: Event) -> None:
+        if isinstance(event, Finished) and works and not over.is_set():
+            scheduler.submit(works.pop(), again)
+
+    scheduler.submit(job(model, [1], max_tokens=100), told.to("writer", writer))
+    assert writer.started.wait(WAIT_S)
+    scheduler.submit(job(model, list(range(96)), max_tokens=1), told.to("long", long))
+    for _ in range(2):
+        scheduler.submit(works.pop(), again)
+    release(writer)
+    long.finished()
+    over.set()
+    writer.finished()
+    scheduler.close()
+    assert works
+    assert "writer" in told.names[told.names.index("long") :]
 
 
 def test_sessions_are_used_again(
