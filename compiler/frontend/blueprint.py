@@ -40,10 +40,10 @@ class Request:
 class Blueprint:
     """What a config asks for: the graph that `build` makes, of tensors whose stored shapes `shapes` tells one by one.
 
-    Tensor names are canonical. In a checkpoint they may begin with `prefix`, lack the `stem`, and end as in `endings`
-    (stored ending -> canonical one). `head` names the tensor of logits. `ignored` are patterns (fnmatch) of tensors
-    that have no part in the result; `repeats` names tensors that may be there again under another name, with the same
-    values. `hints` tell what to do when a tensor is missing.
+    Tensor names are canonical. In a checkpoint they may begin as in `beginnings`, lack the `stem`, and end as in
+    `endings` (what is stored -> what is canonical). `head` names the tensor of logits. `ignored` are patterns (fnmatch)
+    of tensors that have no part in the result; `repeats` names tensors that may be there again under another name, with
+    the same values. `hints` tell what to do when a tensor is missing.
     """
 
     kind: ModelKind
@@ -51,7 +51,7 @@ class Blueprint:
     context: int
     shapes: Callable[[], Iterator[tuple[str, tuple[int, ...]]]]
     build: Callable[[Weights], Graph]
-    prefix: str = ""
+    beginnings: Mapping[str, str] = field(default_factory=dict)
     stem: str = ""
     head: str = ""
     endings: Mapping[str, str] = field(default_factory=dict)

@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from hearth.compiler.frontend.activations import read_activation
 from hearth.compiler.frontend.blueprint import Request, choose_context
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.rope import are_usable
-from hearth.compiler.frontend.rope_config import RopeConfig, context_limit, read_rope
+from hearth.compiler.frontend.rope_config import (
+    RopeConfig,
+    context_limit,
+    read_rope,
+    read_two_ropes,
+)
 from hearth.compiler.frontend.rotary_names import MERGED, Part
 from hearth.schemas.commands import GATES, Activation
 
@@ -21,10 +28,11 @@ if TYPE_CHECKING:
 class ModelConfig:
     """A decoder: L layers, E hidden, H heads over Hkv KV heads of D, F ffn, V vocab, context S.
 
-    `biased` names the linears that have a bias; `window` is 0 where every position sees all before it; `head_norms`:
-    queries and keys are normalised head by head. Not `causal`: every position sees the whole text. `activation`: of the
-    gate. `gains_from_one`: norms multiply by 1 plus what is stored. `scaled_embeddings`: the layers read the table's
-    rows times sqrt(E), rounded to the type that the table is stored in.
+    `biased` names the linears that have a bias; `windows` has 0 for layers whose positions see all before them, the
+    others turn queries and keys by `local_rope` where there is one; `query_scalar` stands for D in the scale of scores.
+    `head_norms`: queries and keys are normalised head by head. Not `causal`: every position sees the whole text.
+    `activation`: of the gate. `gains_from_one`: norms multiply by 1 plus what is stored. `scaled_embeddings`: layers
+    read the table's rows times sqrt(E), rounded to the type that the table is stored in.
     """
 
     family: str
@@ -38,14 +46,21 @@ class ModelConfig:
     context: int
     tied: bool
     norm_eps: float
-    window: int
+    windows: tuple[int, ...]
     rope: RopeConfig
     biased: tuple[Part, ...] = ()
     head_norms: bool = False
     causal: bool = True
     activation: Activation = Activation.SILU
     gains_from_one: bool = False
+    local_rope: RopeConfig | None = None
+    query_scalar: float | None = None
     scaled_embeddings: bool = False
+
+    @property
+    def scale(self) -> float:
+        """What scores of attention are multiplied by, an f32."""
+        return float(np.float32((self.query_scalar or self.head_dim) ** -0.5))
 
     def linear_shape(self, part: Part) -> tuple[int, int]:
         """[N, K] of a linear of a layer."""
@@ -66,12 +81,14 @@ class ModelConfig:
 
 def read_config(fields: Fields, family: RotaryFamily, request: Request) -> ModelConfig:
     """The typed config; whatever would change the logits and is not supported is refused by name."""
+    fields = fields.or_else(family.defaults)
     layers = fields.integer("num_hidden_layers")
     heads, kv_heads, head_dim = _heads(fields, family)
-    rope = read_rope(fields, head_dim, family.partial_rotary)
+    rope, local = _ropes(fields, head_dim, family)
     context = _context(fields, request, rope)
-    if not are_usable(rope, head_dim, context):
+    if not all(are_usable(each, head_dim, context) for each in (rope, local or rope)):
         raise fields.invalid("rope_theta", "RoPE frequencies that f32 can turn angles by")
+    windows = family.windows(fields, layers)
     return ModelConfig(
         family=family.model_type,
         layers=layers,
@@ -84,13 +101,15 @@ def read_config(fields: Fields, family: RotaryFamily, request: Request) -> Model
         context=context,
         tied=fields.flag("tie_word_embeddings", False),
         norm_eps=fields.number("rms_norm_eps"),
-        window=family.window(fields, layers),
+        windows=windows,
         rope=rope,
         biased=_biased(fields, family),
         head_norms=family.head_norms,
-        causal=not request.headless or _is_causal(fields, family.window(fields, layers)),
+        causal=not request.headless or _is_causal(fields, any(windows)),
         activation=_activation(fields, family),
         gains_from_one=family.gains_from_one,
+        local_rope=local,
+        query_scalar=fields.number("query_pre_attn_scalar") if family.query_scalar else None,
         scaled_embeddings=family.scaled_embeddings,
     )
 
@@ -103,10 +122,19 @@ def _context(fields: Fields, request: Request, rope: RopeConfig) -> int:
     return choose_context(request.context, limit, min(suggested or longest, longest), fields.where)
 
 
-def _is_causal(fields: Fields, window: int) -> bool:
+def _ropes(
+    fields: Fields, head_dim: int, family: RotaryFamily
+) -> tuple[RopeConfig, RopeConfig | None]:
+    """Of all layers, or of those without and those with a window."""
+    if family.local_theta is None:
+        return read_rope(fields, head_dim, family.partial_rotary, family.theta), None
+    return read_two_ropes(fields, head_dim, family.theta, family.local_theta)
+
+
+def _is_causal(fields: Fields, windowed: bool) -> bool:
     """Models of vectors may let every position see the whole text (gte-Qwen2 does), without a window."""
     causal = fields.flag("is_causal", True)
-    if window and not causal:
+    if windowed and not causal:
         raise fields.unsupported("is_causal", "true beside a sliding window")
     return causal
 

@@ -14,7 +14,8 @@ from hearth.schemas.errors import CheckpointError
 HARMLESS = frozenset({
     "architectures", "attention_dropout", "attention_probs_dropout_prob", "attn_implementation",
     "attn_pdrop", "auto_map", "bad_words_ids", "begin_suppress_tokens", "bos_token_id",
-    "chunk_size_feed_forward", "classifier_dropout", "cls_token_id", "cross_attention_hidden_size",
+    "cache_implementation", "chunk_size_feed_forward", "classifier_dropout", "cls_token_id",
+    "cross_attention_hidden_size",
     "decoder_start_token_id", "directionality", "diversity_penalty", "do_sample", "dropout",
     "dtype", "early_stopping", "embd_pdrop", "encoder_no_repeat_ngram_size", "eos_token_id",
     "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id",

@@ -11,6 +11,7 @@ from hearth.compiler.frontend.blueprint import Request, Weights
 from hearth.compiler.frontend.config import ModelConfig
 from hearth.compiler.frontend.encoder import vector_entries
 from hearth.compiler.frontend.rope import rope_tables
+from hearth.compiler.frontend.rope_config import RopeConfig
 from hearth.compiler.frontend.rotary_names import MERGED, Names, Part
 from hearth.compiler.frontend.sources import FromOne
 from hearth.compiler.ir.arithmetic import round_f16
@@ -40,18 +41,20 @@ from hearth.compiler.ir.types import CacheType
 from hearth.schemas.commands import KVKind, KVScheme
 from hearth.schemas.dtypes import DType
 
+Tables = tuple[Constant, Constant]  # cos and sin
+
 
 @dataclass(frozen=True)
 class Decoder:
-    """What every layer shares."""
+    """What every layer shares; layers with a window turn by the local tables."""
 
     config: ModelConfig
     names: Names
     kv: KVScheme
     sources: Weights
     position: Position
-    cos: Constant
-    sin: Constant
+    tables: Tables
+    local_tables: Tables
 
     def constant(self, name: str) -> Constant:
         return Constant(name, self.sources(name))
@@ -84,11 +87,16 @@ class Decoder:
             start = stop
         return tuple(slices)
 
-    def turned(self, x: Op, heads: int, gain: str) -> Op:
+    def turned(self, x: Op, heads: int, gain: str, layer: int) -> Op:
         """Queries or keys at their positions; normalised first where the family does so."""
         if self.config.head_norms:
-            x = HeadNorm(x, self.gain(gain), self.config.norm_eps, heads)
-        return RoPE(x, self.cos, self.sin, self.position, heads)
+            x = HeadNorm(x, self.gain(gain.format(layer=layer)), self.config.norm_eps, heads)
+        tables = self.local_tables if self.config.windows[layer] else self.tables
+        return RoPE(x, *tables, self.position, heads)
+
+    def added(self, x: Op, y: Op, post_norm: str, layer: int) -> Op:
+        """The residual stream with what a block gives, normalised first where the family does so."""
+        return Add(x, self.norm(y, post_norm.format(layer=layer)) if post_norm else y)
 
     def write(self, x: Op, layer: int, kind: KVKind) -> Op:
         """The layer's cache with this call's keys or values stored."""
@@ -99,11 +107,11 @@ class Decoder:
 
 def _attention(decoder: Decoder, x: Op, layer: int) -> tuple[Op, Op, Op]:
     """(y[T, E], K cache, V cache) of the attention block of one layer."""
-    config, names = decoder.config, decoder.names
+    config, names, window = decoder.config, decoder.names, decoder.config.windows[layer]
     h = decoder.norm(x, names.attention_norm.format(layer=layer))
     q, k, v = decoder.parts(h, Part.QKV, layer)
-    q = decoder.turned(q, config.heads, names.query_norm.format(layer=layer))
-    k = decoder.turned(k, config.kv_heads, names.key_norm.format(layer=layer))
+    q = decoder.turned(q, config.heads, names.query_norm, layer)
+    k = decoder.turned(k, config.kv_heads, names.key_norm, layer)
     keys = decoder.write(k, layer, KVKind.K)
     values = decoder.write(v, layer, KVKind.V)
     attended = Attention(
@@ -112,11 +120,12 @@ def _attention(decoder: Decoder, x: Op, layer: int) -> tuple[Op, Op, Op]:
         values,
         decoder.position,
         heads=config.heads,
-        scale=float(np.float32(config.head_dim**-0.5)),
-        window=config.window if config.window < config.context else 0,
+        scale=config.scale,
+        window=window if window < config.context else 0,
         causal=config.causal,
     )
-    return Add(x, decoder.linear(attended, Part.O, layer)), keys, values
+    y = decoder.linear(attended, Part.O, layer)
+    return decoder.added(x, y, names.attention_post_norm, layer), keys, values
 
 
 def _ffn(decoder: Decoder, x: Op, layer: int) -> Op:
@@ -124,7 +133,8 @@ def _ffn(decoder: Decoder, x: Op, layer: int) -> Op:
     h = decoder.norm(x, decoder.names.ffn_norm.format(layer=layer))
     gate, up = decoder.parts(h, Part.GATE_UP, layer)
     gated = Mul(Activate(gate, decoder.config.activation), up)
-    return Add(x, decoder.linear(gated, Part.DOWN, layer))
+    y = decoder.linear(gated, Part.DOWN, layer)
+    return decoder.added(x, y, decoder.names.ffn_post_norm, layer)
 
 
 def _rounded_as(table: Constant, value: float) -> float:
@@ -138,6 +148,11 @@ def _rounded_as(table: Constant, value: float) -> float:
     return float(rounded[0])
 
 
+def _tables(name: str, rope: RopeConfig, config: ModelConfig) -> Tables:
+    cos, sin = rope_tables(rope, config.context, config.head_dim)
+    return Constant(f"{name}.cos", cos), Constant(f"{name}.sin", sin)
+
+
 @dataclass(frozen=True)
 class Body:
     """What a head reads: rows[T, E] after the last norm; the caches written, and the table of the embeddings."""
@@ -148,9 +163,11 @@ class Body:
 
 
 def _body(config: ModelConfig, names: Names, kv: KVScheme, sources: Weights) -> Body:
-    cos, sin = rope_tables(config.rope, config.context, config.head_dim)
-    tables = Constant("rope.cos", cos), Constant("rope.sin", sin)
-    decoder = Decoder(config, names, kv, sources, Position(), *tables)
+    tables = _tables("rope", config.rope, config)
+    local = (
+        tables if config.local_rope is None else _tables("rope.local", config.local_rope, config)
+    )
+    decoder = Decoder(config, names, kv, sources, Position(), tables, local)
     table = decoder.constant(names.embedding)
     x: Op = Embedding(table, Tokens())
     if config.scaled_embeddings:

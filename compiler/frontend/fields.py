@@ -101,6 +101,10 @@ class Fields:
         """The same object, read with these values for absent keys; what is read there counts as read here."""
         return Fields({**defaults, **self.values}, self.where, self.seen)
 
+    def instead(self, values: Mapping[str, Any]) -> Fields:
+        """The same object with other values of some keys; what is read there counts as read here."""
+        return Fields({**self.values, **values}, self.where, self.seen)
+
     def unread(self) -> dict[str, Any]:
         """What nobody asked for."""
         return {key: value for key, value in self.values.items() if key not in self.seen}

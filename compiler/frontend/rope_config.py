@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from hearth.compiler.frontend.fields import Fields, shorten
+from hearth.compiler.frontend.rotary_names import FULL, SLIDING
 from hearth.compiler.frontend.rounded import DIGITS
 from hearth.schemas.errors import CheckpointError
 
@@ -25,6 +26,7 @@ class RopeKind(StrEnum):
     LONGROPE = "longrope"
 
 
+THETA = 10000.0
 FORMER_KINDS = {"su": RopeKind.LONGROPE}  # as the first files of Phi-3 call it
 
 
@@ -62,14 +64,17 @@ def context_limit(rope: RopeConfig, longest: int) -> int:
     return max(longest, int(base * rope.factor))
 
 
-def read_rope(fields: Fields, head_dim: int, share: float | None = None) -> RopeConfig:
+def read_rope(
+    fields: Fields, head_dim: int, share: float | None = None, theta: float = THETA
+) -> RopeConfig:
     """Theta and scaling; a kind of scaling that is not built is refused by name.
 
     `share`: what an absent partial_rotary_factor means; None: heads are turned whole, and another value is refused.
+    `theta`: what an absent one means.
     """
     key, table = _table(fields)
     rope = Fields(table, f"{fields.where}: {key}")
-    theta = _theta(fields, rope)
+    theta = _either(fields, rope, "rope_theta") or theta
     kind = _kind(rope)
     config = _READERS[kind](fields, rope, theta)
     if share is not None:
@@ -80,6 +85,22 @@ def read_rope(fields: Fields, head_dim: int, share: float | None = None) -> Rope
     return config
 
 
+def read_two_ropes(
+    fields: Fields, head_dim: int, theta: float, local_theta: float
+) -> tuple[RopeConfig, RopeConfig]:
+    """Of layers that see everything, and of those with a window (Gemma 3): a table for each kind of layer in
+
+    `rope_parameters` (transformers 5), or `rope_local_base_freq` beside what is of the former (4).
+    """
+    tables = fields.table("rope_parameters") or {}
+    if not set(tables) <= {FULL, SLIDING}:
+        raise fields.unsupported("rope_parameters", f"{FULL} and {SLIDING}, a table each")
+    local_theta = fields.number("rope_local_base_freq", local_theta)
+    full = fields.instead({"rope_parameters": tables.get(FULL)})
+    local = Fields({"rope_parameters": tables.get(SLIDING)}, fields.where)
+    return read_rope(full, head_dim, theta=theta), read_rope(local, head_dim, theta=local_theta)
+
+
 def _table(fields: Fields) -> tuple[str, Mapping[str, Any]]:
     old, new = fields.table("rope_scaling"), fields.table("rope_parameters")
     if old and new and old != new:
@@ -87,10 +108,6 @@ def _table(fields: Fields) -> tuple[str, Mapping[str, Any]]:
     if old:
         return "rope_scaling", old
     return "rope_parameters", new or {}
-
-
-def _theta(fields: Fields, rope: Fields) -> float:
-    return _either(fields, rope, "rope_theta") or 10000.0
 
 
 def _share(fields: Fields, rope: Fields, absent: float) -> float:

@@ -28,12 +28,18 @@ MERGED: Mapping[Part, tuple[Part, ...]] = {
 """Whose rows lie one below the other in a linear that stands for several."""
 
 
+FULL, SLIDING = (
+    "full_attention",
+    "sliding_attention",
+)  # what transformers calls layers without and with a window
 ATTENTION = frozenset({Part.Q, Part.K, Part.V, Part.O})
 
 
 @dataclass(frozen=True)
 class Names:
     """Templates of tensor names; `{layer}` stands for the number of the layer. `linears` are those that are stored.
+
+    The post norms are of what attention and MLP add to the residual stream; most families have none.
 
     All but the head's begin with `stem`, which files of models without a head may leave away.
     """
@@ -46,6 +52,8 @@ class Names:
     ffn_norm: str = "model.layers.{layer}.post_attention_layernorm.weight"
     query_norm: str = "model.layers.{layer}.self_attn.q_norm.weight"
     key_norm: str = "model.layers.{layer}.self_attn.k_norm.weight"
+    attention_post_norm: str = ""
+    ffn_post_norm: str = ""
     linears: Mapping[Part, str] = field(
         default_factory=lambda: {
             Part.Q: "model.layers.{layer}.self_attn.q_proj",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -106,10 +106,10 @@ def _coded(
 
 def _canonical(checkpoint: Checkpoint, blueprint: Blueprint) -> dict[str, str]:
     found: dict[str, str] = {}
-    stem = _lacking(checkpoint, blueprint)
-    for name in checkpoint.owner:
-        canonical = name.removeprefix(blueprint.prefix)
-        canonical = canonical if name == blueprint.head else stem + canonical
+    begun = {name: _begun(name, blueprint.beginnings) for name in checkpoint.owner}
+    stem = _lacking(begun.values(), blueprint.stem)
+    for name, canonical in begun.items():
+        canonical = canonical if canonical == blueprint.head else stem + canonical
         for ending, wanted in blueprint.endings.items():
             if canonical.endswith(ending):
                 canonical = canonical.removesuffix(ending) + wanted
@@ -124,10 +124,17 @@ def _canonical(checkpoint: Checkpoint, blueprint: Blueprint) -> dict[str, str]:
     return found
 
 
-def _lacking(checkpoint: Checkpoint, blueprint: Blueprint) -> str:
-    """What all stored names but the head's lack before them."""
-    there = any(name.startswith(blueprint.stem) for name in checkpoint.owner)
-    return "" if there else blueprint.stem
+def _begun(name: str, beginnings: Mapping[str, str]) -> str:
+    """The name with the first of the beginnings that it has made the canonical one."""
+    for stored, canonical in beginnings.items():
+        if name.startswith(stored):
+            return canonical + name.removeprefix(stored)
+    return name
+
+
+def _lacking(names: Iterable[str], stem: str) -> str:
+    """What all names but the head's lack before them."""
+    return "" if any(name.startswith(stem) for name in names) else stem
 
 
 def _check_left_over(tensors: Tensors, blueprint: Blueprint, family: str, left: set[str]) -> None:

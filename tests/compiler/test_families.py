@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 from support import bert, gpt2
-from support.checkpoints import GEMMA, LLAMA, PHI3, QWEN3, apart, random_tensors, write_checkpoint
+from support.checkpoints import (
+    GEMMA,
+    GEMMA3,
+    LLAMA,
+    PHI3,
+    QWEN3,
+    apart,
+    random_tensors,
+    write_checkpoint,
+)
 from support.compiling import compiled_logits, evaluated_logits, graph_before_lowering, wanted
 from support.configs import LONGROPE
 from support.data import checkpoint, real
@@ -59,7 +68,7 @@ def test_gpt2(case: str, scheme: str, tmp_path: Path) -> None:
     compare(found, evaluated_logits(source, options, IDS), scheme in EXACT)
 
 
-GEMMAS: dict[str, Mapping[str, Any]] = {"gemma": GEMMA}
+GEMMAS: dict[str, Mapping[str, Any]] = {"gemma": GEMMA, "gemma3": GEMMA3}
 ROTARY: dict[str, Mapping[str, Any]] = {
     "qwen3": QWEN3,
     **GEMMAS,

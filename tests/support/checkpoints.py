@@ -71,6 +71,20 @@ GEMMA: Mapping[str, Any] = {
     "tie_word_embeddings": True,
 }
 
+GEMMA3: Mapping[str, Any] = {
+    **{key: value for key, value in GEMMA.items() if key != "hidden_act"},
+    "architectures": ["Gemma3ForCausalLM"],
+    "model_type": "gemma3_text",
+    "num_hidden_layers": 3,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "query_pre_attn_scalar": 11,
+    "sliding_window": 7,
+    "sliding_window_pattern": 2,
+    "rope_theta": 5e4,
+    "rope_scaling": {"rope_type": "linear", "factor": 4.0},
+    "rope_local_base_freq": 300.0,
+}
+
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Names and shapes, written out independently of the frontend's own table."""
@@ -83,9 +97,12 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         at = f"model.layers.{layer}"
         found[f"{at}.input_layernorm.weight"] = (hidden,)
         found[f"{at}.post_attention_layernorm.weight"] = (hidden,)
-        if config["model_type"] == "qwen3":
+        if config["model_type"] in ("qwen3", "gemma3_text"):
             found[f"{at}.self_attn.q_norm.weight"] = (dim,)
             found[f"{at}.self_attn.k_norm.weight"] = (dim,)
+        if config["model_type"] == "gemma3_text":
+            found[f"{at}.pre_feedforward_layernorm.weight"] = (hidden,)
+            found[f"{at}.post_feedforward_layernorm.weight"] = (hidden,)
         linears = {
             "self_attn.q_proj": (queries, hidden, qkv_bias),
             "self_attn.k_proj": (keys, hidden, qkv_bias),

@@ -14,7 +14,7 @@ F64 = NDArray[np.float64]
 def logits(
     config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]], ids: Sequence[int]
 ) -> F64:
-    """f64[T, V] for a config of transformers 4's spelling, unscaled RoPE."""
+    """f64[T, V] for a config of transformers 4's spelling; RoPE unscaled, but for Gemma 3's linear factor."""
     w = {name: values.astype(np.float64) for name, values in tensors.items()}
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     x = w["model.embed_tokens.weight"][list(ids)]
@@ -25,16 +25,26 @@ def logits(
         h = _norm(x, w[f"{at}.input_layernorm.weight"], config)
         q, k, v = (_linear(h, w, f"{at}.self_attn.{part}_proj") for part in "qkv")
         q, k = _heads(q, heads), _heads(k, kv_heads)
-        if config["model_type"] == "qwen3":
+        if f"{at}.self_attn.q_norm.weight" in w:
             q = _norm(q, w[f"{at}.self_attn.q_norm.weight"], config)
             k = _norm(k, w[f"{at}.self_attn.k_norm.weight"], config)
-        q, k = (_rotate(y, config["rope_theta"]) for y in (q, k))
+        window, theta, factor = _span(config, layer)
+        q, k = (_rotate(y, theta, factor) for y in (q, k))
         k, v = (np.repeat(y, heads // kv_heads, axis=0) for y in (k, _heads(v, kv_heads)))
-        y = _softmax(q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[-1]) + _mask(len(ids), config)) @ v
-        x = x + _linear(y.transpose(1, 0, 2).reshape(len(ids), -1), w, f"{at}.self_attn.o_proj")
-        h = _norm(x, w[f"{at}.post_attention_layernorm.weight"], config)
+        scores = (
+            q @ k.transpose(0, 2, 1) / np.sqrt(config.get("query_pre_attn_scalar", q.shape[-1]))
+        )
+        y = _softmax(scores + _mask(len(ids), window, config)) @ v
+        y = _linear(y.transpose(1, 0, 2).reshape(len(ids), -1), w, f"{at}.self_attn.o_proj")
+        after = f"{at}.post_attention_layernorm.weight"
+        sandwiched = f"{at}.pre_feedforward_layernorm.weight" in w
+        x = x + (_norm(y, w[after], config) if sandwiched else y)
+        before = f"{at}.pre_feedforward_layernorm.weight" if sandwiched else after
+        h = _norm(x, w[before], config)
         gate, up = (_linear(h, w, f"{at}.mlp.{part}_proj") for part in ("gate", "up"))
-        x = x + _linear(_gate(gate, config) * up, w, f"{at}.mlp.down_proj")
+        y = _linear(_gate(gate, config) * up, w, f"{at}.mlp.down_proj")
+        last = f"{at}.post_feedforward_layernorm.weight"
+        x = x + (_norm(y, w[last], config) if sandwiched else y)
     head = w.get("lm_head.weight", w["model.embed_tokens.weight"])
     return np.asarray(_norm(x, w["model.norm.weight"], config) @ head.T)
 
@@ -64,17 +74,27 @@ def _heads(x: F64, heads: int) -> F64:
     return x.reshape(len(x), heads, -1).transpose(1, 0, 2)  # [H, T, D]
 
 
-def _rotate(x: F64, theta: float) -> F64:
-    """Pairs (i, i + D / 2) as complex numbers, turned by position * theta^(-2 i / D)."""
+def _span(config: Mapping[str, Any], layer: int) -> tuple[int | None, float, float]:
+    """A layer's window, and the base of its RoPE with what divides positions."""
+    match config["model_type"]:
+        case "mistral" | "phi3":
+            return config.get("sliding_window"), config["rope_theta"], 1
+        case "gemma3_text" if (layer + 1) % config["sliding_window_pattern"]:
+            return config["sliding_window"], config["rope_local_base_freq"], 1
+        case "gemma3_text":
+            return None, config["rope_theta"], config["rope_scaling"]["factor"]
+    return None, config["rope_theta"], 1
+
+
+def _rotate(x: F64, theta: float, factor: float) -> F64:
+    """Pairs (i, i + D / 2) as complex numbers, turned by position / factor * theta^(-2 i / D)."""
     half = x.shape[-1] // 2
-    turns = np.arange(x.shape[1])[:, None] * theta ** (-np.arange(half) / half)
+    turns = np.arange(x.shape[1])[:, None] / factor * theta ** (-np.arange(half) / half)
     z = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * turns)
     return np.concatenate([z.real, z.imag], axis=-1)
 
 
-def _mask(count: int, config: Mapping[str, Any]) -> F64:
-    windowed = config["model_type"] in ("mistral", "phi3")
-    window = config.get("sliding_window") if windowed else None
+def _mask(count: int, window: int | None, config: Mapping[str, Any]) -> F64:
     distance = np.arange(count)[:, None] - np.arange(count)
     seen = (distance >= 0) & (distance < (window or count))
     seen |= config.get("is_causal") is False

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 from hearth.compiler.frontend.blueprint import Family
 from hearth.compiler.frontend.families.bert import BERT, DISTILBERT, ROBERTA, XLM_ROBERTA
-from hearth.compiler.frontend.families.gemma import GEMMA
+from hearth.compiler.frontend.families.gemma import GEMMA, GEMMA3_TEXT
+from hearth.compiler.frontend.families.gemma3 import GEMMA3
 from hearth.compiler.frontend.families.gpt2 import GPT2
 from hearth.compiler.frontend.families.llama import LLAMA
 from hearth.compiler.frontend.families.mistral import MISTRAL
@@ -30,6 +31,8 @@ _ALL: tuple[Family, ...] = (
     QWEN3,
     PHI3,
     GEMMA,
+    GEMMA3_TEXT,
+    GEMMA3,
     GPT2,
     BERT,
     ROBERTA,

@@ -54,7 +54,7 @@ class EncoderFamily:
             context=config.context,
             shapes=partial(shapes, config, self.names),
             build=partial(build, config, self.names, request),
-            prefix=self.prefix,
+            beginnings={self.prefix: ""},
             endings={".gamma": ".weight", ".beta": ".bias"},  # of files from TensorFlow
             ignored=IGNORED,
             embedding=Embedding(sentence.pooling, sentence.normalised, config.dims.hidden),

@@ -107,7 +107,7 @@ class Gpt2Family:
             context=config.context,
             shapes=partial(_shapes, config),
             build=partial(_build, config, request.kv),
-            prefix=PREFIX,
+            beginnings={PREFIX: ""},
             ignored=("h.*.attn.bias", "h.*.attn.masked_bias"),  # causal masks of old files
             repeats={HEAD: "wte.weight"} if config.tied else {},
             hints={HEAD: TIED_HINT},

@@ -8,7 +8,7 @@ LLAMA = RotaryFamily(
     model_type="llama",
     architectures=("LlamaForCausalLM",),
     bodies=("LlamaModel",),
-    window=no_window,
+    windows=no_window,
     bias_keys={
         "attention_bias": ATTENTION,
         "mlp_bias": frozenset({Part.GATE, Part.UP, Part.DOWN}),

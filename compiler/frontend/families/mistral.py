@@ -7,5 +7,5 @@ MISTRAL = RotaryFamily(
     model_type="mistral",
     architectures=("MistralForCausalLM",),
     bodies=("MistralModel",),
-    window=every_layer,
+    windows=every_layer,
 )

@@ -10,7 +10,7 @@ PHI3 = RotaryFamily(
     model_type="phi3",
     architectures=("Phi3ForCausalLM",),
     bodies=("Phi3Model",),
-    window=where_given,
+    windows=where_given,
     names=replace(
         LLAMA_NAMES,
         linears={

@@ -8,6 +8,6 @@ QWEN2 = RotaryFamily(
     model_type="qwen2",
     architectures=("Qwen2ForCausalLM",),
     bodies=("Qwen2Model",),
-    window=later_layers,
+    windows=later_layers,
     biased=frozenset({Part.Q, Part.K, Part.V}),
 )

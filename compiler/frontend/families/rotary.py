@@ -11,12 +11,14 @@ from hearth.compiler.frontend.blueprint import Blueprint, Request
 from hearth.compiler.frontend.coding import read_coding
 from hearth.compiler.frontend.config import ModelConfig, read_config
 from hearth.compiler.frontend.decoder import build, build_vectors
+from hearth.compiler.frontend.families.windows import Windows
 from hearth.compiler.frontend.fields import Fields
+from hearth.compiler.frontend.rope_config import THETA
 from hearth.compiler.frontend.rotary_names import LLAMA_NAMES, Names, Part
 from hearth.schemas.commands import Activation
 from hearth.schemas.manifest import Dims, Embedding, ModelKind
 
-WindowRule = Callable[[Fields, int], int]
+WindowRule = Callable[[Fields, int], Windows]
 """(config, number of layers) -> the window of every layer, 0 for none."""
 
 
@@ -29,12 +31,14 @@ class RotaryFamily:
     `partial_rotary`: the share of each head that is turned where no key tells; None: heads are turned whole.
     `defaults`: of keys that may be absent. `activation_key` names the gate's function, `activation` where it is absent;
     `former_activations` are names that mean another function here. `gains_from_one`, `scaled_embeddings`: ModelConfig.
+    `theta`: of RoPE, where no key tells; `local_theta` likewise of layers with a window, which have a RoPE of their own
+    where it is given. `query_scalar`: query_pre_attn_scalar takes the place of head_dim in the scale of scores.
     """
 
     model_type: str
     architectures: tuple[str, ...]
     bodies: tuple[str, ...]
-    window: WindowRule
+    windows: WindowRule
     biased: frozenset[Part] = frozenset()
     bias_keys: Mapping[str, frozenset[Part]] = field(default_factory=dict)
     names: Names = LLAMA_NAMES
@@ -48,10 +52,13 @@ class RotaryFamily:
     former_activations: Mapping[str, Activation] = field(default_factory=dict)
     gains_from_one: bool = False
     scaled_embeddings: bool = False
+    theta: float = THETA
+    local_theta: float | None = None
+    query_scalar: bool = False
 
     def blueprint(self, fields: Fields, request: Request) -> Blueprint:
         """The config's tensors and graph."""
-        config = read_config(fields.or_else(self.defaults), self, request)
+        config = read_config(fields, self, request)
         names, headless, sentence = self.names, request.headless, request.sentence
         made = Embedding(sentence.pooling, sentence.normalised, config.hidden)
         return Blueprint(
@@ -107,6 +114,8 @@ def _shapes(
     for layer in range(config.layers):
         yield names.attention_norm.format(layer=layer), (config.hidden,)
         yield names.ffn_norm.format(layer=layer), (config.hidden,)
+        for post_norm in filter(None, (names.attention_post_norm, names.ffn_post_norm)):
+            yield post_norm.format(layer=layer), (config.hidden,)
         if config.head_norms:
             yield names.query_norm.format(layer=layer), (config.head_dim,)
             yield names.key_norm.format(layer=layer), (config.head_dim,)

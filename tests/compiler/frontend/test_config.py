@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.checkpoints import LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
+from support.checkpoints import GEMMA, GEMMA3, LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
 from support.configs import FULL, LLAMA3_SCALING, LONGROPE, SLIDING, parse_config, without
 
 from hearth.compiler.frontend.config import ModelConfig
 from hearth.compiler.frontend.rope_config import RopeConfig, RopeKind
 from hearth.compiler.frontend.rotary_names import Part
+from hearth.schemas.commands import Activation
 
 QKV = (Part.Q, Part.K, Part.V)
 
@@ -28,14 +29,32 @@ BASE = ModelConfig(
     context=64,
     tied=False,
     norm_eps=1e-5,
-    window=0,
+    windows=(0, 0),
     rope=RopeConfig(10000.0),
 )
 
 
+GEMMA_BASE = replace(
+    BASE,
+    family="gemma",
+    tied=True,
+    activation=Activation.GELU_TANH,
+    gains_from_one=True,
+    scaled_embeddings=True,
+)
+GEMMA3_BASE = replace(
+    GEMMA_BASE,
+    family="gemma3_text",
+    layers=3,
+    windows=(7, 0, 7),
+    head_norms=True,
+    rope=RopeConfig(5e4, RopeKind.LINEAR, 4.0),
+    local_rope=RopeConfig(300.0),
+    query_scalar=11.0,
+)
 LLAMA3_ROPE = RopeConfig(500000.0, RopeKind.LLAMA3, 32.0, 1.0, 4.0, 8192)
 
-PHI3_BASE = replace(BASE, family="phi3", head_dim=6, window=16)
+PHI3_BASE = replace(BASE, family="phi3", head_dim=6, windows=(16, 16))
 LONGER = {"max_position_embeddings": 128}
 LONG_ROPE = RopeConfig(
     10000.0,
@@ -134,23 +153,23 @@ READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
         },
         BASE,
     ),
-    "mistral, window": ({**MISTRAL}, replace(BASE, family="mistral", window=16)),
+    "mistral, window": ({**MISTRAL}, replace(BASE, family="mistral", windows=(16, 16))),
     "mistral, window null": (
         {**MISTRAL, "sliding_window": None},
         replace(BASE, family="mistral"),
     ),
     "mistral, window absent": (
         without(MISTRAL, "sliding_window"),
-        replace(BASE, family="mistral", window=4096),
+        replace(BASE, family="mistral", windows=(4096, 4096)),
     ),
     "mistral, layer_types": (
         {**MISTRAL, "layer_types": [SLIDING, SLIDING]},
-        replace(BASE, family="mistral", window=16),
+        replace(BASE, family="mistral", windows=(16, 16)),
     ),
     "phi3, window": ({**PHI3}, PHI3_BASE),
     "phi3, window absent": (
         without(PHI3, "sliding_window"),
-        replace(PHI3_BASE, window=0),
+        replace(PHI3_BASE, windows=(0, 0)),
     ),
     "phi3, transformers 5": (
         {
@@ -210,7 +229,7 @@ READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
     ),
     "qwen2, window everywhere": (
         {**QWEN2, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 0},
-        replace(BASE, family="qwen2", tied=True, biased=QKV, window=9),
+        replace(BASE, family="qwen2", tied=True, biased=QKV, windows=(9, 9)),
     ),
     "qwen2, layer_types before max_window_layers": (
         {
@@ -220,7 +239,53 @@ READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
             "max_window_layers": 1,
             "layer_types": [SLIDING, SLIDING],
         },
-        replace(BASE, family="qwen2", tied=True, biased=QKV, window=9),
+        replace(BASE, family="qwen2", tied=True, biased=QKV, windows=(9, 9)),
+    ),
+    "qwen2, windows in later layers": (
+        {**QWEN2, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
+        replace(BASE, family="qwen2", tied=True, biased=QKV, windows=(0, 9)),
+    ),
+    "qwen2, windows by layer_types": (
+        {
+            **QWEN2,
+            "use_sliding_window": True,
+            "sliding_window": 9,
+            "layer_types": [SLIDING, FULL],
+        },
+        replace(BASE, family="qwen2", tied=True, biased=QKV, windows=(9, 0)),
+    ),
+    "gemma": ({**GEMMA}, GEMMA_BASE),
+    "gemma, the first files' word for the tanh form": ({**GEMMA, "hidden_act": "gelu"}, GEMMA_BASE),
+    "gemma, what may be absent": (
+        without(GEMMA, "hidden_act", "tie_word_embeddings", "rms_norm_eps", "head_dim"),
+        replace(GEMMA_BASE, head_dim=256, norm_eps=1e-6),
+    ),
+    "gemma3, transformers 4": ({**GEMMA3}, GEMMA3_BASE),
+    "gemma3, transformers 5": (
+        {
+            **without(GEMMA3, "rope_theta", "rope_scaling", "rope_local_base_freq"),
+            "layer_types": [SLIDING, FULL, SLIDING],
+            "rope_parameters": {
+                FULL: {"rope_type": "linear", "factor": 4.0, "rope_theta": 5e4},
+                SLIDING: {"rope_type": "default", "rope_theta": 300.0},
+            },
+            "_sliding_window_pattern": 6,
+        },
+        GEMMA3_BASE,
+    ),
+    "gemma3, bases and windows as they are by default": (
+        {
+            **without(GEMMA3, "rope_theta", "rope_scaling", "rope_local_base_freq"),
+            "num_hidden_layers": 6,
+            "sliding_window_pattern": 6,
+        },
+        replace(
+            GEMMA3_BASE,
+            layers=6,
+            windows=(7, 7, 7, 7, 7, 0),
+            rope=RopeConfig(1e6),
+            local_rope=RopeConfig(1e4),
+        ),
     ),
     "qwen3": (
         {**QWEN3},

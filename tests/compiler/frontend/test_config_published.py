@@ -15,6 +15,38 @@ from hearth.compiler.frontend.rotary_names import Part
 LLAMA3_ROPE = RopeConfig(500000.0, RopeKind.LLAMA3, 32.0, 1.0, 4.0, 8192)
 QKV = (Part.Q, Part.K, Part.V)
 
+GEMMA3_1B = {
+    "architectures": ["Gemma3ForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "attn_logit_softcapping": None,
+    "bos_token_id": 2,
+    "cache_implementation": "hybrid",
+    "eos_token_id": [1, 106],
+    "final_logit_softcapping": None,
+    "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "hidden_size": 1152,
+    "initializer_range": 0.02,
+    "intermediate_size": 6912,
+    "max_position_embeddings": 32768,
+    "model_type": "gemma3_text",
+    "num_attention_heads": 4,
+    "num_hidden_layers": 26,
+    "num_key_value_heads": 1,
+    "pad_token_id": 0,
+    "query_pre_attn_scalar": 256,
+    "rms_norm_eps": 1e-06,
+    "rope_local_base_freq": 10000,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": 512,
+    "sliding_window_pattern": 6,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.50.0.dev0",
+    "use_cache": True,
+    "vocab_size": 262144,
+}
 FACTORS = {  # 48 of each; the published numbers differ from pair to pair
     "long_factor": [1.0 + pair for pair in range(48)],
     "short_factor": [1.0 + 0.04 * pair for pair in range(48)],
@@ -58,6 +90,17 @@ PHI3_MINI = {
 }
 
 PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "Gemma 3 1B": (
+        GEMMA3_1B,
+        {
+            "windows": (*(*[512] * 5, 0) * 4, 512, 512),
+            "rope": RopeConfig(1e6),
+            "local_rope": RopeConfig(1e4),
+            "scale": 1 / 16,
+            "tied": True,
+            "gains_from_one": True,
+        },
+    ),
     "Phi-3-mini 4k": (
         {
             **PHI3_MINI,
@@ -65,11 +108,11 @@ PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "rope_scaling": None,
             "sliding_window": 2047,
         },
-        {"window": 2047, "kv_heads": 32, "head_dim": 96, "rope": RopeConfig(10000.0)},
+        {"windows": (2047,) * 32, "kv_heads": 32, "head_dim": 96, "rope": RopeConfig(10000.0)},
     ),
     "Phi-3.5-mini": (
         {**PHI3_MINI, "rope_scaling": {**FACTORS, "type": "longrope"}},
-        {"window": 262144, "head_dim": 96, "context": 4096, "rope": LONGROPE},
+        {"windows": (262144,) * 32, "head_dim": 96, "context": 4096, "rope": LONGROPE},
     ),
     "Phi-3-mini 128k, first files": (
         {**PHI3_MINI, "rope_scaling": {**FACTORS, "type": "su"}},
@@ -108,7 +151,7 @@ PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "sliding_window": None,
             "vocab_size": 100352,
         },
-        {"window": 0, "kv_heads": 10, "head_dim": 128, "rope": RopeConfig(250000.0)},
+        {"windows": (0,) * 40, "kv_heads": 10, "head_dim": 128, "rope": RopeConfig(250000.0)},
     ),
     "Llama 2 7B": (
         {
@@ -225,7 +268,7 @@ PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "use_cache": True,
             "vocab_size": 32000,
         },
-        {"window": 4096, "kv_heads": 8, "head_dim": 128},
+        {"windows": (4096,) * 32, "kv_heads": 8, "head_dim": 128},
     ),
     "Qwen2.5 1.5B": (
         {
@@ -254,7 +297,13 @@ PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "use_sliding_window": False,
             "vocab_size": 151936,
         },
-        {"window": 0, "kv_heads": 2, "head_dim": 128, "biased": QKV, "rope": RopeConfig(1e6)},
+        {
+            "windows": (0,) * 28,
+            "kv_heads": 2,
+            "head_dim": 128,
+            "biased": QKV,
+            "rope": RopeConfig(1e6),
+        },
     ),
 }
 

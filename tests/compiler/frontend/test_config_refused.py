@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.checkpoints import LLAMA, MISTRAL, PHI3, QWEN2
-from support.configs import FULL, LLAMA3_SCALING, LONGROPE, SLIDING, parse_config, without
+from support.checkpoints import GEMMA3, LLAMA, MISTRAL, PHI3, QWEN2
+from support.configs import FULL, LLAMA3_SCALING, LONGROPE, parse_config, without
 
 from hearth.compiler.frontend.families import FAMILIES
 from hearth.schemas.errors import CheckpointError
@@ -213,15 +213,20 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "partial_rotary_factor",
     ),
     "rope_scaling as text": ({**LLAMA, "rope_scaling": "linear"}, "config.value_invalid", "rope"),
-    "mixed windows by max_window_layers": (
-        {**QWEN2, "use_sliding_window": True, "max_window_layers": 1},
+    "a table of RoPE for all layers of Gemma 3": (
+        {**GEMMA3, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
         "config.unsupported",
-        "max_window_layers = 1",
+        "rope_parameters",
     ),
-    "mixed windows by layer_types": (
-        {**QWEN2, "use_sliding_window": True, "layer_types": [FULL, SLIDING]},
+    "Gemma 3 without a window": (
+        {**GEMMA3, "sliding_window": None},
+        "config.key_missing",
+        "sliding_window",
+    ),
+    "Gemma 3 that sees what follows": (
+        {**GEMMA3, "use_bidirectional_attention": True},
         "config.unsupported",
-        "layer_types",
+        "use_bidirectional_attention",
     ),
     "layer_types of another length": (
         {**LLAMA, "layer_types": [FULL]},

@@ -12,6 +12,7 @@ import pytest
 from support import plain_decoder
 from support.checkpoints import (
     GEMMA,
+    GEMMA3,
     LLAMA,
     MISTRAL,
     PHI3,
@@ -28,6 +29,7 @@ from hearth.compiler.frontend import load
 from hearth.compiler.ir.evaluate import State, evaluate
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import (
+    Add,
     Attention,
     Cache,
     Constant,
@@ -62,6 +64,12 @@ CONFIGS: dict[str, Mapping[str, Any]] = {
         "tie_word_embeddings": False,
         "num_key_value_heads": 1,
         "attention_bias": True,
+    },
+    "gemma3": GEMMA3,
+    "gemma3, full layers only, untied": {
+        **GEMMA3,
+        "sliding_window_pattern": 1,
+        "tie_word_embeddings": False,
     },
     "qwen3, untied, biases": {**QWEN3, "tie_word_embeddings": False, "attention_bias": True},
     "phi3, window 16": PHI3,
@@ -105,18 +113,25 @@ def test_prefill_then_decode_is_the_same(tmp_path: Path) -> None:
     assert np.abs(np.concatenate(rows) - whole).max() <= 2e-4 * np.abs(whole).max()
 
 
+def _tables(config: Mapping[str, Any]) -> list[str]:
+    """The names of the tables that some layer turns by."""
+    two = config["model_type"] == "gemma3_text" and config["sliding_window_pattern"] > 1
+    prefixes = ("rope", "rope.local") if two else ("rope",)
+    return [f"{prefix}.{function}" for prefix in prefixes for function in ("cos", "sin")]
+
+
 @pytest.mark.parametrize("case", CONFIGS)
 def test_constants_carry_the_names_and_values_of_the_checkpoint(case: str, tmp_path: Path) -> None:
     config = CONFIGS[case]
     constants = [op for op in _ops(_graph(tmp_path, config)) if isinstance(op, Constant)]
     names = [constant.name for constant in constants]
-    assert Counter(names) == Counter([*shapes(config), "rope.cos", "rope.sin"])
+    assert Counter(names) == Counter([*shapes(config), *_tables(config)])
     tensors = random_tensors(config)
     for constant in constants:
         if constant.name in tensors:
             assert isinstance(constant.value, Source)
             rows = constant.value.rows(0, constant.value.shape[0])
-            from_one = config["model_type"] == "gemma" and "norm" in constant.name
+            from_one = "gemma" in config["model_type"] and "norm" in constant.name
             assert np.array_equal(rows, tensors[constant.name] + np.float32(from_one))
 
 
@@ -163,6 +178,23 @@ def test_embeddings_are_scaled_in_the_type_they_are_stored_in(
     assert [(type(op.x), op.factor) for op in scales] == [(Embedding, factor)]
     head = graph.entries["main"][0]
     assert isinstance(head, Linear) and head.weight is scales[0].x.operands[0]
+
+
+def test_layers_with_a_window_turn_by_tables_of_their_own(tmp_path: Path) -> None:
+    """Also where the window is as long as the context, which hides it from attention alone."""
+    for window, expected in ((7, [7, 0, 7]), (40, [0, 0, 0])):
+        ops = _ops(_graph(tmp_path / str(window), {**GEMMA3, "sliding_window": window}))
+        assert [op.window for op in ops if isinstance(op, Attention)] == expected
+        tables = [op.cos.name for op in ops if isinstance(op, RoPE)]  # type: ignore[attr-defined]
+        assert tables == [*["rope.local.cos"] * 2, *["rope.cos"] * 2, *["rope.local.cos"] * 2]
+
+
+def test_what_blocks_add_is_normalised_first(tmp_path: Path) -> None:
+    ops = _ops(_graph(tmp_path, GEMMA3))
+    added = [type(op.b).__name__ for op in ops if isinstance(op, Add)]
+    assert added == ["RMSNorm"] * 6
+    scales = {op.scale for op in ops if isinstance(op, Attention)}
+    assert scales == {float(np.float32(11**-0.5))}
 
 
 def test_biases_are_additions(tmp_path: Path) -> None:
