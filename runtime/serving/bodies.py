@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
@@ -13,6 +14,7 @@ from hearth.runtime.serving.refusals import Refusal
 
 JSON = "application/json"
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # which may be a half of a whole one
+DEEPEST = 700  # objects and arrays within each other
 # A body above the limit is read on to here and thrown away: clients that are cut off while they write do not see
 # the answer.
 DISCARDED_NBYTES = 64 << 20
@@ -37,9 +39,27 @@ async def read_object(request: Request, *, any_type: bool = False) -> dict[str, 
         raise _invalid(f"the body is not JSON: {error or 'nested too deeply'}") from None
     if not isinstance(found, dict):
         raise _invalid("the body is not a JSON object")
+    _check_depth(text, found)
     if HALF_PAIR.search(text):
         _check_unicode(found)
     return found
+
+
+def _check_depth(text: str, found: dict[str, Any]) -> None:
+    """Whatever walks through the body later may do so by recursion."""
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return
+    level: list[Any] = [found]
+    for _ in range(DEEPEST):
+        level = [inner for each in level for inner in _inside(each)]
+    if level:
+        raise _invalid(f"the body is nested more than {DEEPEST} deep")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    """The objects and arrays right inside one."""
+    values = value.values() if isinstance(value, dict) else value
+    return (each for each in values if isinstance(each, dict | list))
 
 
 def _check_unicode(found: dict[str, Any]) -> None:

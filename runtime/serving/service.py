@@ -197,5 +197,8 @@ class Service:
 
 
 def _date(seconds: float) -> datetime | None:
-    """So many seconds from now."""
-    return None if math.isinf(seconds) else datetime.now(UTC) + timedelta(seconds=seconds)
+    """So many seconds from now; what is further away than calendars reach is never."""
+    try:
+        return datetime.now(UTC) + timedelta(seconds=seconds)
+    except OverflowError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -41,11 +42,11 @@ class Fields:
         return None if value is None else int(value)
 
     def number(self, name: str) -> float | None:
-        """A finite number, as it was sent: an integer keeps all its digits."""
+        """A number that a double can hold, as it was sent: an integer keeps all its digits."""
         value = self.values.get(name)
         if value is None:
             return None
-        if type(value) not in (int, float) or value != value or abs(value) == float("inf"):
+        if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
             raise self._refused(name, value, "a number")
         return value  # type: ignore[no-any-return]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import Any
 
 from hearth.runtime.serving.ollama.fields import refused
@@ -24,9 +25,9 @@ def seconds_of(value: Any) -> float | None:
 
 
 def _number_s(value: Any) -> float:
-    if type(value) not in (int, float) or math.isnan(value):
+    if type(value) not in (int, float) or value != value:
         raise _refused(value)
-    return float(value)
+    return float(max(-1, min(value, sys.float_info.max)))  # JSON's integers may be larger
 
 
 def _text_s(text: str) -> float:

@@ -82,6 +82,13 @@ def test_an_idle_model_is_unloaded_after_its_time(archive: Path) -> None:
     assert isinstance(scheduler, FakeScheduler) and scheduler.closed == 0.0
 
 
+def test_a_time_beyond_all_calendars_is_never(archive: Path) -> None:
+    found = service({"a": archive})
+    for seconds in (1e12, 1e300):
+        found.release(found.hold("a"), seconds)
+        assert found.running()[0].expires is None
+
+
 def test_keep_alive_zero_unloads_at_once(archive: Path) -> None:
     found = service({"a": archive})
     with found.using("a", keep_alive_s=0):

@@ -27,6 +27,10 @@ from support.faults import CHAT, LONG, SHORT, code, post
         ),
         (
             b'{"model": "demo", "messages": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}",
+            "invalid_json",
+        ),
+        (
+            b'{"model": "demo", "messages": ' + b'{"a":' * 600 + b"1" + b"}" * 600 + b"}",
             "invalid_value",
         ),
         (b"{}", "missing_parameter"),
@@ -47,6 +51,7 @@ from support.faults import CHAT, LONG, SHORT, code, post
         "nested",
         "huge-number",
         "surrogate",
+        "too-deep",
         "deep",
         "nothing",
         "surrogate-name",
@@ -57,6 +62,15 @@ def test_bad_json_and_invalid_utf8_are_refused(
     client: httpx.Client, data: bytes, expected: str
 ) -> None:
     assert code(post(client, data)) == (400, expected)
+
+
+@pytest.mark.parametrize("user", ["", ', "user": "\\ud83d\\ude00"'])
+def test_a_body_of_any_depth_is_refused_and_no_bug(client: httpx.Client, user: str) -> None:
+    """Down to where what reads it would run out of stack itself."""
+    for depth in range(900, 1000, 5):
+        deep = "[" * depth + "]" * depth
+        body = f'{{"model": "demo", "messages": {deep}{user}}}'.encode()
+        assert code(post(client, body)) == (400, "invalid_json")
 
 
 def nested(levels: int) -> dict[str, Any]:

@@ -32,9 +32,13 @@ def test_durations_and_seconds(value: object, seconds: float | None) -> None:
     assert seconds_of(value) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("value", [-1, -1.0, "-1", "-1s", "-5m"])
+@pytest.mark.parametrize("value", [-1, -1.0, "-1", "-1s", "-5m", -(10**400)])
 def test_less_than_nothing_is_for_ever(value: object) -> None:
     assert seconds_of(value) == math.inf
+
+
+def test_an_integer_beyond_doubles_is_a_long_time() -> None:
+    assert seconds_of(10**400) > 1e300
 
 
 @pytest.mark.parametrize("value", ["5 minutes", "m", "1h-5m", "5m ", True, [], {}, math.nan])

@@ -124,6 +124,8 @@ def test_every_option() -> None:
         ({"model": "m", "options": {"temperature": math.nan}}, "options.temperature"),
         ({"model": "m", "options": {"stop": [1]}}, "options.stop"),
         ({"model": "m", "options": {"num_ctx": 0}}, "options.num_ctx"),
+        ({"model": "m", "options": {"temperature": 10**400}}, "options.temperature"),
+        ({"model": "m", "options": {"min_p": -(10**400)}}, "options.min_p"),
     ],
 )
 def test_generate_refuses_by_the_fields_name(body: dict[str, Any], field: str) -> None:
