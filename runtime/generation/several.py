@@ -8,6 +8,7 @@ from typing import Any
 
 from hearth.runtime.batch import decode_together
 from hearth.runtime.generation.beam_text import BeamText
+from hearth.runtime.generation.sliding import fitted, slide
 from hearth.runtime.generation.writing import FinishReason, Task, Writer
 from hearth.runtime.sampling import (
     Beams,
@@ -44,13 +45,16 @@ def complete(session: Session[Any], task: Task, count: int) -> list[Completion]:
     if count < 1:
         raise UsageError("arguments.n", f"{count} completions", expected="at least 1")
     writers = [_writer(task, index) for index in range(count)]
-    logits = session.prefill(task.prompt)
+    logits = session.prefill(fitted(task.prompt, session.context, task.request.full))
     for writer in writers:
         writer.push(logits, room=session.position < session.context)
     going = [writer for writer in writers if writer.finish_reason is None]
     sessions = [session, *(session.fork() for _ in going[1:])]
     while going:
         pairs = list(zip(sessions, going, strict=False))
+        for each in sessions:
+            if each.position == each.context:  # only a text that may slide goes on beyond it
+                slide(each)
         read = decode_together([(each, writer.tokens[-1]) for each, writer in pairs])
         for (each, writer), row in zip(pairs, read, strict=True):
             writer.push(row, room=each.position < each.context)

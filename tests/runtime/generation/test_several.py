@@ -9,6 +9,7 @@ import pytest
 
 from hearth.runtime import Model, load
 from hearth.runtime.sampling import Beams, BeamSearch, Constraint, completion_seed
+from hearth.runtime.generation.writing import Full
 from hearth.schemas.errors import HearthError, UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +38,18 @@ def test_each_of_n_is_what_its_seed_gives_alone(model: Model, n: int, how: dict[
         assert (one.text, list(one.tokens)) == (alone.text, alone.tokens)
         assert (one.finish_reason, list(one.choices)) == (alone.finish_reason, alone.choices)
     assert len({one.tokens for one in found}) > n / 2
+
+
+@pytest.mark.parametrize("prompt", [PROMPT, PROMPT * 100])
+def test_each_of_n_goes_on_beyond_the_context_as_it_would_alone(
+    model: Model, prompt: list[int]
+) -> None:
+    how = {"full": Full.SLIDE, "temperature": 40.0, "ignore_eos": True}
+    how["max_tokens"] = model.context + 9
+    for index, one in enumerate(model.complete(prompt, 3, pieces="ids", seed=4, **how)):
+        seed = completion_seed(4, index)
+        alone = model.generate(prompt, pieces="ids", seed=seed, **how)
+        assert (one.text, list(one.tokens)) == ("".join(alone), alone.tokens)
 
 
 class Even:
