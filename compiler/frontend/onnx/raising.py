@@ -60,9 +60,9 @@ class Raising:
     reasons: dict[Node, tuple[Reason, ...]] = field(default_factory=dict)
     tables: list[tuple[Constant, Constant]] = field(default_factory=list)  # RoPE's cos and sin
     appended: dict[tuple[str, int], Stored] = field(default_factory=dict)  # by past and offset
-    presents: set[str] = field(
-        default_factory=set
-    )  # outputs of fused nodes that hand the caches on
+    stacks: dict[str, tuple[View, ...]] = field(
+        default_factory=dict
+    )  # outputs of fused nodes that hand several caches on
     _nested: int = 0
 
     @property

@@ -72,12 +72,16 @@ class Past:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """Keys or values [S, heads * head_dim]: the past (None: there is none, S = T) and this call's `rows`."""
+    """Keys or values [S, heads * head_dim]: the past (None: there is none, S = T) and this call's `rows`.
+
+    The source keeps them times `scale`, which is in its past already.
+    """
 
     rows: Op
     heads: int
     head_dim: int
     past: Past | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

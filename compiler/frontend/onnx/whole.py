@@ -121,35 +121,42 @@ def _results(raising: Raising) -> dict[str, View]:
     for info in raising.model.outputs:
         if info.name not in raising.data:
             raise Mismatch(f"output {info.name!r} depends on no data")
-        if info.name in raising.presents:
-            continue
         value = raising.values.get(info.name)
         if isinstance(value, View) and isinstance(value.base, Op):
             found[info.name] = value
-        elif not (isinstance(value, View) and isinstance(value.base, Stored)) and not _is_stack(
-            info, raising
-        ):
+        elif not _handed_on(info, raising):
             raise Mismatch(f"output {info.name!r} was not raised")
     if not found:
         raise Mismatch("no output is an activation")
     return found
 
 
-def _is_stack(info: ValueInfo, raising: Raising) -> bool:
-    """Keys and values in one output: a concatenation of stored views."""
+def _handed_on(info: ValueInfo, raising: Raising) -> tuple[Stored, ...]:
+    """The keys and values that an output gives to the next call, as they were stored: one, or a stack of them."""
     node = raising.model.producers.get(info.name)
-    if node is None or node.op_type != "Concat":
-        return False
-    parts = [raising.values.get(name) for name in node.inputs]
-    return all(isinstance(part, View) and isinstance(part.base, Stored) for part in parts)
+    parts: Sequence[Value | None] = raising.stacks.get(info.name, (raising.values.get(info.name),))
+    if parts == (None,) and node is not None and node.op_type == "Concat":
+        parts = [raising.values.get(name) for name in node.inputs]
+    found: list[Stored] = []
+    for part in parts:
+        if not isinstance(part, View) or not isinstance(part.base, Stored):
+            return ()
+        if part.base.past is not None and part.scale != part.base.scale:
+            raise Mismatch(f"output {info.name!r} changes the keys or values that it hands on")
+        found.append(part.base)
+    return tuple(found)
 
 
 def _check_continued(raising: Raising) -> None:
-    """Every past is continued by this call's rows and read by attention."""
+    """Every past is continued by this call's rows, read by attention, and handed on."""
+    handed = {each for info in raising.model.outputs for each in _handed_on(info, raising)}
     continued = {stored.past.name for stored in raising.appended.values() if stored.past}
     for name, view in raising.ports.views().items():
         if Rows.P in view.dims and name not in continued:
             raise Mismatch(f"input {name!r} is no past that new rows are appended to")
+    for stored in raising.appended.values():
+        if stored.past is not None and stored not in handed:
+            raise Mismatch(f"what continues input {stored.past.name!r} is no output")
 
 
 def _decoder(raising: Raising, results: dict[str, View], caches: tuple[Op, ...]) -> Raised:

@@ -48,7 +48,9 @@ def appended(past: View, new: View, axis: int, raising: Raising) -> View:
     known = raising.appended.get(key)
     rows = columns(new, [atom for i in places for atom in new.axes[i]])
     if known is None:
-        known = raising.appended[key] = Stored(rows, heads, head_dim, past.base)
+        known = raising.appended[key] = Stored(
+            rows, heads, head_dim, past.base, new.scale
+        )
     elif known.rows is not rows:
         raise Mismatch(f"input {past.base.name!r} is continued by two different values")
     axes: list[Axis] = [()] * len(dims)

@@ -46,8 +46,9 @@ def attention(node: Node, raising: Raising) -> View:
     q, k, v = (matrix(part) for part in parts)
     past = optional_input(node, 4)
     mask, added = optional_input(node, 3), optional_input(node, 5)
-    result, _, _ = _attend(node, (q, k, v), ((past, 0), (past, 1)), mask, added, raising)
-    raising.presents.update(name for name in node.outputs[1:] if name)  # both in one
+    pasts = ((past, 0), (past, 1))
+    result, keys, values = _attend(node, (q, k, v), pasts, mask, added, raising)
+    raising.stacks.update({name: (keys, values) for name in node.outputs[1:] if name})
     return rows_again(result, (*view.dims[:-1], sizes[2]))
 
 

@@ -37,8 +37,9 @@ def attention(w: Writer, x: str, form: str = "apart") -> str:
             past(w, "9", HEADS)
             w.op("Abs", "past_9")
         k, v = (w.op("Concat", p, each, axis=-2) for p, each in zip(pasts, (k, v), strict=True))
+        handed = {"negated": w.op("Neg", v), "swapped": k}.get(form, v)
         present(w, k, "0", HEADS)
-        present(w, v, "1", HEADS)
+        present(w, handed, "1", HEADS)
     weights = w.op("Softmax", hidden(w, scores(w, q, k, "mul"), "additive"), axis=-1)
     y = w.op("Transpose", w.op("MatMul", weights, v), perm=[0, 2, 1, 3])
     return w.product(w.op("Reshape", y, ints(w, 0, 0, WIDTH)), WIDTH, HIDDEN)
@@ -65,6 +66,8 @@ REFUSED = {
     "shared": "is continued by two different values",
     "halved": "in another order than it is stored",
     "unread": "is no past that new rows are appended to",
+    "negated": "'present_1' changes the keys or values that it hands on",
+    "swapped": "what continues input 'past_1' is no output",
 }
 
 
