@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hearth.schemas.errors import CheckpointError
+
+LARGEST = 2**62  # of a whole number: JSON knows no bound, and floats and sizes do
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,7 @@ class Fields:
         value = self.take(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        if type(value) is not int or not minimum <= value <= LARGEST:
             raise self.invalid(key, f"a whole number of at least {minimum}")
         return value
 
@@ -135,7 +137,7 @@ def _is_positive(value: object) -> bool:
     """Whether it is a positive finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value) and value > 0
+    return 0 < value <= sys.float_info.max
 
 
 def shorten(value: object) -> str:

@@ -11,7 +11,7 @@ from decimal import Context, Decimal, localcontext
 from enum import StrEnum
 from typing import Any
 
-from hearth.compiler.frontend.fields import Fields, shorten
+from hearth.compiler.frontend.fields import LARGEST, Fields, shorten
 from hearth.compiler.frontend.rotary_names import FULL, SLIDING
 from hearth.compiler.frontend.rounded import DIGITS
 from hearth.schemas.errors import CheckpointError
@@ -61,7 +61,7 @@ class RopeConfig:
 def context_limit(rope: RopeConfig, longest: int) -> int:
     """The longest context the model serves: max_position_embeddings, or what the scaling covers."""
     base = rope.original_context or longest
-    return max(longest, int(base * rope.factor))
+    return max(longest, int(min(base * rope.factor, LARGEST)))
 
 
 def read_rope(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar
@@ -138,7 +139,7 @@ def read_defaults(generation_config: bytes | None, eos: Sequence[int]) -> Defaul
 def _parsed(data: bytes | None) -> Mapping[str, Any]:
     try:
         config = json.loads(data) if data else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad(f"is not JSON: {error}", "a JSON object") from None
     if not isinstance(config, dict):
         raise _bad(f"holds {config!r:.40}", "a JSON object")
@@ -154,8 +155,10 @@ def _integer(config: Mapping[str, Any], name: str) -> int | None:
 
 def _real(config: Mapping[str, Any], name: str) -> float | None:
     value = config.get(name)
-    if value is None or type(value) in (int, float):
-        return None if value is None else float(value)
+    if value is None:
+        return None
+    if type(value) in (int, float) and abs(value) <= sys.float_info.max:
+        return float(value)
     raise _bad(f"has {name} = {value!r:.40}", "a number")
 
 

@@ -11,7 +11,7 @@ from support.checkpoints import GEMMA, GEMMA3, LLAMA, MISTRAL, PHI3, QWEN2, QWEN
 from support.configs import FULL, LLAMA3_SCALING, LONGROPE, SLIDING, parse_config, without
 
 from hearth.compiler.frontend.config import ModelConfig
-from hearth.compiler.frontend.rope_config import RopeConfig, RopeKind
+from hearth.compiler.frontend.rope_config import RopeConfig, RopeKind, context_limit
 from hearth.compiler.frontend.rotary_names import Part
 from hearth.schemas.commands import Activation
 
@@ -308,3 +308,7 @@ READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
 def test_read(case: str) -> None:
     values, expected = READ[case]
     assert parse_config(values) == expected
+
+
+def test_a_factor_without_bounds_bounds_no_context() -> None:
+    assert context_limit(RopeConfig(1e4, RopeKind.LINEAR, factor=1e308), 64) >= 64

@@ -76,6 +76,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "size as text": ({**LLAMA, "vocab_size": "53"}, "config.value_invalid", "vocab_size"),
     "theta tiny": ({**LLAMA, "rope_theta": 1e-300}, "config.value_invalid", "rope_theta"),
     "theta huge": ({**LLAMA, "rope_theta": 1e300}, "config.value_invalid", "rope_theta"),
+    "theta beyond doubles": (
+        {**LLAMA, "rope_theta": 10**400},
+        "config.value_invalid",
+        "rope_theta",
+    ),
+    "eps beyond doubles": ({**LLAMA, "rms_norm_eps": 10**400}, "config.value_invalid", "rms_norm"),
+    "positions beyond doubles": (
+        {**LLAMA, "max_position_embeddings": 10**400},
+        "config.value_invalid",
+        "max_position",
+    ),
     "eps zero": ({**LLAMA, "rms_norm_eps": 0}, "config.value_invalid", "rms_norm_eps"),
     "eps NaN": ({**LLAMA, "rms_norm_eps": float("nan")}, "config.value_invalid", "rms_norm_eps"),
     "tied as text": (

@@ -66,6 +66,7 @@ def test_stop_ids_and_limits() -> None:
     [
         b"{", b"[]", b"\xff", b'{"eos_token_id": "x"}', b'{"eos_token_id": [1, "x"]}',
         b'{"eos_token_id": true}', b'{"temperature": "hot"}', b'{"top_k": 1.5}',
+        b'{"temperature": 1' + b"0" * 400 + b"}", b"[" * 100_000,
     ],
 )  # fmt: skip
 def test_a_file_that_makes_no_sense_is_refused(data: bytes) -> None:

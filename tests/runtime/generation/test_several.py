@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hearth.runtime import Model, load
-from hearth.runtime.sampling import Beams, BeamSearch, Constraint, completion_seed
 from hearth.runtime.generation.writing import Full
+from hearth.runtime.sampling import Beams, BeamSearch, Constraint, completion_seed
 from hearth.schemas.errors import HearthError, UsageError
 
 if TYPE_CHECKING:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from hearth.compiler.frontend.onnx.model import Node
 from hearth.compiler.frontend.onnx.raising import Raising, integer
 from hearth.compiler.frontend.onnx.values import (
@@ -43,14 +45,12 @@ def appended(past: View, new: View, axis: int, raising: Raising) -> View:
         raise Mismatch(f"joins {shown(past.dims)} and {shown(dims)}")
     places = [i for i in range(len(dims)) if i != axis]
     heads, head_dim = _sizes(past, places)
-    _check_past(past, places, heads * head_dim)
+    check_past(past)
     key = (past.base.name, past.offset)
     known = raising.appended.get(key)
     rows = columns(new, [atom for i in places for atom in new.axes[i]])
     if known is None:
-        known = raising.appended[key] = Stored(
-            rows, heads, head_dim, past.base, new.scale
-        )
+        known = raising.appended[key] = Stored(rows, heads, head_dim, past.base, new.scale)
     elif known.rows is not rows:
         raise Mismatch(f"input {past.base.name!r} is continued by two different values")
     axes: list[Axis] = [()] * len(dims)
@@ -77,8 +77,10 @@ def _sizes(past: View, places: list[int]) -> tuple[int, int]:
     return heads, last
 
 
-def _check_past(past: View, places: list[int], count: int) -> None:
+def check_past(past: View) -> None:
     """The past is read whole, in the order it is stored."""
-    atoms = fused(tuple(atom for i in places for atom in past.axes[i]))
+    sizes = {i: size for i, size in enumerate(past.dims) if isinstance(size, int)}
+    count = prod(sizes.values())
+    atoms = fused(tuple(atom for i in sizes for atom in past.axes[i]))
     if atoms != fused((Atom(count, 1),)) or past.offset % count or past.scale != 1.0:
         raise Mismatch(f"the past {shown(past.dims)} is read in another order than it is stored")

@@ -15,6 +15,7 @@ from hearth.compiler.frontend.onnx.raising import (
     number,
     optional_input,
 )
+from hearth.compiler.frontend.onnx.rules.cache import check_past
 from hearth.compiler.frontend.onnx.values import (
     Atom,
     Mismatch,
@@ -66,6 +67,7 @@ def _continued(op: Op, sizes: tuple[int, int], past: str, part: int, raising: Ra
     known = [size for size in view.dims if isinstance(size, int) and size > 1]
     if not all(size in (*sizes, 2) for size in known):
         raise Mismatch(f"the past {shown(view.dims)} is none of {sizes[0]} heads of {sizes[1]}")
+    check_past(view)
     heads, head_dim = sizes
     key = (view.base.name, part * heads * head_dim)
     found = raising.appended.get(key)

@@ -22,22 +22,30 @@ from support.raised import compare, info, raised, reasons
 WIDTH = HEADS * HEAD_DIM
 
 
-def test_attention_with_a_stacked_past(tmp_path: Path) -> None:
-    def attention(w: Writer, x: str) -> str:
-        mask = w.op("Cast", "attention_mask", to=TensorProto.INT32)
-        shape: list[int | str] = [2, "batch", HEADS, "past", HEAD_DIM]
-        given = w.input("past_0", TensorProto.FLOAT, shape)
-        y = w.fused(
-            "Attention", x, w.weight(HIDDEN, 3 * WIDTH), w.bias(3 * WIDTH), mask, given,
-            outputs=2, num_heads=HEADS, unidirectional=1,
-        )  # fmt: skip
-        (node,) = [node for node in w.nodes if node.op_type == "Attention"]
-        node.output[1] = "present_0"
-        w.outputs.append(info("present_0", TensorProto.FLOAT, [*shape[:3], "total", HEAD_DIM]))
-        return w.product(y, WIDTH, HIDDEN)
+def stacked(w: Writer, x: str, negated: bool = False) -> str:
+    mask = w.op("Cast", "attention_mask", to=TensorProto.INT32)
+    shape: list[int | str] = [2, "batch", HEADS, "past", HEAD_DIM]
+    given = w.input("past_0", TensorProto.FLOAT, shape)
+    if negated:
+        given = w.op("Neg", given)
+    y = w.fused(
+        "Attention", x, w.weight(HIDDEN, 3 * WIDTH), w.bias(3 * WIDTH), mask, given,
+        outputs=2, num_heads=HEADS, unidirectional=1,
+    )  # fmt: skip
+    (node,) = [node for node in w.nodes if node.op_type == "Attention"]
+    node.output[1] = "present_0"
+    w.outputs.append(info("present_0", TensorProto.FLOAT, [*shape[:3], "total", HEAD_DIM]))
+    return w.product(y, WIDTH, HIDDEN)
 
-    model = decoder(tmp_path, attention)
+
+def test_attention_with_a_stacked_past(tmp_path: Path) -> None:
+    model = decoder(tmp_path, stacked)
     compare(raised(model).graph, model, IDS)
+
+
+def test_a_past_that_is_changed_before_it_is_read_is_refused(tmp_path: Path) -> None:
+    model = decoder(tmp_path, lambda w, x: stacked(w, x, negated=True))
+    assert "in another order than it is stored" in reasons(model)
 
 
 def multi_head(w: Writer, x: str, biased: bool = False, masked: bool = False) -> str:
