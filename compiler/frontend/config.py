@@ -31,8 +31,9 @@ class ModelConfig:
     `biased` names the linears that have a bias; `windows` has 0 for layers whose positions see all before them, the
     others turn queries and keys by `local_rope` where there is one; `query_scalar` stands for D in the scale of scores.
     `head_norms`: queries and keys are normalised head by head. Not `causal`: every position sees the whole text.
-    `activation`: of the gate. `gains_from_one`: norms multiply by 1 plus what is stored. `scaled_embeddings`: layers
-    read the table's rows times sqrt(E), rounded to the type that the table is stored in.
+    `activation`: of the gate, or without one of what goes up. `layer_norms`: norms take the mean off and have biases.
+    `gains_from_one`: norms multiply by 1 plus what is stored. `scaled_embeddings`: layers read the table's rows times
+    sqrt(E), rounded to the type that the table is stored in.
     """
 
     family: str
@@ -52,6 +53,7 @@ class ModelConfig:
     head_norms: bool = False
     causal: bool = True
     activation: Activation = Activation.SILU
+    layer_norms: bool = False
     gains_from_one: bool = False
     local_rope: RopeConfig | None = None
     query_scalar: float | None = None
@@ -100,13 +102,14 @@ def read_config(fields: Fields, family: RotaryFamily, request: Request) -> Model
         vocab=fields.integer("vocab_size"),
         context=context,
         tied=fields.flag("tie_word_embeddings", False),
-        norm_eps=fields.number("rms_norm_eps"),
+        norm_eps=fields.number("layer_norm_eps" if family.layer_norms else "rms_norm_eps"),
         windows=windows,
         rope=rope,
         biased=_biased(fields, family),
         head_norms=family.head_norms,
         causal=not request.headless or _is_causal(fields, any(windows)),
         activation=_activation(fields, family),
+        layer_norms=family.layer_norms,
         gains_from_one=family.gains_from_one,
         local_rope=local,
         query_scalar=fields.number("query_pre_attn_scalar") if family.query_scalar else None,
@@ -140,12 +143,12 @@ def _is_causal(fields: Fields, windowed: bool) -> bool:
 
 
 def _activation(fields: Fields, family: RotaryFamily) -> Activation:
-    """Of the gate; one that no gated unit has would be left out of the linear's epilogue, and is refused."""
+    """Of the gate, if there is one: one that no gated unit has would be left out of the epilogue, and is refused."""
     name = fields.text(family.activation_key, family.activation)
     if name in family.former_activations:
         return family.former_activations[name]
     found = read_activation(fields, family.activation_key, family.activation)
-    if found not in GATES.values():
+    if family.names.gated and found not in GATES.values():
         raise fields.unsupported(family.activation_key, "silu or gelu_pytorch_tanh")
     return found
 

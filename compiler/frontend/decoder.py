@@ -12,7 +12,7 @@ from hearth.compiler.frontend.config import ModelConfig
 from hearth.compiler.frontend.encoder import vector_entries
 from hearth.compiler.frontend.rope import rope_tables
 from hearth.compiler.frontend.rope_config import RopeConfig
-from hearth.compiler.frontend.rotary_names import MERGED, Names, Part
+from hearth.compiler.frontend.rotary_names import MERGED, Names, Part, norm_bias
 from hearth.compiler.frontend.sources import FromOne
 from hearth.compiler.ir.arithmetic import round_f16
 from hearth.compiler.ir.graph import Graph
@@ -25,6 +25,7 @@ from hearth.compiler.ir.ops import (
     Embedding,
     HeadNorm,
     KVWrite,
+    LayerNorm,
     Linear,
     Mul,
     Op,
@@ -68,6 +69,9 @@ class Decoder:
         return stored
 
     def norm(self, x: Op, gain: str) -> Op:
+        if self.config.layer_norms:
+            bias = self.constant(norm_bias(gain))
+            return LayerNorm(x, self.gain(gain), bias, self.config.norm_eps)
         return RMSNorm(x, self.gain(gain), self.config.norm_eps)
 
     def linear(self, x: Op, part: Part, layer: int) -> Op:
@@ -105,10 +109,9 @@ class Decoder:
         return KVWrite(Cache(cache), x, self.position)
 
 
-def _attention(decoder: Decoder, x: Op, layer: int) -> tuple[Op, Op, Op]:
-    """(y[T, E], K cache, V cache) of the attention block of one layer."""
+def _attention(decoder: Decoder, h: Op, layer: int) -> tuple[Op, Op, Op]:
+    """(what is added to the rows, K cache, V cache) of normalised rows h[T, E]."""
     config, names, window = decoder.config, decoder.names, decoder.config.windows[layer]
-    h = decoder.norm(x, names.attention_norm.format(layer=layer))
     q, k, v = decoder.parts(h, Part.QKV, layer)
     q = decoder.turned(q, config.heads, names.query_norm, layer)
     k = decoder.turned(k, config.kv_heads, names.key_norm, layer)
@@ -124,17 +127,30 @@ def _attention(decoder: Decoder, x: Op, layer: int) -> tuple[Op, Op, Op]:
         window=window if window < config.context else 0,
         causal=config.causal,
     )
-    y = decoder.linear(attended, Part.O, layer)
-    return decoder.added(x, y, names.attention_post_norm, layer), keys, values
+    return decoder.linear(attended, Part.O, layer), keys, values
 
 
-def _ffn(decoder: Decoder, x: Op, layer: int) -> Op:
-    """y[T, E] of the feed-forward block of one layer."""
-    h = decoder.norm(x, decoder.names.ffn_norm.format(layer=layer))
-    gate, up = decoder.parts(h, Part.GATE_UP, layer)
-    gated = Mul(Activate(gate, decoder.config.activation), up)
-    y = decoder.linear(gated, Part.DOWN, layer)
-    return decoder.added(x, y, decoder.names.ffn_post_norm, layer)
+def _ffn(decoder: Decoder, h: Op, layer: int) -> Op:
+    """What is added to the rows, of normalised rows h[T, E]."""
+    activation = decoder.config.activation
+    if decoder.names.gated:
+        gate, up = decoder.parts(h, Part.GATE_UP, layer)
+        wide: Op = Mul(Activate(gate, activation), up)
+    else:
+        wide = Activate(decoder.linear(h, Part.UP, layer), activation)
+    return decoder.linear(wide, Part.DOWN, layer)
+
+
+def _layer(decoder: Decoder, x: Op, layer: int) -> tuple[Op, Op, Op]:
+    """(y[T, E], K cache, V cache): attention and feed-forward after each other, or both of one norm."""
+    names = decoder.names
+    h = decoder.norm(x, names.attention_norm.format(layer=layer))
+    attended, keys, values = _attention(decoder, h, layer)
+    x = decoder.added(x, attended, names.attention_post_norm, layer)
+    if names.ffn_norm:
+        h = decoder.norm(x, names.ffn_norm.format(layer=layer))
+    x = decoder.added(x, _ffn(decoder, h, layer), names.ffn_post_norm, layer)
+    return x, keys, values
 
 
 def _rounded_as(table: Constant, value: float) -> float:
@@ -174,9 +190,8 @@ def _body(config: ModelConfig, names: Names, kv: KVScheme, sources: Weights) -> 
         x = Scale(x, _rounded_as(table, math.sqrt(config.hidden)))
     caches: list[Op] = []
     for layer in range(config.layers):
-        x, keys, values = _attention(decoder, x, layer)
+        x, keys, values = _layer(decoder, x, layer)
         caches += [keys, values]
-        x = _ffn(decoder, x, layer)
     return Body(decoder.norm(x, names.final_norm), tuple(caches), table)
 
 
@@ -184,7 +199,10 @@ def build(config: ModelConfig, names: Names, request: Request, sources: Weights)
     """main: tokens[T] -> (logits[T, V], k0, v0, k1, v1, ...)."""
     body = _body(config, names, request.kv, sources)
     head = body.table if config.tied else Constant(names.head, sources(names.head))
-    return Graph({"main": (Linear(body.rows, head), *body.caches)})
+    logits: Op = Linear(body.rows, head)
+    if names.head_bias:
+        logits = Add(logits, Constant(names.head_bias, sources(names.head_bias)))
+    return Graph({"main": (logits, *body.caches)})
 
 
 def build_vectors(config: ModelConfig, names: Names, request: Request, sources: Weights) -> Graph:

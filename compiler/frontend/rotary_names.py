@@ -39,7 +39,8 @@ ATTENTION = frozenset({Part.Q, Part.K, Part.V, Part.O})
 class Names:
     """Templates of tensor names; `{layer}` stands for the number of the layer. `linears` are those that are stored.
 
-    The post norms are of what attention and MLP add to the residual stream; most families have none.
+    The post norms are of what attention and MLP add to the residual stream; most families have none. Without an
+    `ffn_norm` attention and MLP read one norm. `head_bias`: where the head has one.
 
     All but the head's begin with `stem`, which files of models without a head may leave away.
     """
@@ -47,6 +48,7 @@ class Names:
     stem: str = "model."
     embedding: str = "model.embed_tokens.weight"
     head: str = "lm_head.weight"
+    head_bias: str = ""
     final_norm: str = "model.norm.weight"
     attention_norm: str = "model.layers.{layer}.input_layernorm.weight"
     ffn_norm: str = "model.layers.{layer}.post_attention_layernorm.weight"
@@ -70,9 +72,19 @@ class Names:
         "model.rotary_emb.inv_freq",
     )
 
+    @property
+    def gated(self) -> bool:
+        """Whether a gate multiplies what goes up."""
+        return not self.linears.keys().isdisjoint({Part.GATE, Part.GATE_UP})
+
     def linear(self, part: Part, layer: int) -> str:
         """The prefix of `.weight` and `.bias`."""
         return self.linears[part].format(layer=layer)
+
+
+def norm_bias(gain: str) -> str:
+    """The bias beside a norm's gain."""
+    return f"{gain.removesuffix('.weight')}.bias"
 
 
 LLAMA_NAMES = Names()

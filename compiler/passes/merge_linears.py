@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hearth.compiler.ir.graph import Graph
-from hearth.compiler.ir.ops import Constant, Linear, Op, Slice, tensor
+from hearth.compiler.ir.ops import Activate, Constant, Linear, Op, Slice, tensor
 from hearth.compiler.ir.rewrite import all_outputs, order, rewrite, users
 from hearth.compiler.ir.tensors import (
     ArraySource,
@@ -80,12 +80,18 @@ def _merge(linears: Sequence[Linear], x: Op) -> Linear | None:
 
 
 def _groups(graph: Graph) -> list[list[Linear]]:
-    """Linears that share their input and whose weight nothing else uses, in order of discovery."""
+    """Linears that share their input and whose weight nothing else uses, in order of discovery.
+
+    One that an activation alone reads stays by itself: the activation becomes a step of its epilogue.
+    """
     readers = users(graph)
     groups: dict[Op, list[Linear]] = {}
     for op in order(all_outputs(graph)):
-        if isinstance(op, Linear) and _weight(op) and len(readers[op.weight]) == 1:
-            groups.setdefault(op.x, []).append(op)
+        match op, readers.get(op, []):
+            case Linear(), [Activate()]:
+                continue
+            case Linear(), _ if _weight(op) and len(readers[op.weight]) == 1:
+                groups.setdefault(op.x, []).append(op)
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import bert, gpt2
+from support import bert, gpt2, phi
 from support.checkpoints import (
     GEMMA,
     GEMMA3,
@@ -88,6 +88,22 @@ ROTARY: dict[str, Mapping[str, Any]] = {
 @pytest.mark.parametrize("case", ROTARY)
 def test_rotary_decoders(case: str, scheme: str, tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "m", ROTARY[case])
+    options = wanted(**SCHEMES[scheme], context=40)
+    found = compiled_logits(source, tmp_path / "m.har", options, IDS)
+    compare(found, evaluated_logits(source, options, IDS), scheme in EXACT)
+
+
+PARALLEL: dict[str, Mapping[str, Any]] = {
+    "as published": phi.PHI,
+    "heads of 80": {**phi.PHI, "hidden_size": 160, "num_attention_heads": 2},
+}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("case", PARALLEL)
+def test_phi(case: str, scheme: str, tmp_path: Path) -> None:
+    config = PARALLEL[case]
+    source = write_checkpoint(tmp_path / "m", config, phi.random_tensors(config))
     options = wanted(**SCHEMES[scheme], context=40)
     found = compiled_logits(source, tmp_path / "m.har", options, IDS)
     compare(found, evaluated_logits(source, options, IDS), scheme in EXACT)

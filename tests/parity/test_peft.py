@@ -62,11 +62,16 @@ def _phi3() -> Any:
     return transformers.Phi3ForCausalLM(config)
 
 
+def _phi() -> Any:
+    return transformers.PhiForCausalLM(transformers.PhiConfig(**SIZES))
+
+
 MODELS: Mapping[str, Callable[[], Any]] = {
     "llama": _llama,
     "qwen2": _qwen2,
     "qwen3": _qwen3,
     "gpt2": _gpt2,
+    "phi": _phi,
     "phi3": _phi3,
 }
 CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -97,6 +102,13 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
             "target_modules": ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
         },
     ),
+    "two blocks on one norm": (
+        "phi",
+        {
+            "r": 4, "lora_alpha": 7,
+            "target_modules": ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"],
+        },
+    ),
     "Conv1D": (
         "gpt2",
         {"r": 5, "target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True},
@@ -104,6 +116,13 @@ CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+ALTERED = (
+    "all linears",
+    "patterns",
+    "linears stored as one",
+    "two blocks on one norm",
+    "Conv1D",
+)
 ROTATED = ("quarot", "quarot,rotate-down", "smoothquant", "smoothquant,quarot")
 WORDS = {f"w{number}": number for number in range(1, SIZES["vocab_size"])}
 TOKENIZER = {
@@ -125,7 +144,7 @@ def test_an_adapter_gives_what_peft_gives(
 
 
 @pytest.mark.parametrize("method", ROTATED)
-@pytest.mark.parametrize("name", ["all linears", "patterns", "linears stored as one", "Conv1D"])
+@pytest.mark.parametrize("name", ALTERED)
 def test_an_adapter_of_turned_and_smoothed_weights_gives_what_peft_gives(
     name: str, method: str, tmp_path: Path
 ) -> None:

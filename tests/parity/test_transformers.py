@@ -149,6 +149,28 @@ CASES: dict[str, dict[str, Any]] = {
         "max_window_layers": 1,
     },
     "qwen2 llama3 scaling": {"family": "Qwen2", "ratio": 2, "rope": LLAMA3},
+    "phi, half of each head": {
+        "family": "Phi",
+        "ratio": 1,
+        "head_dim": None,
+        "dim": 12,
+        "rope": {"partial_rotary_factor": 0.5},
+    },
+    "phi, two fifths": {
+        "family": "Phi",
+        "ratio": 1,
+        "head_dim": None,
+        "dim": 20,
+        "rope": {"partial_rotary_factor": 0.4},
+    },
+    "phi GQA 3, tied, erf": {
+        "family": "Phi",
+        "ratio": 3,
+        "head_dim": None,
+        "hidden_act": "gelu",
+        "rope": {"partial_rotary_factor": 1.0},
+        "tie_word_embeddings": True,
+    },
     "phi3 MHA": {"family": "Phi3", "ratio": 1, "head_dim": None},
     "phi3 GQA 4, tied": {
         "family": "Phi3",
@@ -183,6 +205,7 @@ POOLED = (
     "qwen2 GQA 7, tied",
     "qwen3 GQA 2, tied",
     "phi3 GQA 4, tied",
+    "phi, half of each head",
     "gemma MQA",
     "gemma3 MQA",
 )
@@ -221,6 +244,8 @@ def _config(case: Mapping[str, Any], rng: np.random.Generator) -> Any:
     if case["family"] == "Gemma3Text":
         local = {"rope_type": "default", "rope_theta": float(rng.choice([50.0, 10000.0]))}
         values["rope_parameters"] = {"full_attention": rope, "sliding_attention": local}
+    if case["family"] == "Phi":
+        values["layer_norm_eps"] = values.pop("rms_norm_eps")
     if values["head_dim"] is None:
         del values["head_dim"]  # what some configs must not name
     return getattr(transformers, f"{case['family']}Config")(**values)

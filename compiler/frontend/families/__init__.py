@@ -16,6 +16,7 @@ from hearth.compiler.frontend.families.gemma3 import GEMMA3
 from hearth.compiler.frontend.families.gpt2 import GPT2
 from hearth.compiler.frontend.families.llama import LLAMA
 from hearth.compiler.frontend.families.mistral import MISTRAL
+from hearth.compiler.frontend.families.phi import PHI
 from hearth.compiler.frontend.families.phi3 import PHI3
 from hearth.compiler.frontend.families.qwen2 import QWEN2
 from hearth.compiler.frontend.families.qwen3 import QWEN3
@@ -29,6 +30,7 @@ _ALL: tuple[Family, ...] = (
     MISTRAL,
     QWEN2,
     QWEN3,
+    PHI,
     PHI3,
     GEMMA,
     GEMMA3_TEXT,

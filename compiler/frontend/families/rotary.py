@@ -14,7 +14,7 @@ from hearth.compiler.frontend.decoder import build, build_vectors
 from hearth.compiler.frontend.families.windows import Windows
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.rope_config import THETA
-from hearth.compiler.frontend.rotary_names import LLAMA_NAMES, Names, Part
+from hearth.compiler.frontend.rotary_names import LLAMA_NAMES, Names, Part, norm_bias
 from hearth.schemas.commands import Activation
 from hearth.schemas.manifest import Dims, Embedding, ModelKind
 
@@ -30,9 +30,9 @@ class RotaryFamily:
     keys are normalised head by head before RoPE. `head_dim`: what an absent head_dim means, 0: hidden_size over heads.
     `partial_rotary`: the share of each head that is turned where no key tells; None: heads are turned whole.
     `defaults`: of keys that may be absent. `activation_key` names the gate's function, `activation` where it is absent;
-    `former_activations` are names that mean another function here. `gains_from_one`, `scaled_embeddings`: ModelConfig.
-    `theta`: of RoPE, where no key tells; `local_theta` likewise of layers with a window, which have a RoPE of their own
-    where it is given. `query_scalar`: query_pre_attn_scalar takes the place of head_dim in the scale of scores.
+    `former_activations` are names that mean another function here. `theta`: of RoPE, where no key tells; `local_theta`
+    likewise of layers with a window, which have a RoPE of their own where it is given. `query_scalar`:
+    query_pre_attn_scalar takes the place of head_dim in the scale of scores. The rest is ModelConfig's.
     """
 
     model_type: str
@@ -50,6 +50,7 @@ class RotaryFamily:
     activation_key: str = "hidden_act"
     activation: str = "silu"
     former_activations: Mapping[str, Activation] = field(default_factory=dict)
+    layer_norms: bool = False
     gains_from_one: bool = False
     scaled_embeddings: bool = False
     theta: float = THETA
@@ -112,10 +113,9 @@ def _shapes(
     table = (config.vocab, config.hidden)
     yield names.embedding, table
     for layer in range(config.layers):
-        yield names.attention_norm.format(layer=layer), (config.hidden,)
-        yield names.ffn_norm.format(layer=layer), (config.hidden,)
-        for post_norm in filter(None, (names.attention_post_norm, names.ffn_post_norm)):
-            yield post_norm.format(layer=layer), (config.hidden,)
+        norms = names.attention_norm, names.ffn_norm, names.attention_post_norm, names.ffn_post_norm
+        for norm in filter(None, norms):
+            yield from _norm_shapes(config, norm.format(layer=layer))
         if config.head_norms:
             yield names.query_norm.format(layer=layer), (config.head_dim,)
             yield names.key_norm.format(layer=layer), (config.head_dim,)
@@ -124,6 +124,14 @@ def _shapes(
             yield f"{names.linear(part, layer)}.weight", shape
             if part in config.biased:
                 yield f"{names.linear(part, layer)}.bias", shape[:1]
-    yield names.final_norm, (config.hidden,)
+    yield from _norm_shapes(config, names.final_norm)
     if not config.tied and not headless:
         yield names.head, table
+    if names.head_bias and not headless:
+        yield names.head_bias, table[:1]
+
+
+def _norm_shapes(config: ModelConfig, gain: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield gain, (config.hidden,)
+    if config.layer_norms:
+        yield norm_bias(gain), (config.hidden,)
