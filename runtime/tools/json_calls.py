@@ -11,7 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hearth.runtime.tools.style import Calls, Mark, NewId, ToolCall, all_calls, tool_call
+from hearth.runtime.tools.style import (
+    Begins,
+    Begun,
+    Calls,
+    Mark,
+    NewId,
+    ToolCall,
+    all_calls,
+    tool_call,
+)
 from hearth.runtime.tools.tool import Tool
 
 NAME_KEYS = ("name", "function")
@@ -28,6 +37,15 @@ class JsonCalls:
     arguments: str = "arguments"
     listed: bool = False
     marks: tuple[str, ...] = ()
+
+    @property
+    def begins(self) -> Begins:
+        """An object up to its arguments."""
+        return self._begins
+
+    def _begins(self, text: str) -> Begun | None:
+        found = re.search(rf'{{"name": (".*?"), "{self.arguments}": (?={{)', text, re.DOTALL)
+        return found and Begun(json.loads(found[1]), found.end())
 
     def read(self, body: str, tools: Mapping[str, Tool], new_id: NewId) -> Calls:
         """Each value an object or a list of them."""

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hearth.runtime.tools.json_calls import object_of, schema_rule, unterminated
-from hearth.runtime.tools.style import Calls, Mark, NewId, ToolCall, all_calls, tool_call
+from hearth.runtime.tools.style import (
+    Begins,
+    Begun,
+    Calls,
+    Mark,
+    NewId,
+    ToolCall,
+    all_calls,
+    tool_call,
+)
 from hearth.runtime.tools.tool import Tool
 
 
@@ -24,6 +33,16 @@ class NamedCalls:
     def marks(self) -> tuple[str, ...]:
         """Both are special tokens of the models that write them."""
         return (self.arguments, self.call_id)
+
+    @property
+    def begins(self) -> Begins:
+        """A name between the two marks."""
+        return self._begins
+
+    def _begins(self, text: str) -> Begun | None:
+        head, mark, rest = text.partition(self.arguments)
+        name = head.rpartition(self.opening)[2]
+        return Begun(name, len(head) + len(mark)) if rest.startswith("{") else None
 
     def read(self, body: str, tools: Mapping[str, Tool], new_id: NewId) -> Calls:
         """Every part between two openings must be a call."""

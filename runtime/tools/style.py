@@ -25,6 +25,17 @@ class ToolCall:
 Calls = tuple[ToolCall, ...] | None  # None: the text is none
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A call's name, and where in the text its arguments begin."""
+
+    name: str
+    end: int
+
+
+Begins = Callable[[str], Begun | None]
+
+
 def tool_call(id: str, name: str, arguments: Mapping[str, Any]) -> ToolCall | None:
     """None where JSON cannot hold the arguments (infinities) or UTF-8 any of it (half of a surrogate pair)."""
     try:
@@ -51,6 +62,10 @@ class Style(Protocol):
     @property
     def listed(self) -> bool:
         """Whether several calls stand in one JSON list."""
+
+    @property
+    def begins(self) -> Begins | None:
+        """Finds a call in a text that `rules` allows, up to its arguments; None where these are no JSON."""
 
     def read(self, body: str, tools: Mapping[str, Tool], new_id: NewId) -> Calls:
         """The calls that a text is, and nothing else."""

@@ -36,6 +36,7 @@ class XmlCalls:
 
     listed: bool = False
     marks: tuple[str, ...] = ()
+    begins: None = None
 
     def read(self, body: str, tools: Mapping[str, Tool], new_id: NewId) -> Calls:
         """What a parameter's text means is for the tool's schema to say; without one it is a string."""

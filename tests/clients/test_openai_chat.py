@@ -228,11 +228,48 @@ def test_a_tool_is_called_by_name(client: Any) -> None:
 
 def test_calls_are_streamed(client: Any) -> None:
     chunks = list(chat(client, tools=[TOOL], tool_choice="required", max_tokens=200, stream=True))
-    calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
-    assert [call.index for call in calls] == list(range(len(calls))) and calls
-    assert json.loads(calls[0].function.arguments)["place"] in ("Rome", "Oslo")
+    parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or []]
+    first, *more = [part for part in parts if part.index == 0]
+    assert (first.type, first.function.name, first.function.arguments) == (
+        "function",
+        "weather",
+        "",
+    )
+    assert first.id and len(more) > 1
+    assert all((part.id, part.function.name) == (None, None) for part in more)
+    arguments = "".join(part.function.arguments for part in more)
+    assert json.loads(arguments)["place"] in ("Rome", "Oslo")
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
     assert not any("tool_call>" in (chunk.choices[0].delta.content or "") for chunk in chunks)
+
+
+def test_streamed_calls_are_those_of_the_whole_answer(client: Any) -> None:
+    """As openai's own helper puts them together."""
+    tool = {"type": "function", "function": {**TOOL["function"], "strict": True}}
+    how = {"model": "tales", "messages": HELLO, "seed": 3, "max_tokens": 200}
+    how |= {"tools": [tool], "tool_choice": "required"}
+    whole = client.chat.completions.create(**how).choices[0]
+    with client.chat.completions.stream(**how) as stream:
+        deltas = [
+            event.arguments_delta
+            for event in stream
+            if event.type == "tool_calls.function.arguments.delta"
+        ]
+        found = stream.get_final_completion().choices[0]
+    assert found.finish_reason == whole.finish_reason == "tool_calls"
+    calls = [call.function.arguments for call in whole.message.tool_calls]
+    assert [call.function.arguments for call in found.message.tool_calls] == calls
+    assert "".join(deltas) == "".join(calls)
+    assert len(deltas) > 2 * len(calls)
+
+
+def test_a_call_cut_short_has_what_there_is_of_it(client: Any) -> None:
+    found = chat(client, tools=[TOOL], tool_choice="required", max_tokens=40).choices[0]
+    assert (found.finish_reason, found.message.content) == ("length", None)
+    (call,) = found.message.tool_calls
+    assert call.function.name == "weather"
+    with pytest.raises(ValueError):
+        json.loads(call.function.arguments)
 
 
 def test_one_call_alone_without_parallel_calls(client: Any) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,9 +14,7 @@ from hearth.runtime.serving.openai.requests import read_chat
 from hearth.runtime.serving.openai.saying import Delta, Saying, Token, chat_logprobs
 from hearth.runtime.serving.openai.speaking import Body, Form, Speaking, answer
 from hearth.runtime.serving.openai.work import chat_work
-
-if TYPE_CHECKING:
-    from hearth.runtime.tools import ToolCall
+from hearth.runtime.tools import Arguments, ToolCall
 
 
 async def chat_completions(request: Request) -> Response:
@@ -29,17 +27,25 @@ def _first(number: int, speaking: Speaking) -> Body:
     return _choice(number, delta=delta, logprobs=None, finish_reason=None)
 
 
-def _delta(number: int, delta: Delta, speaking: Speaking) -> Body:
-    said: Body = {"content": delta.text} if delta.text or not delta.calls else {}
-    if delta.calls:
-        saying = speaking.work.sayings[number]
-        start = len(saying.calls) - len(delta.calls)
-        said["tool_calls"] = [
-            {"index": start + index, **_call(call)} for index, call in enumerate(delta.calls)
-        ]
-    return _choice(
-        number, delta=said, logprobs=_logprobs(delta.tokens, speaking), finish_reason=None
-    )
+def _deltas(number: int, delta: Delta, speaking: Speaking) -> Iterator[Body]:
+    """The text, and each part of a call by itself: clients take a call's name to come before its arguments."""
+    tokens = delta.tokens
+    for said in _said(delta):
+        yield _choice(number, delta=said, logprobs=_logprobs(tokens, speaking), finish_reason=None)
+        tokens = ()
+
+
+def _said(delta: Delta) -> Iterator[Body]:
+    if delta.text or not delta.calls:
+        yield {"content": delta.text}
+    index = delta.begun - 1
+    for part in delta.calls:
+        match part:
+            case ToolCall():
+                index += 1
+                yield {"tool_calls": [{"index": index, **_call(part)}]}
+            case Arguments(text):
+                yield {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
 
 
 def _last(number: int, reason: str, speaking: Speaking) -> Body:
@@ -88,7 +94,7 @@ CHAT = Form(
     "chat.completion.chunk",
     chat_work,
     _first,
-    _delta,
+    _deltas,
     _last,
     _choices,
 )

@@ -26,8 +26,8 @@ def _first(number: int, speaking: Speaking) -> Body | None:
     return _choice(number, echo, (), None, speaking) if echo else None
 
 
-def _delta(number: int, delta: Delta, speaking: Speaking) -> Body:
-    return _choice(number, delta.text, (*delta.read, *delta.tokens), None, speaking)
+def _deltas(number: int, delta: Delta, speaking: Speaking) -> Sequence[Body]:
+    return [_choice(number, delta.text, (*delta.read, *delta.tokens), None, speaking)]
 
 
 def _last(number: int, reason: str, speaking: Speaking) -> Body:
@@ -75,7 +75,7 @@ COMPLETIONS = Form(
     "text_completion",
     completion_work,
     _first,
-    _delta,
+    _deltas,
     _last,
     _choices,
 )

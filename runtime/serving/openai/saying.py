@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hearth.runtime.generation.writing import Decode
 from hearth.runtime.sampling import Choice
 from hearth.runtime.serving.jobs import Finished, Piece, Read, Usage
 from hearth.runtime.text.detokenizer import Detokenizer
-
-if TYPE_CHECKING:
-    from hearth.runtime.tools import ToolCall, ToolParser
+from hearth.runtime.tools import CallReader, Part, ToolCall, whole_calls
 
 Spell = Callable[[int], bytes]  # the bytes of a token
 LEAST_LOGPROB = -9999.0  # what OpenAI gives for minus infinity, which JSON cannot hold
@@ -34,7 +32,8 @@ class Delta:
     """What came with a piece."""
 
     text: str = ""
-    calls: tuple[ToolCall, ...] = ()
+    calls: tuple[Part, ...] = ()
+    begun: int = 0  # calls before these
     tokens: tuple[Token, ...] = ()
     read: tuple[Token, ...] = ()  # of the prompt
 
@@ -71,12 +70,12 @@ class Saying:
         self,
         logprobs: bool,
         unsaid: frozenset[int] = frozenset(),
-        parser: ToolParser | None = None,
+        parser: CallReader | None = None,
         echo: Echo | None = None,
     ) -> None:
         self._unsaid, self._logprobs, self._parser = unsaid, logprobs, parser
         self._echo = echo
-        self._length = len(self.prompt)
+        self._length, self._begun = len(self.prompt), 0
         self.deltas: list[Delta] = []
         self.finished: Finished | None = None
 
@@ -94,13 +93,13 @@ class Saying:
         tokens = self._tokens(piece)
         self._length += len(piece.text)
         text, calls = (piece.text, ()) if self._parser is None else self._parser.push(piece.text)
-        return self._keep(Delta(text, calls, tokens))
+        return self._keep(self._delta(text, calls, tokens))
 
     def end(self, finished: Finished) -> Delta:
         """What was held back."""
         self.finished = finished
         text, calls = ("", ()) if self._parser is None else self._parser.flush()
-        return self._keep(Delta(text, calls))
+        return self._keep(self._delta(text, calls))
 
     @property
     def text(self) -> str:
@@ -110,7 +109,7 @@ class Saying:
     @property
     def calls(self) -> tuple[ToolCall, ...]:
         """All calls."""
-        return tuple(call for delta in self.deltas for call in delta.calls)
+        return whole_calls([part for delta in self.deltas for part in delta.calls])
 
     @property
     def tokens(self) -> tuple[Token, ...]:
@@ -129,6 +128,11 @@ class Saying:
         if self.calls and self.finished.reason == "stop":
             return "tool_calls"
         return self.finished.reason
+
+    def _delta(self, text: str, calls: tuple[Part, ...], tokens: tuple[Token, ...] = ()) -> Delta:
+        begun = self._begun
+        self._begun += sum(isinstance(part, ToolCall) for part in calls)
+        return Delta(text, calls, begun, tokens)
 
     def _keep(self, delta: Delta) -> Delta:
         self.deltas.append(delta)

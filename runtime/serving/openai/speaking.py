@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +47,8 @@ class Speaking:
 class Form:
     """How one endpoint writes its answers.
 
-    `first` is the delta that opens a choice in a stream (None: none), `delta` one of a stream's, `choice` a whole one.
+    `first` is what opens a choice in a stream (None: nothing), `deltas` what the stream says of more of it, `last` of
+    its end; `choices` are the whole ones.
     """
 
     prompt: str  # the field that the model reads
@@ -56,7 +57,7 @@ class Form:
     chunk_object: str
     make: Callable[[Held, Any], Work]
     first: Callable[[int, Speaking], Body | None]
-    delta: Callable[[int, Delta, Speaking], Body]
+    deltas: Callable[[int, Delta, Speaking], Iterable[Body]]
     last: Callable[[int, str, Speaking], Body]
     choices: Callable[[Speaking], Sequence[Body]]
 
@@ -118,8 +119,8 @@ async def _events(speaking: Speaking, answers: Answers, form: Form) -> AsyncIter
         async for number, event in answers:
             saying = speaking.work.sayings[number]
             delta = _hear(speaking, saying, event)
-            if not delta.empty:
-                yield _chunk(speaking, [form.delta(number, delta, speaking)])
+            for body in () if delta.empty else form.deltas(number, delta, speaking):
+                yield _chunk(speaking, [body])
             if isinstance(event, Finished):
                 yield _chunk(speaking, [form.last(number, saying.reason, speaking)])
         if _wants_usage(speaking.asked):

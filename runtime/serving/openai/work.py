@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hearth.runtime.grammar import GrammarWish
     from hearth.runtime.model import Model
     from hearth.runtime.serving.held import Held
-    from hearth.runtime.tools import ToolFormat, ToolParser
+    from hearth.runtime.tools import CallReader, ToolFormat
 
 USUAL_LENGTH = 16  # of completions (not of chats), as OpenAI documents it
 
@@ -167,10 +167,19 @@ def _chat_prompt(held: Held, request: ChatRequest, format: ToolFormat | None) ->
     return tuple(model.tokenizer.encode(text, add_special_tokens=False))
 
 
-def _parser(request: ChatRequest, format: ToolFormat | None) -> ToolParser | None:
-    from hearth.runtime.tools import ToolParser, read_tools
+def _parser(request: ChatRequest, format: ToolFormat | None) -> CallReader | None:
+    """Calls are given as they are written where nothing but the answer's length can cut one short."""
+    from hearth.runtime.tools import ToolParser, call_stream, read_tools
 
-    return None if format is None else ToolParser(format, read_tools(request.tools))
+    if format is None:
+        return None
+    tools = read_tools(request.tools)
+    whole = not _must_call(request) or request.stop or request.stop_token_ids
+    return (None if whole else call_stream(format, tools)) or ToolParser(format, tools)
+
+
+def _must_call(request: ChatRequest) -> bool:
+    return request.tool_choice is not None and request.tool_choice.mode == "required"
 
 
 def _tool_format(model: Model, request: ChatRequest) -> ToolFormat | None:
@@ -195,7 +204,7 @@ def _tool_format(model: Model, request: ChatRequest) -> ToolFormat | None:
 def _chat_form(model: Model, request: ChatRequest, format: ToolFormat | None) -> GrammarWish | None:
     """What the answer must look like: a call that is required, or the form asked for."""
     choice = request.tool_choice
-    if format is not None and choice is not None and choice.mode == "required":
+    if format is not None and choice is not None and _must_call(request):
         from hearth.runtime.tools import call_wish, read_tools
 
         tools = [tool for tool in read_tools(request.tools) if choice.name in (None, tool.name)]

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import random
-from functools import cache
 from typing import Any
 
 import jsonschema
-import numpy as np
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models
+from support.calling import END, LETTERS, answer, reader
 
 from hearth.runtime.grammar import Grammars
-from hearth.runtime.text.tokenizer import Tokenizer as Reader
 from hearth.runtime.tools import FORMATS, ToolFormat, ToolParser, call_wish, read_tools
 from hearth.schemas.errors import InputError
 
 XML = next(format for format in FORMATS if format.name == "qwen-xml")
-LETTERS = [chr(code) for code in range(32, 127)] + ["\n"]
-END = len(LETTERS) + 1
 REFERS = {
     "type": "object",
     "$defs": {"unit": {"enum": ["C", "F"]}},
@@ -37,34 +31,6 @@ PLAIN = {"type": "function", "function": {"name": "say", "parameters": {
     "properties": {"tone": {"enum": ["soft", "loud"]}, "loud": {"type": "boolean"}, "why": {"const": "so"}},
     "required": ["tone"],
 }}}  # fmt: skip
-
-
-@cache
-def reader(special: bool) -> Reader:
-    """Letters, a token for Hermes' opening that is special or not, and an end."""
-    backend = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(LETTERS)}, merges=[]))
-    backend.decoder = decoders.Fuse()
-    add = backend.add_special_tokens if special else backend.add_tokens
-    add([AddedToken("<tool_call>", special=special)])
-    backend.add_special_tokens([AddedToken("<end>")])
-    return Reader(backend, {})
-
-
-def answer(
-    format: ToolFormat, special: bool, tools: list[dict[str, Any]], seed: int, **how: bool
-) -> str:
-    """Random tokens of those allowed."""
-    tokenizer, draw = reader(special), random.Random(seed)
-    marks = format.special_marks(tokenizer)
-    wish = call_wish(format, read_tools(tools), marks, **how)
-    constraint = Grammars(tokenizer, END + 1, (END,)).constraint(wish)
-    ids: list[int] = []
-    while not constraint.done:
-        words = constraint.allowed()
-        allowed = np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little"))
-        ids.append(int(draw.choice(allowed)))
-        constraint.accept(ids[-1])
-    return format.decode(tokenizer)([id for id in ids if id != END])
 
 
 @pytest.mark.parametrize("special", [False, True])

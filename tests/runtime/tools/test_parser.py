@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from support.calling import cut
 
 from hearth.runtime.tools import FORMATS, ToolCall, ToolParser, read_tools
 from hearth.runtime.tools.json_calls import random_id
@@ -114,15 +115,6 @@ TEXTS = [
     ("llama3", "<|python_tag|>x.call(n=1e999)"),
     ("llama3", "<|python_tag|>x.call(**{1: 2})"),
 ]
-
-
-def cut(text: str, random: random.Random) -> list[str]:
-    pieces = []
-    while text:
-        size = random.choice((1, 1, 2, 5, 20, len(text)))
-        pieces.append(text[:size])
-        text = text[size:]
-    return pieces
 
 
 def parse(format: str, pieces: list[str]) -> tuple[list[str], list[ToolCall]]:
