@@ -151,7 +151,8 @@ def _weight_nbytes(counted: _Counted, kind: Kind, operand: Operand) -> int:
 
 def _kv_nbytes(counted: _Counted, kind: Kind) -> int:
     """One of K and V, codes or scales; attention reads what any of its rows sees."""
-    ints, reads = counted.ints, counted.command.op == "attention"
+    ints = counted.ints
+    reads = "kv_heads" in ints
     positions = _span(counted) if reads else counted.rows
     heads = ints["kv_heads"] if reads else ints["heads"]
     one = 4 if kind is Kind.KV_SCALE else ints["head_dim"] * VALUE_NBYTES[KVScheme(ints["scheme"])]
@@ -233,6 +234,7 @@ def _pool(counted: _Counted) -> _Operations:
 OPERATIONS: Mapping[str, Callable[[_Counted], _Operations]] = {
     "linear": _linear,
     "attention": _attention,
+    "attention_capped": _attention,
     "rope": _turned,
     "kv_write": _turned,
     "rms_norm": _each("K", 4),
@@ -246,6 +248,7 @@ OPERATIONS: Mapping[str, Callable[[_Counted], _Operations]] = {
     "swiglu": _each("N", 2),
     "geglu_tanh": _each("N", 2),
     "scale": _each("N", 1),
+    "soft_cap": _each("N", 2),
     "layer_norm": _each("K", 6),
     "layer_norm_quantize": _each("K", 8),
     "layer_norm_quantize_static": _each("K", 8),

@@ -118,7 +118,7 @@ def describe(command: Command) -> str:
         words.append(f"{ints['N']} x {ints['K']} {LAYOUT_NAMES[Layout(ints['layout'])]}")
     if ints.get("activation", Activation.NONE) != Activation.NONE:
         words.append(Activation(ints["activation"]).name.lower())
-    if command.op in ("attention", "kv_write"):
+    if "context" in ints:
         words.append(f"{ints['heads']} heads of {ints['head_dim']}")
     elif "layout" not in ints:
         words += [str(ints[name]) for name in ("K", "N") if name in ints]

@@ -7,7 +7,7 @@ One table feeds the emitter, the plan checker, the native executor's binding and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 
 
@@ -175,6 +175,26 @@ _TABLES = (_weight("cos", Kind.TABLE, True), _weight("sin", Kind.TABLE, True))
 _AFFINE = (_weight("gain", Kind.VECTOR, True), _weight("bias", Kind.VECTOR, True))
 _READ, _WRITE = Role.STATE_READ, Role.STATE_WRITE
 
+# y[T, H * D] = attention of q[T, H * D] (rotated where tables are given) over the cache; causal 0: every row
+# sees all positions up to the last row's
+_ATTENTION = Contract(
+    12,
+    "attention",
+    (
+        _in("q"),
+        *_TABLES,
+        _state("k", _READ, Kind.KV),
+        _state("k_scales", _READ, Kind.KV_SCALE, True),
+        _state("v", _READ, Kind.KV),
+        _state("v_scales", _READ, Kind.KV_SCALE, True),
+        _out("y"),
+    ),
+    ("heads", "kv_heads", "head_dim", "rotary_dim", "context", "scheme", "window", "causal"),
+    ("scale",),
+    by_segment=True,
+    fixed=("k_scale", "k_zero", "v_scale", "v_zero"),
+)
+
 CONTRACTS: tuple[Contract, ...] = (
     # y[T, K] = row tokens[t] of table[N, K]
     Contract(
@@ -242,25 +262,7 @@ CONTRACTS: tuple[Contract, ...] = (
         by_segment=True,
         fixed=_CODES,
     ),
-    # y[T, H * D] = attention of q[T, H * D] (rotated where tables are given) over the cache; causal 0: every row
-    # sees all positions up to the last row's
-    Contract(
-        12,
-        "attention",
-        (
-            _in("q"),
-            *_TABLES,
-            _state("k", _READ, Kind.KV),
-            _state("k_scales", _READ, Kind.KV_SCALE, True),
-            _state("v", _READ, Kind.KV),
-            _state("v_scales", _READ, Kind.KV_SCALE, True),
-            _out("y"),
-        ),
-        ("heads", "kv_heads", "head_dim", "rotary_dim", "context", "scheme", "window", "causal"),
-        ("scale",),
-        by_segment=True,
-        fixed=("k_scale", "k_zero", "v_scale", "v_zero"),
-    ),
+    _ATTENTION,
     # y[R, N] = the last R of the T rows of x
     Contract(13, "last_rows", (_in("x"), _out("y")), ("N",), by_segment=True),
     # y[M, K] = layer_norm(x) (* gain) (+ bias)
@@ -327,6 +329,10 @@ CONTRACTS: tuple[Contract, ...] = (
     Contract(24, "geglu_tanh", (_in("gate"), _in("up"), _out("y")), ("N",)),
     # y[M, N] = x * factor
     Contract(25, "scale", (_in("x"), _out("y")), ("N",), ("factor",)),
+    # y[M, N] = tanh(x / cap) * cap
+    Contract(26, "soft_cap", (_in("x"), _out("y")), ("N",), ("cap",)),
+    # as 12 with scores that are capped so
+    replace(_ATTENTION, opcode=27, name="attention_capped", floats=("scale", "cap")),
 )
 
 BY_NAME: dict[str, Contract] = {contract.name: contract for contract in CONTRACTS}

@@ -8,7 +8,12 @@ from hearth.schemas.commands import BY_NAME, Activation
 from hearth.schemas.program import Command, Program
 from hearth.schemas.sections import FEATURES
 
-OF_COMMANDS: Mapping[str, str] = {"geglu_tanh": "geglu", "scale": "scale"}
+OF_COMMANDS: Mapping[str, str] = {
+    "geglu_tanh": "geglu",
+    "scale": "scale",
+    "soft_cap": "soft_cap",
+    "attention_capped": "soft_cap",
+}
 OF_ACTIVATIONS: Mapping[int, str] = {Activation.GEGLU_TANH: "geglu"}
 
 

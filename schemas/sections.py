@@ -8,7 +8,7 @@ from enum import StrEnum
 
 FORMAT_VERSION = 2
 # Bits of the header that a reader must understand, by name; features.py says which programs have them.
-FEATURES: Mapping[str, int] = {"geglu": 0, "scale": 1}
+FEATURES: Mapping[str, int] = {"geglu": 0, "scale": 1, "soft_cap": 2}
 
 MANIFEST = "manifest"
 PROGRAM = "program"

@@ -33,7 +33,8 @@ class ModelConfig:
     `head_norms`: queries and keys are normalised head by head. Not `causal`: every position sees the whole text.
     `activation`: of the gate, or without one of what goes up. `layer_norms`: norms take the mean off and have biases.
     `gains_from_one`: norms multiply by 1 plus what is stored. `scaled_embeddings`: layers read the table's rows times
-    sqrt(E), rounded to the type that the table is stored in.
+    sqrt(E), rounded to the type that the table is stored in. Scores and logits are capped (SoftCap) where their caps
+    are not 0.
     """
 
     family: str
@@ -57,6 +58,8 @@ class ModelConfig:
     gains_from_one: bool = False
     local_rope: RopeConfig | None = None
     query_scalar: float | None = None
+    score_cap: float = 0.0
+    logit_cap: float = 0.0
     scaled_embeddings: bool = False
 
     @property
@@ -113,6 +116,8 @@ def read_config(fields: Fields, family: RotaryFamily, request: Request) -> Model
         gains_from_one=family.gains_from_one,
         local_rope=local,
         query_scalar=fields.number("query_pre_attn_scalar") if family.query_scalar else None,
+        score_cap=fields.number("attn_logit_softcapping", 0.0) if family.score_cap else 0.0,
+        logit_cap=fields.number("final_logit_softcapping", 0.0) if family.logit_cap else 0.0,
         scaled_embeddings=family.scaled_embeddings,
     )
 

@@ -34,6 +34,7 @@ from hearth.compiler.ir.ops import (
     RoPE,
     Scale,
     Slice,
+    SoftCap,
     Tokens,
     tensor,
 )
@@ -126,6 +127,7 @@ def _attention(decoder: Decoder, h: Op, layer: int) -> tuple[Op, Op, Op]:
         scale=config.scale,
         window=window if window < config.context else 0,
         causal=config.causal,
+        cap=config.score_cap,
     )
     return decoder.linear(attended, Part.O, layer), keys, values
 
@@ -202,6 +204,7 @@ def build(config: ModelConfig, names: Names, request: Request, sources: Weights)
     logits: Op = Linear(body.rows, head)
     if names.head_bias:
         logits = Add(logits, Constant(names.head_bias, sources(names.head_bias)))
+    logits = SoftCap(logits, config.logit_cap) if config.logit_cap else logits
     return Graph({"main": (logits, *body.caches)})
 
 

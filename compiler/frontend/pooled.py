@@ -7,7 +7,7 @@ from hearth.compiler.frontend.checkpoint import Checkpoint
 from hearth.compiler.frontend.fields import Fields
 from hearth.compiler.frontend.sentence import Sentence
 from hearth.compiler.ir.graph import Graph
-from hearth.compiler.ir.ops import Add, Linear
+from hearth.compiler.ir.ops import Add, Linear, SoftCap
 from hearth.schemas.errors import UsageError
 from hearth.schemas.manifest import Dims, Embedding
 
@@ -57,7 +57,7 @@ def require_pooling(sentence: Sentence, where: str) -> None:
 def with_rows(graph: Graph) -> Graph:
     """main: as it was; hidden: tokens[T] -> (rows[T, E], k0, v0, k1, v1, ...), what the head of main reads."""
     logits, *caches = graph.entries["main"]
-    match logits:
+    match logits.x if isinstance(logits, SoftCap) else logits:
         case Linear(x=rows) | Add(a=Linear(x=rows)):
             return Graph({**graph.entries, "hidden": (rows, *caches)}, {"hidden": ("hidden",)})
     raise TypeError(f"{type(logits).__name__} gives the logits, expected a Linear")

@@ -182,6 +182,13 @@ def gated(gate: F32, up: F32, activation: Activation) -> F32:
     return np.asarray(activate(gate, activation.gate) * up, np.float32)
 
 
+def soft_cap(x: F32, cap: float) -> F32:
+    """tanh(x / cap) * cap."""
+    return np.asarray(
+        tanh(np.asarray(x / np.float32(cap), np.float32)) * np.float32(cap), np.float32
+    )
+
+
 def rms_norm(x: F32, gain: F32 | None, eps: float) -> F32:
     """x / sqrt(mean(x^2) + eps) over the last axis, times the gain where there is one."""
     mean = sum16(x * x) / np.float32(x.shape[-1])

@@ -21,10 +21,11 @@ def attend(
     scale: float,
     window: int,
     causal: bool = True,
+    cap: float = 0.0,
 ) -> F32:
     """y[T, H, Dv] of q[T, H, D] at position, position + 1, ...; window 0: all earlier positions.
 
-    Not causal: every row sees all positions up to the last row's.
+    Not causal: every row sees all positions up to the last row's. Cap 0: scores stay as they are.
     """
     rows, heads, _ = q.shape
     kv_heads = k.values.shape[1]
@@ -35,14 +36,20 @@ def attend(
     end = position + rows
     last = np.arange(position, end) if causal else np.full(rows, end - 1)  # that each row sees
     pieces = [
-        _attend_block(grouped[part], k, v, last[part], reach, factor)
+        _attend_block(grouped[part], k, v, last[part], reach, factor, cap)
         for part in (slice(start, start + step) for start in range(0, rows, step))
     ]
     return np.concatenate(pieces).reshape(rows, heads, -1)
 
 
 def _attend_block(
-    q: F32, k: Stored, v: Stored, last: NDArray[np.int64], reach: int, scale: np.float32
+    q: F32,
+    k: Stored,
+    v: Stored,
+    last: NDArray[np.int64],
+    reach: int,
+    scale: np.float32,
+    cap: float,
 ) -> F32:
     """q[T, Hkv, G, D]; only the positions that some row sees are touched."""
     low = max(0, int(last[0]) - reach + 1)
@@ -52,6 +59,7 @@ def _attend_block(
     at = last[:, None, None, None]
     seen = (t <= at) & (t > at - reach)  # [T, 1, 1, P]
     s = _scores(q, k, part, scale)  # [T, Hkv, G, P]
+    s = arithmetic.soft_cap(s, cap) if cap else s
     m = np.max(np.where(seen, s, np.float32(-np.inf)), axis=-1, keepdims=True)
     e = np.where(seen, arithmetic.exp(s - m), np.float32(0.0))
     inverse = np.float32(1.0) / arithmetic.sum16(e)

@@ -237,6 +237,10 @@ def _scale(op: ops.Scale, run: Run) -> Value:
     return np.asarray(run.matrix(op.x) * np.float32(op.factor), np.float32)
 
 
+def _soft_cap(op: ops.SoftCap, run: Run) -> Value:
+    return arithmetic.soft_cap(run.matrix(op.x), op.cap)
+
+
 def _slice(op: ops.Slice, run: Run) -> Value:
     return run.matrix(op.x)[:, op.start : op.stop]
 
@@ -260,7 +264,7 @@ def _kv_write(op: ops.KVWrite, run: Run) -> Value:
 def _attention(op: ops.Attention, run: Run) -> Value:
     q = run.rotated(_split_heads(run.matrix(op.q), op.heads), op.cos, op.sin)
     k, v = run.stored(op.k), run.stored(op.v)
-    y = attend(q, k, v, run.state.position, op.scale, op.window, op.causal)
+    y = attend(q, k, v, run.state.position, op.scale, op.window, op.causal, op.cap)
     return _merge_heads(y)
 
 
@@ -308,6 +312,7 @@ MEANINGS: Mapping[type[ops.Op], Callable[[Any, Run], Value]] = {
     ops.Activate: _activate,
     ops.Gated: _gated,
     ops.Scale: _scale,
+    ops.SoftCap: _soft_cap,
     ops.Slice: _slice,
     ops.RoPE: _rope,
     ops.KVWrite: _kv_write,

@@ -30,6 +30,7 @@ from hearth.compiler.ir.ops import (
     RMSNormQuantize,
     RoPE,
     Scale,
+    SoftCap,
     tensor,
 )
 from hearth.compiler.ir.types import CacheType, Static
@@ -218,6 +219,10 @@ def _scale(op: Scale, layouts: Layouts) -> Selection:
     return Selection("scale", (Read(op.x), RESULT), (_columns(op),), (op.factor,))
 
 
+def _soft_cap(op: SoftCap, layouts: Layouts) -> Selection:
+    return Selection("soft_cap", (Read(op.x), RESULT), (_columns(op),), (op.cap,))
+
+
 def _rope(op: RoPE, layouts: Layouts) -> Selection:
     ints = (op.heads, _columns(op) // op.heads, _rotary(op.cos))
     return Selection("rope", (Read(op.x), Plain(op.cos), Plain(op.sin), RESULT), ints)
@@ -237,8 +242,10 @@ def _attention(op: Attention, layouts: Layouts) -> Selection:
     parts = (Read(op.q), _plain(op.cos), _plain(op.sin), *state, RESULT)
     sizes = (op.heads, cache.heads, cache.head_dim, _rotary(op.cos), cache.context)
     ints = (*sizes, int(cache.scheme), op.window, int(op.causal))
-    floats = (op.scale, *_codes(cache.static), *_codes(_cache(op.v).static))
-    return Selection("attention", parts, ints, floats)
+    codes = (*_codes(cache.static), *_codes(_cache(op.v).static))
+    if op.cap:
+        return Selection("attention_capped", parts, ints, (op.scale, op.cap, *codes))
+    return Selection("attention", parts, ints, (op.scale, *codes))
 
 
 def _last_rows(op: LastRows, layouts: Layouts) -> Selection:
@@ -273,6 +280,7 @@ RULES: Mapping[type[Op], Callable[[Any, Layouts], Selection]] = {
     Activate: _activate,
     Gated: _gated,
     Scale: _scale,
+    SoftCap: _soft_cap,
     RoPE: _rope,
     KVWrite: _kv_write,
     Attention: _attention,

@@ -23,13 +23,14 @@ from hearth.compiler.ir.ops import (
     RMSNormQuantize,
     Scale,
     Slice,
+    SoftCap,
     tensor,
 )
 from hearth.compiler.ir.rewrite import rewrite_counted, to_fixpoint
 from hearth.compiler.passes.cse import cse
 
 NORMS = (RMSNorm, RMSNormQuantize, LayerNorm, LayerNormQuantize, L2Normalize, HeadNorm)
-ROW_WISE = (Activate, Add, Gated, Linear, Mul, Quantize, Scale, Slice, *NORMS)
+ROW_WISE = (Activate, Add, Gated, Linear, Mul, Quantize, Scale, Slice, SoftCap, *NORMS)
 
 
 def _hoist(op: Op, count: Callable[[Op], int]) -> Op | None:

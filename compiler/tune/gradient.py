@@ -66,6 +66,8 @@ class Network:
         for op in every:
             if op.operands and not isinstance(op, COMPUTED):
                 raise _refused(type(op).__name__)
+            if isinstance(op, Attention) and op.cap:
+                raise _refused("capped scores of attention")
             if isinstance(op, Linear) and op.activation not in ACTIVATIONS:
                 raise _refused(op.activation.name)
             if isinstance(op, Constant) and not isinstance(op.value, Source):

@@ -102,6 +102,11 @@ static inline V tanh16(V x) {
 }
 
 template <class V>
+static inline V soft_cap16(V x, float cap) {
+  return tanh16(x / cap) * cap;
+}
+
+template <class V>
 static inline V gelu16(V x) {
   return (x * 0.5f) * (erf16(x * 0.70710678f) + 1.0f);
 }

@@ -55,9 +55,9 @@ struct AttentionInts {
   int64_t heads, kv_heads, head_dim, rotary_dim, context, scheme, window, causal;
 };
 
-struct AttentionFloats {  // all but the first of a static cache alone
-  static constexpr std::string_view kNames[] = {"scale", "k_scale", "k_zero", "v_scale", "v_zero"};
-  float scale, k_scale, k_zero, v_scale, v_zero;
+struct CacheFloats {  // behind the other floats of attention, of a static cache alone
+  static constexpr std::string_view kNames[] = {"k_scale", "k_zero", "v_scale", "v_zero"};
+  float k_scale, k_zero, v_scale, v_zero;
 };
 
 struct HadamardInts {  // blocks of q * r * s columns, q and r orders of dense factors
@@ -75,6 +75,6 @@ template <class T, class Value>
 template <class T>
 [[gnu::always_inline]] inline T ints_of(const Command& command) { return named<T>(command.ints); }
 template <class T>
-[[gnu::always_inline]] inline T floats_of(const Command& command) { return named<T>(command.floats); }
+[[gnu::always_inline]] inline T floats_of(const Command& command, int first = 0) { return named<T>(command.floats + first); }
 
 }  // namespace hearth

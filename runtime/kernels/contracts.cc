@@ -53,7 +53,7 @@ constexpr OperandSpec kAttentionOps[] = {{"q", kIn, kF32},
 
 constexpr Names kK[] = {"K"}, kN[] = {"N"}, kEps[] = {"eps"}, kFactor[] = {"factor"};
 constexpr Names kCodes[] = {"scale", "zero"}, kNormCodes[] = {"eps", "scale", "zero"};
-constexpr std::span<const Names> kAttentionFloats = AttentionFloats::kNames;
+constexpr Names kScaled[] = {"scale"}, kCapped[] = {"scale", "cap"}, kCap[] = {"cap"};
 
 constexpr Contract kContracts[] = {
     {kEmbed, "embed", kEmbedOps, WeightInts::kNames, {}},
@@ -67,8 +67,7 @@ constexpr Contract kContracts[] = {
     {kSwiGLU, "swiglu", kGatedOps, kN, {}},
     {kRope, "rope", kRopeOps, RopeInts::kNames, {}, true},
     {kKvWrite, "kv_write", kKvWriteOps, KvWriteInts::kNames, {}, true, kCodes},
-    {kAttention, "attention", kAttentionOps, AttentionInts::kNames, kAttentionFloats.first(1), true,
-     kAttentionFloats.subspan(1)},
+    {kAttention, "attention", kAttentionOps, AttentionInts::kNames, kScaled, true, CacheFloats::kNames},
     {kLastRows, "last_rows", kGatherOps, kN, {}, true},
     {kLayerNorm, "layer_norm", kLayerNormOps, kK, kEps},
     {kLayerNormQuantize, "layer_norm_quantize", kLayerNormQ8Ops, kK, kEps},
@@ -82,7 +81,11 @@ constexpr Contract kContracts[] = {
     {kHeadNorm, "head_norm", kNormOps, HeadNormInts::kNames, kEps},
     {kGegluTanh, "geglu_tanh", kGatedOps, kN, {}},
     {kScale, "scale", kUnaryOps, kN, kFactor},
+    {kSoftCap, "soft_cap", kUnaryOps, kN, kCap},
+    {kAttentionCapped, "attention_capped", kAttentionOps, AttentionInts::kNames, kCapped, true, CacheFloats::kNames},
 };
+
+bool is_attention(const Command& c) { return c.opcode == kAttention || c.opcode == kAttentionCapped; }
 
 // Signs of the dense factors of a hadamard.
 int64_t signs_of(const HadamardInts& i) { return (i.q > 1 ? i.q * i.q : 0) + (i.r > 1 ? i.r * i.r : 0); }
@@ -114,7 +117,8 @@ Sizes sizes_of(const Command& c) {
       return {.columns_in = i.heads * i.head_dim, .table = i.rotary_dim / 2,
               .heads = i.heads, .head_dim = i.head_dim, .context = i.context};
     }
-    case kAttention: {
+    case kAttention:
+    case kAttentionCapped: {
       const auto i = ints_of<AttentionInts>(c);
       return {.columns_in = i.heads * i.head_dim, .columns_out = i.heads * i.head_dim, .table = i.rotary_dim / 2,
               .heads = i.kv_heads, .head_dim = i.head_dim, .context = i.context};
@@ -243,7 +247,8 @@ int variant_of(const Command& c) {
     case kEmbedPositions:
     case kLinear: return int(ints_of<WeightInts>(c).layout);
     case kKvWrite:
-    case kAttention: return int(scheme_of(c));
+    case kAttention:
+    case kAttentionCapped: return int(scheme_of(c));
     default: return 0;
   }
 }
@@ -285,7 +290,8 @@ void check_attributes(const Contract& contract, const Command& c) {
       check_heads(contract, i.heads, i.head_dim, 0);
       break;
     }
-    case kAttention: {
+    case kAttention:
+    case kAttentionCapped: {
       const auto i = ints_of<AttentionInts>(c);
       require(contract, i.kv_heads > 0 && i.heads % i.kv_heads == 0, "heads is not a multiple of kv_heads");
       require(contract, i.causal <= 1, "causal is neither 0 nor 1");
@@ -306,7 +312,7 @@ Extent operand_extent(const Contract& contract, const Command& c, int operand, i
                       bool x_is_q8) {
   const OperandSpec& spec = contract.operands[operand];
   const Sizes s = sizes_of(c);
-  const bool out = spec.role == kOut, attention = c.opcode == kAttention;
+  const bool out = spec.role == kOut, attention = is_attention(c);
   const int64_t columns = out || spec.name == "residual" ? s.columns_out : s.columns_in;
   const int64_t count = spec.all_rows ? tokens : rows;
   const Kind kind = spec.or_q8 && x_is_q8 ? kQ8 : spec.kind;
@@ -331,7 +337,7 @@ PackedUnits packed_units(const Command& c) {
 }
 
 int64_t context_of(const Command& c) {
-  const bool bounded = c.opcode == kKvWrite || c.opcode == kAttention || c.opcode == kEmbedPositions;
+  const bool bounded = c.opcode == kKvWrite || is_attention(c) || c.opcode == kEmbedPositions;
   return bounded ? sizes_of(c).context : -1;
 }
 

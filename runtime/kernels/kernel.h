@@ -15,7 +15,7 @@ enum Opcode : int {
   kEmbed = 1, kRmsNorm, kRmsNormQuantize, kQuantize, kLinear, kAdd, kMul, kActivate, kSwiGLU, kRope,
   kKvWrite, kAttention, kLastRows, kLayerNorm, kLayerNormQuantize, kEmbedPositions, kPool, kL2Normalize,
   kQuantizeStatic, kRmsNormQuantizeStatic, kLayerNormQuantizeStatic, kHadamard, kHeadNorm,
-  kGegluTanh, kScale,
+  kGegluTanh, kScale, kSoftCap, kAttentionCapped,
 };
 enum Layout : int { kF32B16 = 0, kF16B16 = 1, kQ8B16 = 2, kQ4B16 = 3, kG4B16 = 4, kG8B16 = 5,
                     kT2B16 = 6, kT3B16, kT4B16, kT5B16, kT6B16, kLayouts };
@@ -27,7 +27,7 @@ enum Activation : int {
 enum Pooling : int { kPoolMean = 0, kPoolFirst, kPoolLast, kPoolMax, kPoolings };
 enum Isa : int { kPortable = 0, kAvx2 = 1, kAvx512Vnni = 2, kAmx = 3, kIsas };
 
-constexpr int kMaxOperands = 8, kMaxInts = 8, kMaxFloats = 5;
+constexpr int kMaxOperands = 8, kMaxInts = 8, kMaxFloats = 6;
 
 // A command with its operands resolved to addresses. The order of operands, ints and floats is the
 // contract's; an absent optional operand is null.

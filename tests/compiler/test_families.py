@@ -12,6 +12,7 @@ import pytest
 from support import bert, gpt2, phi
 from support.checkpoints import (
     GEMMA,
+    GEMMA2,
     GEMMA3,
     LLAMA,
     PHI3,
@@ -68,7 +69,7 @@ def test_gpt2(case: str, scheme: str, tmp_path: Path) -> None:
     compare(found, evaluated_logits(source, options, IDS), scheme in EXACT)
 
 
-GEMMAS: dict[str, Mapping[str, Any]] = {"gemma": GEMMA, "gemma3": GEMMA3}
+GEMMAS: dict[str, Mapping[str, Any]] = {"gemma": GEMMA, "gemma2": GEMMA2, "gemma3": GEMMA3}
 ROTARY: dict[str, Mapping[str, Any]] = {
     "qwen3": QWEN3,
     **GEMMAS,

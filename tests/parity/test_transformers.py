@@ -87,12 +87,8 @@ LINEAR = {"rope_type": "linear", "factor": 2.5}
 LONG = CONTEXT // 2
 WINDOW = {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 0}
 
-GEMMA3 = {
-    "num_hidden_layers": 4,
-    "sliding_window": 13,
-    "sliding_window_pattern": 3,
-    "query_pre_attn_scalar": 23,
-}
+GEMMA2 = {"num_hidden_layers": 3, "sliding_window": 13, "query_pre_attn_scalar": 23}
+GEMMA3 = {**GEMMA2, "num_hidden_layers": 4, "sliding_window_pattern": 3}
 
 CASES: dict[str, dict[str, Any]] = {
     "llama MHA": {"family": "Llama", "ratio": 1},
@@ -124,6 +120,23 @@ CASES: dict[str, dict[str, Any]] = {
         "ratio": 2,
         "hidden_act": "gelu",
         "attention_bias": True,
+    },
+    "gemma2 GQA 2": {"family": "Gemma2", "ratio": 2, **GEMMA2},
+    "gemma2 MQA, low caps, untied": {
+        "family": "Gemma2",
+        "ratio": 3,
+        "kv": 1,
+        **GEMMA2,
+        "attn_logit_softcapping": 0.5,
+        "final_logit_softcapping": 0.75,
+        "tie_word_embeddings": False,
+    },
+    "gemma2 MHA, no caps": {
+        "family": "Gemma2",
+        "ratio": 1,
+        **GEMMA2,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
     },
     "gemma3 MQA": {"family": "Gemma3Text", "ratio": 4, "kv": 1, **GEMMA3},
     "gemma3 GQA 2, linear scaling, untied": {
@@ -207,6 +220,7 @@ POOLED = (
     "phi3 GQA 4, tied",
     "phi, half of each head",
     "gemma MQA",
+    "gemma2 GQA 2",
     "gemma3 MQA",
 )
 

@@ -26,6 +26,11 @@ def _linear(activation: Activation) -> Command:
 
 NEEDED = {
     "scale": (Command("scale", 1, (None, None), (16,), (2.0,)), "scale"),
+    "logits": (Command("soft_cap", 1, (None, None), (16,), (30.0,)), "soft_cap"),
+    "scores": (
+        Command("attention_capped", 1, (None,) * 8, (2, 1, 8, 8, 16, 2, 0, 1), (0.5, 50.0)),
+        "soft_cap",
+    ),
     "a gate": (Command("geglu_tanh", 1, (None,) * 3, (16,)), "geglu"),
     "an epilogue": (_linear(Activation.GEGLU_TANH), "geglu"),
 }

@@ -182,6 +182,15 @@ def _activate(op: ops.Activate, run: Run, y: Any) -> Bound:
     return _apart(run.matrix(op.x).astype(np.float64), op.activation)
 
 
+def _cap_error(x: F64, cap: float) -> F64:
+    """Of tanh(x / cap) * cap, whose slope is at most 1: the function, and a product of both sides."""
+    return cap * (2 * FUNCTION_ERROR[Activation.TANH](np.abs(x / cap)) + 4 * U)
+
+
+def _soft_cap(op: ops.SoftCap, run: Run, y: Any) -> Bound:
+    return _cap_error(run.matrix(op.x).astype(np.float64), op.cap)
+
+
 def _product_of(gate: F64, up: F64, gate_error: F64, up_error: F64, activation: Activation) -> F64:
     """f(gate) * up, of a gate and an up known up to their errors."""
     function = GATES[activation]
@@ -293,8 +302,12 @@ def _attention(op: ops.Attention, run: Run, y: Any) -> Bound:
     t, at = np.arange(k.length), position + np.arange(rows)[:, None]
     seen = (t <= at) & (t > at - (op.window or k.length))
     seen = (seen if op.causal else np.ones_like(seen))[:, None, :]
-    slip = np.where(seen, s_slip + 2 * gamma(terms) * s_size, 0).max(axis=-1)
-    s = np.where(seen, s * np.sign(op.scale), -np.inf)
+    s_slip = s_slip + 2 * gamma(terms) * s_size
+    s = s * np.sign(op.scale)
+    if op.cap:
+        s, s_slip = op.cap * np.tanh(s / op.cap), s_slip + _cap_error(s, op.cap)
+    slip = np.where(seen, s_slip, 0).max(axis=-1)
+    s = np.where(seen, s, -np.inf)
     fall = s.max(axis=-1, keepdims=True) - s
     p = np.exp(-fall)
     p /= p.sum(axis=-1, keepdims=True)
@@ -333,6 +346,7 @@ BOUNDS: Mapping[type[ops.Op], Callable[[Any, Run, Any], Bound]] = {
     ops.Activate: _activate,
     ops.Gated: _gated,
     ops.Scale: _zero,
+    ops.SoftCap: _soft_cap,
     ops.Slice: _zero,
     ops.RoPE: _rope,
     ops.KVWrite: _kv_write,

@@ -48,6 +48,7 @@ class Layer:
     rotary: int = 0  # 0: no tables
     causal: bool = True
     codes: tuple[Static, Static] = (K_CODES, V_CODES)  # of INT8_STATIC: those of K, of V
+    cap: float = 0.0  # of scores; 0: none
 
     def static(self, kind: KVKind) -> Static | None:
         return self.codes[kind] if self.scheme is KVScheme.INT8_STATIC else None
@@ -150,7 +151,7 @@ class Cache:
         layer = self.layer
         y = Matrix.blank(len(q), layer.heads * layer.dim * 4, 12)
         call(
-            kernel_for("attention", layer.scheme, self.isa),
+            kernel_for("attention_capped" if layer.cap else "attention", layer.scheme, self.isa),
             [
                 Matrix.of(q.reshape(len(q), -1), 8),
                 *layer.tables(),
@@ -164,7 +165,7 @@ class Cache:
                 *(layer.heads, layer.kv_heads, layer.dim, layer.rotary),
                 *(layer.context, int(layer.scheme), layer.window, int(layer.causal)),
             ],
-            [scale, *layer.floats(*KVKind)],
+            [scale, *([layer.cap] if layer.cap else []), *layer.floats(*KVKind)],
             rows=len(q),
             position=position,
             threads=threads,
@@ -176,4 +177,5 @@ class Cache:
         end = position + len(q)
         k, v = self.stored(KVKind.K, end), self.stored(KVKind.V, end)
         rotated = self.layer.rotated(q, position)
-        return attend(rotated, k, v, position, scale, self.layer.window, self.layer.causal)
+        layer = self.layer
+        return attend(rotated, k, v, position, scale, layer.window, layer.causal, layer.cap)

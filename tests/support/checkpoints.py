@@ -71,14 +71,23 @@ GEMMA: Mapping[str, Any] = {
     "tie_word_embeddings": True,
 }
 
-GEMMA3: Mapping[str, Any] = {
+GEMMA2: Mapping[str, Any] = {
     **{key: value for key, value in GEMMA.items() if key != "hidden_act"},
-    "architectures": ["Gemma3ForCausalLM"],
-    "model_type": "gemma3_text",
+    "architectures": ["Gemma2ForCausalLM"],
+    "model_type": "gemma2",
     "num_hidden_layers": 3,
     "hidden_activation": "gelu_pytorch_tanh",
     "query_pre_attn_scalar": 11,
     "sliding_window": 7,
+    "attn_logit_softcapping": 0.75,
+    "final_logit_softcapping": 1.5,
+}
+GEMMA3: Mapping[str, Any] = {
+    **GEMMA2,
+    "architectures": ["Gemma3ForCausalLM"],
+    "model_type": "gemma3_text",
+    "attn_logit_softcapping": None,
+    "final_logit_softcapping": None,
     "sliding_window_pattern": 2,
     "rope_theta": 5e4,
     "rope_scaling": {"rope_type": "linear", "factor": 4.0},
@@ -100,7 +109,7 @@ def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         if config["model_type"] in ("qwen3", "gemma3_text"):
             found[f"{at}.self_attn.q_norm.weight"] = (dim,)
             found[f"{at}.self_attn.k_norm.weight"] = (dim,)
-        if config["model_type"] == "gemma3_text":
+        if config["model_type"] in ("gemma2", "gemma3_text"):
             found[f"{at}.pre_feedforward_layernorm.weight"] = (hidden,)
             found[f"{at}.post_feedforward_layernorm.weight"] = (hidden,)
         linears = {

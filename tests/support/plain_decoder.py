@@ -34,6 +34,7 @@ def logits(
         scores = (
             q @ k.transpose(0, 2, 1) / np.sqrt(config.get("query_pre_attn_scalar", q.shape[-1]))
         )
+        scores = _capped(scores, config.get("attn_logit_softcapping"))
         y = _softmax(scores + _mask(len(ids), window, config)) @ v
         y = _linear(y.transpose(1, 0, 2).reshape(len(ids), -1), w, f"{at}.self_attn.o_proj")
         after = f"{at}.post_attention_layernorm.weight"
@@ -46,7 +47,12 @@ def logits(
         last = f"{at}.post_feedforward_layernorm.weight"
         x = x + (_norm(y, w[last], config) if sandwiched else y)
     head = w.get("lm_head.weight", w["model.embed_tokens.weight"])
-    return np.asarray(_norm(x, w["model.norm.weight"], config) @ head.T)
+    found = np.asarray(_norm(x, w["model.norm.weight"], config) @ head.T)
+    return _capped(found, config.get("final_logit_softcapping"))
+
+
+def _capped(x: F64, cap: float | None) -> F64:
+    return np.asarray(cap * np.tanh(x / cap)) if cap else x
 
 
 def _linear(x: F64, w: Mapping[str, F64], name: str) -> F64:
@@ -79,6 +85,8 @@ def _span(config: Mapping[str, Any], layer: int) -> tuple[int | None, float, flo
     match config["model_type"]:
         case "mistral" | "phi3":
             return config.get("sliding_window"), config["rope_theta"], 1
+        case "gemma2":
+            return (config["sliding_window"] if layer % 2 == 0 else None), config["rope_theta"], 1
         case "gemma3_text" if (layer + 1) % config["sliding_window_pattern"]:
             return config["sliding_window"], config["rope_local_base_freq"], 1
         case "gemma3_text":

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from hearth.compiler.frontend.blueprint import Family
 from hearth.compiler.frontend.families.bert import BERT, DISTILBERT, ROBERTA, XLM_ROBERTA
-from hearth.compiler.frontend.families.gemma import GEMMA, GEMMA3_TEXT
+from hearth.compiler.frontend.families.gemma import GEMMA, GEMMA2, GEMMA3_TEXT
 from hearth.compiler.frontend.families.gemma3 import GEMMA3
 from hearth.compiler.frontend.families.gpt2 import GPT2
 from hearth.compiler.frontend.families.llama import LLAMA
@@ -33,6 +33,7 @@ _ALL: tuple[Family, ...] = (
     PHI,
     PHI3,
     GEMMA,
+    GEMMA2,
     GEMMA3_TEXT,
     GEMMA3,
     GPT2,

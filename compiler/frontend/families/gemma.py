@@ -27,18 +27,40 @@ GEMMA = RotaryFamily(
     scaled_embeddings=True,
 )
 
-GEMMA3_TEXT = RotaryFamily(
+SANDWICH = replace(
+    LLAMA_NAMES,
+    attention_post_norm="model.layers.{layer}.post_attention_layernorm.weight",
+    ffn_norm="model.layers.{layer}.pre_feedforward_layernorm.weight",
+    ffn_post_norm="model.layers.{layer}.post_feedforward_layernorm.weight",
+)
+GEMMA2 = replace(
+    GEMMA,
+    model_type="gemma2",
+    architectures=("Gemma2ForCausalLM",),
+    bodies=("Gemma2Model",),
+    windows=in_turns,
+    names=SANDWICH,
+    defaults={
+        **DEFAULTS,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "sliding_window_pattern": 2,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+    },
+    activation_key="hidden_activation",
+    former_activations={},
+    query_scalar=True,
+    score_cap=True,
+    logit_cap=True,
+)
+"""Gemma 2 (Gemma Team 2024, arXiv:2408.00118)."""
+
+GEMMA3_TEXT = replace(
+    GEMMA2,
     model_type="gemma3_text",
     architectures=("Gemma3ForCausalLM",),
     bodies=("Gemma3TextModel",),
-    windows=in_turns,
-    bias_keys={"attention_bias": ATTENTION},
-    names=replace(
-        LLAMA_NAMES,
-        attention_post_norm="model.layers.{layer}.post_attention_layernorm.weight",
-        ffn_norm="model.layers.{layer}.pre_feedforward_layernorm.weight",
-        ffn_post_norm="model.layers.{layer}.post_feedforward_layernorm.weight",
-    ),
     head_norms=True,
     defaults={
         **DEFAULTS,
@@ -53,12 +75,8 @@ GEMMA3_TEXT = RotaryFamily(
         "sliding_window": 4096,
         "sliding_window_pattern": 6,
     },
-    activation_key="hidden_activation",
-    activation=GELU_TANH,
-    gains_from_one=True,
-    scaled_embeddings=True,
     theta=1e6,
     local_theta=1e4,
-    query_scalar=True,
+    score_cap=False,
 )
 """Gemma 3 (Gemma Team 2025, arXiv:2503.19786); files of the larger ones leave out what is as in Gemma3TextConfig."""

@@ -59,4 +59,6 @@ class WithVision:
         )
 
 
-GEMMA3 = WithVision(GEMMA3_TEXT, "gemma3", ("Gemma3ForConditionalGeneration",))
+GEMMA3 = WithVision(
+    replace(GEMMA3_TEXT, logit_cap=False), "gemma3", ("Gemma3ForConditionalGeneration",)
+)

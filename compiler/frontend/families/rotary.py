@@ -32,7 +32,8 @@ class RotaryFamily:
     `defaults`: of keys that may be absent. `activation_key` names the gate's function, `activation` where it is absent;
     `former_activations` are names that mean another function here. `theta`: of RoPE, where no key tells; `local_theta`
     likewise of layers with a window, which have a RoPE of their own where it is given. `query_scalar`:
-    query_pre_attn_scalar takes the place of head_dim in the scale of scores. The rest is ModelConfig's.
+    query_pre_attn_scalar takes the place of head_dim in the scale of scores. `score_cap`, `logit_cap`:
+    attn_logit_softcapping and final_logit_softcapping are read. The rest is ModelConfig's.
     """
 
     model_type: str
@@ -56,6 +57,8 @@ class RotaryFamily:
     theta: float = THETA
     local_theta: float | None = None
     query_scalar: bool = False
+    score_cap: bool = False
+    logit_cap: bool = False
 
     def blueprint(self, fields: Fields, request: Request) -> Blueprint:
         """The config's tensors and graph."""

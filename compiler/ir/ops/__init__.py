@@ -6,7 +6,15 @@ reshape exists. The numpy meaning of each op is in meanings.py. This is the list
 
 from hearth.compiler.ir.ops.attention import Attention, KVWrite, RoPE
 from hearth.compiler.ir.ops.base import IRError, Op, tensor
-from hearth.compiler.ir.ops.elementwise import Activate, Add, Elementwise, Gated, Mul, Scale
+from hearth.compiler.ir.ops.elementwise import (
+    Activate,
+    Add,
+    Elementwise,
+    Gated,
+    Mul,
+    Scale,
+    SoftCap,
+)
 from hearth.compiler.ir.ops.norms import (
     HeadNorm,
     L2Normalize,
@@ -63,6 +71,7 @@ __all__ = [
     "RoPE",
     "Scale",
     "Slice",
+    "SoftCap",
     "Tokens",
     "tensor",
 ]

@@ -60,7 +60,8 @@ class Attention(Op):
     """y[T, H * D]: attention of q (rotated, where tables are given) over the caches.
 
     Causal: row i sees positions position + i - window + 1 .. position + i (window 0: from the start). Else every
-    row sees 0 .. position + T - 1. Scores are scaled by `scale`; query head h reads KV head h // (H / Hkv).
+    row sees 0 .. position + T - 1. Scores are scaled by `scale`, then capped as by SoftCap, where `cap` is not 0; query
+    head h reads KV head h // (H / Hkv).
     """
 
     q: Op
@@ -73,6 +74,7 @@ class Attention(Op):
     cos: Op | None = None
     sin: Op | None = None
     causal: bool = True
+    cap: float = 0.0
 
     def infer(self) -> Type:
         rows, columns = matrix(self, self.q)

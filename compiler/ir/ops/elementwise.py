@@ -78,3 +78,14 @@ class Scale(Op):
 
     def infer(self) -> Type:
         return TensorType(DType.F32, matrix(self, self.x))
+
+
+@dataclass(frozen=True, eq=False)
+class SoftCap(Op):
+    """y = tanh(x / cap) * cap, within -cap .. cap; Bello et al. 2016, arXiv:1611.09940, as Gemma 2 has it."""
+
+    x: Op
+    cap: float
+
+    def infer(self) -> Type:
+        return TensorType(DType.F32, matrix(self, self.x))

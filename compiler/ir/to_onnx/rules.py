@@ -198,6 +198,11 @@ def _scale(op: ops.Scale, b: Builder) -> Value:
     return b.node("Mul", b.plain(op.x), b.f32(op.factor))
 
 
+def _soft_cap(op: ops.SoftCap, b: Builder) -> Value:
+    cap = b.f32(op.cap)
+    return b.node("Mul", b.node("Tanh", b.node("Div", b.plain(op.x), cap)), cap)
+
+
 def _slice(op: ops.Slice, b: Builder) -> Value:
     return _columns(b.plain(op.x), op.start, op.stop, b)
 
@@ -273,6 +278,7 @@ RULES: Mapping[type[ops.Op], Callable[[Any, Builder], Value]] = {
     ops.Activate: _activate,
     ops.Gated: _gated,
     ops.Scale: _scale,
+    ops.SoftCap: _soft_cap,
     ops.Slice: _slice,
     ops.RoPE: rules_state.rope,
     ops.KVWrite: rules_state.kv_write,

@@ -146,7 +146,9 @@ def attention(op: ops.Attention, b: Builder) -> Value:
     mask = _mask(op.position, op.window, b) if op.causal else ""
     inputs = (q, k.rows, v.rows, mask, k.past, v.past)
     sizes = {"q_num_heads": op.heads, "kv_num_heads": kind.heads}
-    y, present_k, present_v = b.nodes_out("Attention", inputs, 3, scale=op.scale, **sizes)
+    caps = {"softcap": op.cap} if op.cap else {}
+    scores = {"scale": op.scale, **caps}
+    y, present_k, present_v = b.nodes_out("Attention", inputs, 3, **scores, **sizes)
     b.attended(k, present_k)
     b.attended(v, present_v)
     return _flat(y, b)

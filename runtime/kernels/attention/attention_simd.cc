@@ -30,14 +30,24 @@ inline bool whole(const Tile& tile, const Block& block, int r) {
   return tile.begin[r] <= block.begin && block.begin + kBlock <= tile.end[r];
 }
 
-// The largest score of each row.
+// Of what lies beyond a row's positions too: nothing reads it.
+[[gnu::noinline]] void cap_scores(const Block& block, int rows, float cap) {
+  for (int r = 0; r < rows; ++r)
+    for (int64_t i = 0; i < block.vectors() * 16; i += 16) {
+      float* score = block.scores + r * kBlock + i;
+      store16(score, soft_cap16(load16(score), cap));
+    }
+}
+
+// The largest score of each row, capped where there is a cap.
 template <class Scores>
-void score(const Tile& tile, const Scratch& at, const Scores& scores, float* largest) {
+void score(const Tile& tile, const Scratch& at, const Scores& scores, float cap, float* largest) {
   const F32x16 lowest = splat(-__builtin_inff());
   F32x16 most[kTile];
   for (int r = 0; r < tile.rows; ++r) most[r] = lowest;
   for_each_block(tile, at, [&](const Block& block) {
     scores(block);
+    if (cap != 0) cap_scores(block, tile.rows, cap);
     for (int r = 0; r < tile.rows; ++r) {
       const float* at = block.scores + r * kBlock;
       F32x16 m = most[r];
@@ -136,7 +146,7 @@ void attend(const Shape& s, const Command& command, const Call& call, const Tile
   float largest[kTile];
   F32x16 sums[kTile];
   prepare_queries(s, command, call, tile, at);
-  score(tile, at, Scores(s, command, tile, at), largest);
+  score(tile, at, Scores(s, command, tile, at), s.cap, largest);
   for (int r = 0; r < tile.rows; ++r) sums[r] = F32x16{};
   for (int64_t i = 0; i < tile.rows * s.padded(); i += 16) store16(at.o + i, F32x16{});
   const float* v_scales = row<const float>(command, 6, 0);

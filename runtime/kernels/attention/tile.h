@@ -16,13 +16,15 @@ struct Shape {
   bool causal;
   CacheShape cache;
   Tables tables;
-  float scale, k_scale, v_scale, v_zero;  // the last three of a static cache alone
+  float scale, cap;  // cap 0: none
+  float k_scale, v_scale, v_zero;  // of a static cache alone, as k_zero
   int32_t k_zero;
-  explicit Shape(const Command& c) : Shape(c, ints_of<AttentionInts>(c), floats_of<AttentionFloats>(c)) {}
-  Shape(const Command& c, const AttentionInts& i, const AttentionFloats& f)
+  explicit Shape(const Command& c) : Shape(c, ints_of<AttentionInts>(c), c.opcode == kAttentionCapped) {}
+  Shape(const Command& c, const AttentionInts& i, bool capped) : Shape(c, i, capped, floats_of<CacheFloats>(c, 1 + capped)) {}
+  Shape(const Command& c, const AttentionInts& i, bool capped, const CacheFloats& f)
       : heads(i.heads), head_dim(i.head_dim), ratio(i.heads / i.kv_heads), window(i.window), causal(i.causal != 0),
         cache{i.kv_heads, i.head_dim, i.context},
-        tables{row<const float>(c, 1, 0), row<const float>(c, 2, 0), i.rotary_dim / 2}, scale(f.scale),
+        tables{row<const float>(c, 1, 0), row<const float>(c, 2, 0), i.rotary_dim / 2}, scale(c.floats[0]), cap(capped ? c.floats[1] : 0),
         k_scale(f.k_scale), v_scale(f.v_scale), v_zero(f.v_zero), k_zero(int32_t(f.k_zero)) {}
   int64_t padded() const { return align_up(head_dim, 16); }
   int64_t code_stride() const { return align_up(head_dim, 64); }

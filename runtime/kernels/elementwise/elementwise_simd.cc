@@ -61,6 +61,11 @@ void scale(const Command& command, const Call& call) {
   map<1>(command, call, [&](F32x16 x, F32x16) { return x * factor; });
 }
 
+void soft_cap(const Command& command, const Call& call) {
+  const float cap = command.floats[0];
+  map<1>(command, call, [&](F32x16 x, F32x16) { return soft_cap16(x, cap); });
+}
+
 void last_rows(const Command& command, const Call& call) {
   const int64_t first = call.tokens - call.rows;
   const Share share(call.rows, call);

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.checkpoints import GEMMA, GEMMA3, LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
+from support.checkpoints import GEMMA, GEMMA2, GEMMA3, LLAMA, MISTRAL, PHI3, QWEN2, QWEN3
 from support.configs import FULL, LLAMA3_SCALING, LONGROPE, SLIDING, parse_config, without
 
 from hearth.compiler.frontend.config import ModelConfig
@@ -41,6 +41,15 @@ GEMMA_BASE = replace(
     activation=Activation.GELU_TANH,
     gains_from_one=True,
     scaled_embeddings=True,
+)
+GEMMA2_BASE = replace(
+    GEMMA_BASE,
+    family="gemma2",
+    layers=3,
+    windows=(7, 0, 7),
+    query_scalar=11.0,
+    score_cap=0.75,
+    logit_cap=1.5,
 )
 GEMMA3_BASE = replace(
     GEMMA_BASE,
@@ -259,6 +268,15 @@ READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
     "gemma, what may be absent": (
         without(GEMMA, "hidden_act", "tie_word_embeddings", "rms_norm_eps", "head_dim"),
         replace(GEMMA_BASE, head_dim=256, norm_eps=1e-6),
+    ),
+    "gemma2": ({**GEMMA2}, GEMMA2_BASE),
+    "gemma2, caps as they are by default": (
+        without(GEMMA2, "attn_logit_softcapping", "final_logit_softcapping"),
+        replace(GEMMA2_BASE, score_cap=50.0, logit_cap=30.0),
+    ),
+    "gemma2, without caps": (
+        {**GEMMA2, "attn_logit_softcapping": None, "final_logit_softcapping": None},
+        replace(GEMMA2_BASE, score_cap=0.0, logit_cap=0.0),
     ),
     "gemma3, transformers 4": ({**GEMMA3}, GEMMA3_BASE),
     "gemma3, transformers 5": (

@@ -12,6 +12,7 @@ import pytest
 from support import plain_decoder
 from support.checkpoints import (
     GEMMA,
+    GEMMA2,
     GEMMA3,
     LLAMA,
     MISTRAL,
@@ -65,7 +66,14 @@ CONFIGS: dict[str, Mapping[str, Any]] = {
         "num_key_value_heads": 1,
         "attention_bias": True,
     },
+    "gemma2": GEMMA2,
+    "gemma2, no caps": {
+        **GEMMA2,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+    },
     "gemma3": GEMMA3,
+    "gemma3, capped logits": {**GEMMA3, "final_logit_softcapping": 2.0},
     "gemma3, full layers only, untied": {
         **GEMMA3,
         "sliding_window_pattern": 1,

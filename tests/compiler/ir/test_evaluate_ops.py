@@ -289,6 +289,15 @@ def test_activations(function: Activation) -> None:
     check(ops.Activate(a, function), run, EXACT[function](f64(run.matrix(a))))
 
 
+def test_soft_cap_keeps_small_values_and_bounds_large_ones() -> None:
+    run = start()
+    (a,) = given(run, 60)
+    x = f64(run.matrix(a))
+    for cap in (0.5, 3.0, 1000.0):
+        check(ops.SoftCap(a, cap), run, np.tanh(x / cap) * cap)
+        assert (np.abs(meaning(ops.SoftCap(a, cap), run)) <= cap).all()
+
+
 @pytest.mark.parametrize("activation", GATES)
 def test_gated(activation: Activation) -> None:
     run = start()

@@ -180,6 +180,8 @@ ELEMENTWISE: tuple[Callable[[], ops.Op], ...] = (
     *(partial(ops.Gated, given(6), given(6, 1), each) for each in GATES),
     *(partial(ops.Gated, given(6, spread=60), given(6, 1, spread=60), each) for each in GATES),
     lambda: ops.Scale(given(6), 33.94),
+    lambda: ops.SoftCap(given(6), 2.5),
+    lambda: ops.SoftCap(given(6, spread=60), 30.0),
     lambda: ops.Slice(given(6), 2, 5),
     lambda: ops.LastRows(given(6)),
     lambda: ops.LastRows(given(6), 1),
@@ -218,6 +220,16 @@ def test_attention(scheme: KVScheme, rotary: int, window: int) -> None:
     k = ops.KVWrite(cache(KVKind.K, scheme), given(16, 1), POSITION, *cos_sin)
     v = ops.KVWrite(cache(KVKind.V, scheme), given(16, 2), POSITION)
     y = ops.Attention(given(48, 3), k, v, POSITION, 6, 0.3, window, *cos_sin)
+    agree(y, k, v, calls=(4, 1, 2))
+
+
+@pytest.mark.parametrize("scheme", list(KVScheme))
+@pytest.mark.parametrize("window", [0, 3])
+def test_attention_with_capped_scores(scheme: KVScheme, window: int) -> None:
+    """The cap comes before the mask: what a row does not see keeps no weight."""
+    k = ops.KVWrite(cache(KVKind.K, scheme), given(16, 1), POSITION)
+    v = ops.KVWrite(cache(KVKind.V, scheme), given(16, 2), POSITION)
+    y = ops.Attention(given(48, 3), k, v, POSITION, 6, 0.3, window, cap=1.5)
     agree(y, k, v, calls=(4, 1, 2))
 
 

@@ -68,6 +68,27 @@ def test_without_a_mask_equals_numpy(isa: str, scheme: KVScheme, case: str) -> N
         np.testing.assert_array_equal(cache.attention(q, position, 0.3, threads), expected)
 
 
+CAPPED = ("first_token", "odd_head", "window_5", "mqa", "blocks_and_window", "decode_ratio_7")
+
+
+@pytest.mark.parametrize("case", CAPPED)
+@pytest.mark.parametrize("scheme", KVScheme, ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("isa", ISAS)
+def test_capped_scores_equal_numpy(isa: str, scheme: KVScheme, case: str) -> None:
+    need(kernel_for("attention_capped", scheme, isa))
+    *_, position, rows = CASES[case]
+    plain = _layer(case, scheme)
+    layer = replace(plain, cap=1.25)
+    cache = _filled(layer, isa, position + rows)
+    q = _queries(layer, rows)
+    expected = cache.expected(q, position, 0.9)
+    for threads in THREADS:
+        np.testing.assert_array_equal(cache.attention(q, position, 0.9, threads), expected)
+    cache.layer = plain
+    if position + rows > 1:
+        assert (cache.attention(q, position, 0.9) != expected).any()
+
+
 @pytest.mark.parametrize("scheme", KVScheme, ids=lambda scheme: scheme.name)
 @pytest.mark.parametrize("isa", ISAS)
 def test_the_last_row_sees_the_same_with_and_without_a_mask(isa: str, scheme: KVScheme) -> None:

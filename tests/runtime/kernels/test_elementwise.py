@@ -1,4 +1,4 @@
-"""add, mul, scale, the activations, gated ones and last_rows of every ISA equal numpy."""
+"""add, mul, scale, soft_cap, the activations, gated ones and last_rows of every ISA equal numpy."""
 
 from __future__ import annotations
 
@@ -91,6 +91,19 @@ def test_scale(kernel: native.Kernel, shape: str) -> None:
         matrices = [Matrix.of(x, gap), y]
         call(kernel, matrices, [n], [float(factor)], rows=rows, threads=threads)
         np.testing.assert_array_equal(y.values(), x * factor)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("cap", [0.75, 30.0])
+@pytest.mark.parametrize("kernel", rows_of("soft_cap"), ids=kernel_id)
+def test_soft_cap(kernel: native.Kernel, cap: float, shape: str) -> None:
+    need(kernel)
+    rows, n, gap = SHAPES[shape]
+    x = _values(np.random.default_rng(n), rows, n)
+    for threads in THREADS:
+        y = Matrix.blank(rows, n * 4, gap)
+        call(kernel, [Matrix.of(x, gap), y], [n], [cap], rows=rows, threads=threads)
+        np.testing.assert_array_equal(y.values(), arithmetic.soft_cap(x, cap))
 
 
 @pytest.mark.parametrize("kernel", rows_of("add"), ids=kernel_id)
