@@ -59,7 +59,9 @@ class Facts:
 
     def keeps_rows(self, output: str, source: str) -> Rows:
         """A row by row operator gives rows as many as it takes, whatever else is known of them."""
-        rows, columns = self.matrix(source)[0], self.matrix(output)[1]
+        rows, (given, columns) = self.matrix(source)[0], self.matrix(output)
+        if len(given) != len(rows):
+            raise NotNative("gives a tensor of more dims than it takes")
         self.shapes[output] = rows, columns
         return rows
 
@@ -110,7 +112,7 @@ class Facts:
         held = self.model.initializers[name]
         if held.dtype not in STORED or held.shape[-1:] not in ((columns,), (1,), ()):
             raise NotNative("adds or scales by what is no stored vector of floats")
-        if int(np.prod(held.shape)) not in (1, columns):
+        if any(size != 1 for size in held.shape[:-1]):
             raise NotNative("adds or scales by more than a vector")
         key = f"{name}[{columns}]", False
         if key not in self._made:

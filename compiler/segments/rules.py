@@ -134,7 +134,8 @@ def biased_gelu(kind: Activation) -> Rule:
 def layer_norm(node: Node, facts: Facts) -> Native:
     """LayerNormalization over the last axis, one output."""
     x, gain, bias = (*node.inputs, "")[:3]
-    eps = _norm(node, x, facts)
+    eps = _epsilon(node, 1e-5)
+    _check_norm(node, x, facts)
     scale = facts.vector(gain, facts.columns(x))
     shift = facts.vector(bias, facts.columns(x)) if bias else None
     return Native((x,), lambda get: LayerNorm(get(x), scale, shift, eps))
@@ -143,17 +144,22 @@ def layer_norm(node: Node, facts: Facts) -> Native:
 def rms_norm(node: Node, facts: Facts) -> Native:
     """RMSNormalization over the last axis."""
     x, gain = node.inputs
-    eps = _norm(node, x, facts)
+    eps = _epsilon(node, 1e-5)
+    _check_norm(node, x, facts)
     scale = facts.vector(gain, facts.columns(x))
     return Native((x,), lambda get: RMSNorm(get(x), scale, eps))
 
 
-def _norm(node: Node, x: str, facts: Facts) -> float:
+def _check_norm(node: Node, x: str, facts: Facts) -> None:
     if node.attributes.get("axis", -1) not in (-1, facts.rank(x) - 1):
         raise NotNative("normalises over more than the last axis")
     if node.attributes.get("stash_type", 1) != 1:
         raise NotNative("computes in another type than float")
-    eps = node.attributes.get("epsilon", 1e-5)
+
+
+def _epsilon(node: Node, default: float) -> float:
+    """The attribute, or the operator's own: that of Skip* is not that of the norms alone."""
+    eps = node.attributes.get("epsilon", default)
     if not isinstance(eps, float):
         raise NotNative("has an epsilon that is no number")
     return eps
@@ -163,7 +169,7 @@ def skip_layer_norm(node: Node, facts: Facts) -> Native:
     """layer_norm(x + skip + bias)."""
     x, skip, gain, beta, bias = (*node.inputs, "", "")[:5]
     facts.same(x, skip)
-    columns, eps = facts.columns(x), _norm(node, x, facts)
+    columns, eps = facts.columns(x), _epsilon(node, 1e-12)
     scale = facts.vector(gain, columns)
     shift, added = (facts.vector(name, columns) if name else None for name in (beta, bias))
 
@@ -178,7 +184,7 @@ def skip_rms_norm(node: Node, facts: Facts) -> Native:
     """rms_norm(x + skip + bias)."""
     x, skip, gain, bias = (*node.inputs, "")[:4]
     facts.same(x, skip)
-    columns, eps = facts.columns(x), _norm(node, x, facts)
+    columns, eps = facts.columns(x), _epsilon(node, 1e-12)
     scale = facts.vector(gain, columns)
     added = facts.vector(bias, columns) if bias else None
 

@@ -182,8 +182,10 @@ NOT_NATIVE = {
     "a computed matrix": ([node("MatMul", "x zt", "y")], {}),
     "a batch of matrices": ([node("MatMul", "x w", "y")], {"w": (1, E, 8)}),
     "a vector": ([node("MatMul", "x w", "y")], {"w": (E,)}),
-    "a table": ([node("Add", "x w", "y")], {"w": (50, E)}),
-    "another axis": ([node("LayerNormalization", "x g", "y", axis=1)], {"g": (50, E)}),
+    "a column": ([node("Add", "x w", "y")], {"w": (E, 1)}),
+    "one more dim": ([node("Add", "x w", "y")], {"w": (1, 1, 1, E)}),
+    "a table": ([node("Add", "x w", "y")], {"w": (E, E)}),
+    "another axis": ([node("LayerNormalization", "x g", "y", axis=1)], {"g": (E, E)}),
     "a scaled product": ([node("Flatten", "x", "a", axis=2), node("Gemm", "a w", "y", alpha=2.0)], {"w": (E, 4)}),
     "a broadcast": ([node("ReduceMean", "z axes", "a"), node("Add", "x a", "y")], {}),
 }  # fmt: skip
@@ -194,8 +196,22 @@ def test_what_only_looks_row_by_row(name: str, tmp_path: Path) -> None:
     nodes, shapes = NOT_NATIVE[name]
     proto = model([node("Transpose", "z", "zt", perm=[0, 2, 1]), *nodes], ["y"], **shapes)
     proto.graph.initializer.append(numpy_helper.from_array(np.array([2]), "axes"))
-    made, worst = run_both(proto, tmp_path)
+    made, worst = run_both(proto, tmp_path, (3, E))
     assert engines(made) == ["onnx"]
+    assert worst <= RELATIVE
+
+
+@pytest.mark.parametrize("op", ["SkipLayerNormalization", "SkipSimplifiedLayerNormalization"])
+def test_an_epsilon_that_is_not_said_is_that_of_the_operator(op: str, tmp_path: Path) -> None:
+    """1e-12, which shows where the values are small."""
+    small = numpy_helper.from_array(np.float32(1e-4), "small")
+    proto = model(
+        [node("Mul", "x small", "a"), node("Mul", "z small", "c"), node(op, "a c g", "y", "com.microsoft")],
+        ["y"], g=(E,),
+    )  # fmt: skip
+    proto.graph.initializer.append(small)
+    made, worst = run_both(proto, tmp_path)
+    assert engines(made) == ["onnx", "native"]
     assert worst <= RELATIVE
 
 
