@@ -147,24 +147,26 @@ class _Uses:
     """How an integer input is used, followed through the nodes that compute with it."""
 
     tables: tuple[int, ...]  # rows of each table it indexes
+    indexing: bool  # something that is no stored table
     turned: bool
-    counted: bool
 
 
 def _uses(model: OnnxModel, start: str) -> _Uses:
     tables: list[int] = []
-    turned = counted = False
+    indexing = turned = False
     stack, seen = [(start, False)], {start}
     while stack:
         name, after_count = stack.pop()
         for node in model.consumers.get(name, ()):
             counts = after_count or (not node.domain and node.op_type in COUNTING)
-            counted = counted or counts
             rows = _table_rows(model, node, name)
             if rows is not None and not counts:
                 tables.append(rows)
                 continue
             key = (node.domain, node.op_type)
+            if not counts and any(node.inputs[i : i + 1] == (name,) for i in INDEXED.get(key, ())):
+                indexing = True
+                continue
             turns = any(node.inputs[i : i + 1] == (name,) for i in TURNED.get(key, ()))
             if turns:
                 turned = turned or not counts
@@ -173,7 +175,7 @@ def _uses(model: OnnxModel, start: str) -> _Uses:
                 new = [output for output in node.outputs if output and output not in seen]
                 seen.update(new)
                 stack += [(output, counts) for output in new]
-    return _Uses(tuple(tables), turned, counted)
+    return _Uses(tuple(tables), indexing, turned)
 
 
 def _computes(node: Node) -> bool:
@@ -222,6 +224,8 @@ def find_ports(model: OnnxModel) -> Ports:
             uses = _uses(model, info.name)
             if uses.tables:
                 indexing[info.name] = max(uses.tables)
+            elif uses.indexing and not uses.turned:
+                raise Mismatch(f"input {info.name!r} indexes what is no stored table")
             else:
                 roles[info.name] = Role.POSITIONS if uses.turned else _length_role(info)
         elif info.dtype in INTEGERS and info.shape == ():

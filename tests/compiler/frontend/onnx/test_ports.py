@@ -74,3 +74,17 @@ def test_an_input_of_no_kind(tmp_path: Path) -> None:
 
     with pytest.raises(Mismatch, match="'odd'"):
         find_ports(read_model(decoder(tmp_path, odd)))
+
+
+def test_ids_of_a_computed_table_are_not_taken_for_a_mask(tmp_path: Path) -> None:
+    """Then the token types, whose table is stored, would be the ids."""
+    form = Form(rope="half")
+    path = decoder(tmp_path, lambda w, x: attention(w, x, form), embedding=learned)
+    model = onnx.load(path)
+    words = next(node for node in model.graph.node if "input_ids" in node.input)
+    computed = onnx.helper.make_node("Tanh", [words.input[0]], ["computed"])
+    words.input[0] = "computed"
+    model.graph.node.insert(0, computed)
+    onnx.save(model, path)
+    with pytest.raises(Mismatch, match="'input_ids' indexes what is no stored table"):
+        find_ports(read_model(path))
