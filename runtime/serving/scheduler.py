@@ -62,9 +62,9 @@ class Scheduler:
     """Serves at most `rows` jobs at once, and lets `queue` more wait.
 
     Each step is a token for every row that writes and a share of the prompts, the shortest first, as large as lets the
-    step end in about `gap_s` seconds (pacing.py). Sinks are called from
-    the scheduler's thread and must not block; one that raises has its job cancelled. A job's tokens are those
-    that `Model.generate` gives it alone, to the bit. `submit`, `stats` and `close` may be called from any thread.
+    step end in about `gap_s` seconds (pacing.py). Sinks are called from the scheduler's thread and must not block; one
+    that raises has its job cancelled. A job's tokens are those that `Model.generate` gives it alone, to the bit.
+    `submit`, `stats` and `close` may be called from any thread.
     Keys and values of what was read are kept in up to `prefix_nbytes` (prefix_cache.py), so that how several prompts
     begin is read once, also where they come at the same time. A `draft` guesses tokens where few rows write.
     """

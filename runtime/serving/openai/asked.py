@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hearth.runtime.adapters import AdapterUse
@@ -81,6 +81,13 @@ class ChatRequest(Speech):
         """Further names that the chat template reads."""
         thinking = {} if self.enable_thinking is None else {"enable_thinking": self.enable_thinking}
         return {**thinking, **(self.chat_template_kwargs or {})}
+
+
+@dataclass(frozen=True)
+class ResponseRequest(ChatRequest):
+    """POST /v1/responses: a chat, and what its answer repeats of the request."""
+
+    repeated: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

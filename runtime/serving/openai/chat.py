@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from hearth.runtime.serving.bodies import read_object
 from hearth.runtime.serving.openai.asked import ChatRequest
+from hearth.runtime.serving.openai.choices import Choices
 from hearth.runtime.serving.openai.requests import read_chat
 from hearth.runtime.serving.openai.saying import Delta, Saying, Token, chat_logprobs
-from hearth.runtime.serving.openai.speaking import Body, Form, Speaking, answer
+from hearth.runtime.serving.openai.speaking import Body, Speaking, answer
 from hearth.runtime.serving.openai.work import chat_work
 from hearth.runtime.tools import Arguments, ToolCall
 
@@ -87,7 +88,7 @@ def _choice(number: int, **rest: Any) -> Body:
     return {"index": number, **rest}
 
 
-CHAT = Form(
+CHAT = Choices(
     "messages",
     "chatcmpl",
     "chat.completion",

@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from hearth.runtime.serving.bodies import read_object
 from hearth.runtime.serving.openai.asked import CompletionRequest
+from hearth.runtime.serving.openai.choices import Choices
 from hearth.runtime.serving.openai.requests import read_completion
 from hearth.runtime.serving.openai.saying import Delta, Saying, Token, completion_logprobs
-from hearth.runtime.serving.openai.speaking import Body, Form, Speaking, answer
+from hearth.runtime.serving.openai.speaking import Body, Speaking, answer
 from hearth.runtime.serving.openai.work import completion_work
 
 
@@ -68,7 +69,7 @@ def _choice(
     return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
 
-COMPLETIONS = Form(
+COMPLETIONS = Choices(
     "prompt",
     "cmpl",
     "text_completion",

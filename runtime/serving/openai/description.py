@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from hearth.runtime.serving.app import Serving
 from hearth.runtime.serving.openai.requests import CHAT_KIND, COMPLETION_KIND, EMBEDDING_KIND
+from hearth.runtime.serving.openai.response_fields import REPEATED, RESPONSE_KIND
 from hearth.schemas import __version__
 from hearth.schemas.manifest import ModelKind
 
@@ -112,6 +113,56 @@ USAGE = _object(
         ),
     }
 )
+STATUS = {"enum": ["completed", "incomplete"]}
+PART = _object(
+    {
+        "type": {"const": "output_text"},
+        "text": TEXT,
+        "annotations": _array({}),
+        "logprobs": _array({}),
+    }
+)
+MESSAGE_ITEM = _object(
+    {
+        "type": {"const": "message"},
+        "id": TEXT,
+        "role": {"const": "assistant"},
+        "status": STATUS,
+        "content": _array(PART),
+    }
+)
+CALL_ITEM = _object(
+    {
+        "type": {"const": "function_call"},
+        "id": TEXT,
+        "status": STATUS,
+        "call_id": TEXT,
+        "name": TEXT,
+        "arguments": TEXT,
+    }
+)
+RESPONSE_ANSWER = _object(
+    {
+        "id": TEXT,
+        "object": {"const": "response"},
+        "created_at": WHOLE,
+        "model": TEXT,
+        "status": STATUS,
+        "error": {"type": "null"},
+        "incomplete_details": _nullable(_object({"reason": {"const": "max_output_tokens"}})),
+        "output": _array({"anyOf": [MESSAGE_ITEM, CALL_ITEM]}),
+        "usage": _object(
+            {
+                "input_tokens": WHOLE,
+                "input_tokens_details": _object({"cached_tokens": WHOLE}),
+                "output_tokens": WHOLE,
+                "output_tokens_details": _object({"reasoning_tokens": WHOLE}),
+                "total_tokens": WHOLE,
+            }
+        ),
+        **{name: {} for name in REPEATED},
+    }
+)
 MODEL = _object({"id": TEXT, "object": {"const": "model"}, "created": WHOLE, "owned_by": TEXT})
 ERROR = _object(
     {"error": _object({"message": TEXT, "type": TEXT, "param": MAYBE_TEXT, "code": MAYBE_TEXT})}
@@ -137,6 +188,8 @@ SCHEMAS: Mapping[str, Any] = MappingProxyType(
         "ChatRequest": CHAT_KIND.schema,
         "CompletionRequest": COMPLETION_KIND.schema,
         "EmbeddingRequest": EMBEDDING_KIND.schema,
+        "ResponseRequest": RESPONSE_KIND.schema,
+        "ResponseAnswer": RESPONSE_ANSWER,
         "ChatChoice": CHAT_CHOICE,
         "ChatAnswer": _answer("chat.completion", "ChatChoice"),
         "TextChoice": TEXT_CHOICE,
@@ -167,7 +220,8 @@ SCHEMAS: Mapping[str, Any] = MappingProxyType(
 
 def describe(decoders: Sequence[str], encoders: Sequence[str]) -> Json:
     """The description of a server with models of these names."""
-    models = {"EmbeddingRequest": encoders, "ChatRequest": decoders, "CompletionRequest": decoders}
+    writing = dict.fromkeys(("ChatRequest", "CompletionRequest", "ResponseRequest"), decoders)
+    models = {"EmbeddingRequest": encoders, **writing}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Hearth", "version": __version__},
@@ -197,6 +251,9 @@ def describe(decoders: Sequence[str], encoders: Sequence[str]) -> Json:
                     "complete", "Continue texts", "CompletionRequest", "CompletionAnswer", True
                 )
             },
+            "/v1/responses": {
+                "post": _post("respond", "Answer items", "ResponseRequest", "ResponseAnswer", True)
+            },
             "/v1/embeddings": {
                 "post": _post("embed", "Vectors of texts", "EmbeddingRequest", "Embeddings", False)
             },
@@ -222,7 +279,7 @@ def _get(name: str, summary: str, answer: str, *statuses: int) -> Json:
 def _post(name: str, summary: str, asked: str, answer: str, streams: bool) -> Json:
     responses = _responses(answer, STATUSES)
     if streams:
-        about = "events, each a chunk as JSON; the last one is [DONE]"
+        about = "events, each an object as JSON; of chats and completions the last one is [DONE]"
         events = {**_object({"data": TEXT}), "description": about}
         responses["200"]["content"]["text/event-stream"] = {"schema": events}
     body = {"required": True, "content": {"application/json": {"schema": _ref(asked)}}}

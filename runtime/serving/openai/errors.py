@@ -23,9 +23,6 @@ PARAMETERS: Mapping[str, str] = MappingProxyType(
     {
         "serve.model_unknown": "model",
         "arguments.kind": "model",
-        "input.messages": "messages",
-        "input.chat_refused": "messages",
-        "input.chat_failed": "messages",
         "input.tools": "tools",
         "grammar.schema": "response_format",
         "grammar.regex": "regex",

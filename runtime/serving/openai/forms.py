@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from hearth.runtime.grammar import Ebnf, GrammarWish, JsonObject, JsonSchema, Lark, Regex
@@ -31,24 +32,33 @@ def _json_schema(name: str, schema: Mapping[str, Any] | None = None) -> GrammarW
     return JsonObject() if schema is None else JsonSchema.of(schema, closed=True)
 
 
-NAMED_SCHEMA = record(
-    (
-        required("name", text(1, 64)),
-        field("schema", mapping()),
-        ignored("description", text()),
-        ignored("strict", boolean(), "answers always keep the schema"),
-    ),
-    _json_schema,
+NAMED = (
+    required("name", text(1, 64)),
+    field("schema", mapping()),
+    ignored("description", text()),
+    ignored("strict", boolean(), "answers always keep the schema"),
 )
-RESPONSE_FORMAT = tagged(
-    "type",
+PLAIN_FORMATS: Mapping[str, Kind] = MappingProxyType(
     {
         "text": record((required("type", word("text")),), lambda type: None),
         "json_object": record((required("type", word("json_object")),), lambda type: JsonObject()),
+    }
+)
+A_SCHEMA = required("type", word("json_schema"))
+RESPONSE_FORMAT = tagged(
+    "type",
+    {
+        **PLAIN_FORMATS,
         "json_schema": record(
-            (required("type", word("json_schema")), required("json_schema", NAMED_SCHEMA)),
-            _schema_format,
+            (A_SCHEMA, required("json_schema", record(NAMED, _json_schema))), _schema_format
         ),
+    },
+)
+TEXT_FORMAT = tagged(
+    "type",
+    {
+        **PLAIN_FORMATS,
+        "json_schema": record((A_SCHEMA, *NAMED), lambda type, **named: _json_schema(**named)),
     },
 )
 SCHEMA = either(

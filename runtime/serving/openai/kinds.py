@@ -185,6 +185,16 @@ def refused(instead: str) -> Kind:
     return Kind(read, {"not": {}})
 
 
+def only_false(instead: str) -> Kind:
+    """A switch that can be off alone."""
+    on = refused(instead)
+
+    def read(value: Any, place: str) -> bool:
+        return bool(on.read(value, place)) if boolean().read(value, place) else False
+
+    return Kind(read, {"const": False})
+
+
 def any_value() -> Kind:
     """Whatever it is."""
     return Kind(lambda value, place: value, {})

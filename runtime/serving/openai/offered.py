@@ -33,15 +33,13 @@ def _function_name() -> Kind:
     return Kind(read, {**kind.schema, "pattern": "^[a-zA-Z0-9_-]+$"})
 
 
-FUNCTION = record(
-    (
-        required("name", _function_name()),
-        field("description", text()),
-        field("parameters", mapping()),
-        ignored("strict", boolean(), "arguments keep their schema where a call is required"),
-    ),
-    dict,
+FUNCTION_FIELDS = (
+    required("name", _function_name()),
+    field("description", text()),
+    field("parameters", mapping()),
+    ignored("strict", boolean(), "arguments keep their schema where a call is required"),
 )
+FUNCTION = record(FUNCTION_FIELDS, dict)
 TOOL = tagged(
     "type",
     {

@@ -43,8 +43,7 @@ MOST_TOP = 20  # log probabilities of other tokens
 MOST_STOPS = 16
 PENALTY = number(1e-6, 1e6)
 
-SPEECH: tuple[Field, ...] = (
-    required("model", NAME, "a name of /v1/models"),
+SAMPLING: tuple[Field, ...] = (
     field("temperature", number(0, 2), "0: always the best token; 1 where neither it nor the archive says"),
     field("top_p", number(0, 1, above=True)),
     field("top_k", integer(-1, TOKEN), "Hearth's own: choose among the k best; 0 and -1: all"),
@@ -61,13 +60,22 @@ SPEECH: tuple[Field, ...] = (
     field("stop_token_ids", listing(integer(0, TOKEN), 0, MOST_STOPS), "vLLM's: tokens that end the answer, too"),
     field("ignore_eos", boolean(), "Hearth's own: go on at the model's own end"),
     field("context_full", full(), "Hearth's own: at the end of the context"),
+    field("adapter", adapter(), "Hearth's own: a LoRA adapter of the archive, {name, scale} or its name"),
+)  # fmt: skip
+TEMPLATE: tuple[Field, ...] = (
+    field("chat_template_kwargs", mapping(), "Hearth's own: further names that the chat template reads"),
+    field("enable_thinking", boolean(), "as in chat_template_kwargs"),
+)  # fmt: skip
+
+SPEECH: tuple[Field, ...] = (
+    required("model", NAME, "a name of /v1/models"),
+    *SAMPLING,
     field("n", integer(1, MOST_CHOICES), "answers to each prompt"),
     field("stream", boolean()),
     field("stream_options", record((
         field("include_usage", boolean()),
         ignored("include_obfuscation", boolean()), ignored("continuous_usage_stats", boolean()),
     ), StreamOptions)),
-    field("adapter", adapter(), "Hearth's own: a LoRA adapter of the archive, {name, scale} or its name"),
     ignored("user", text()),
     *UNREAD,
 )  # fmt: skip
@@ -83,8 +91,7 @@ CHAT: tuple[Field, ...] = (
     field("tools", listing(TOOL, 0, 128)),
     field("tool_choice", TOOL_CHOICE),
     field("parallel_tool_calls", boolean()),
-    field("chat_template_kwargs", mapping(), "Hearth's own: further names that the chat template reads"),
-    field("enable_thinking", boolean(), "as in chat_template_kwargs"),
+    *TEMPLATE,
     ignored("modalities", listing(word("text"), 1)),
     field("audio", refused("answers are text")),
     field("web_search_options", refused("this server does not search")),
@@ -128,7 +135,7 @@ def read_chat(body: Mapping[str, Any]) -> ChatRequest:
     if request.top_logprobs and not request.logprobs:
         conflict("top_logprobs", "logprobs must be true for top_logprobs")
     _check_speech(request)
-    _check_tools(request)
+    check_tools(request)
     return request
 
 
@@ -156,7 +163,8 @@ def _check_speech(request: Speech) -> None:
         conflict("stream_options", "stream must be true for stream_options")
 
 
-def _check_tools(request: ChatRequest) -> None:
+def check_tools(request: ChatRequest) -> None:
+    """What must hold between the tools and the one that must be called."""
     choice, offered = request.tool_choice, [tool["function"]["name"] for tool in request.tools]
     if len(set(offered)) < len(offered):
         conflict("tools", "two tools have the same name")

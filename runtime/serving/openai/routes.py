@@ -15,6 +15,7 @@ from hearth.runtime.serving.openai.completions import completions
 from hearth.runtime.serving.openai.description import openapi
 from hearth.runtime.serving.openai.embeddings import embeddings
 from hearth.runtime.serving.openai.errors import error_body
+from hearth.runtime.serving.openai.responses import responses
 from hearth.runtime.serving.served import Served
 
 
@@ -45,6 +46,7 @@ PART = Part(
         Route("/v1/models/{name:path}", get_model, methods=["GET"]),
         Route("/v1/chat/completions", chat_completions, methods=["POST"]),
         Route("/v1/completions", completions, methods=["POST"]),
+        Route("/v1/responses", responses, methods=["POST"]),
         Route("/v1/embeddings", embeddings, methods=["POST"]),
         Route("/openapi.json", openapi, methods=["GET"]),
     ),

@@ -164,6 +164,17 @@ def usage_body(usages: Sequence[Usage], per_prompt: int) -> dict[str, Any]:
     }
 
 
+def response_usage(usage: Usage) -> dict[str, Any]:
+    """The usage of a response, in its own words."""
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "output_tokens": usage.generated_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage.prompt_tokens + usage.generated_tokens,
+    }
+
+
 def _finite(logprob: float | None) -> float | None:
     """As JSON can hold it."""
     return None if logprob is None else max(logprob, LEAST_LOGPROB)
