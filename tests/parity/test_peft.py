@@ -66,6 +66,20 @@ def _phi() -> Any:
     return transformers.PhiForCausalLM(transformers.PhiConfig(**SIZES))
 
 
+def _gemma2() -> Any:
+    config = transformers.Gemma2Config(
+        **SIZES, head_dim=16, sliding_window=7, query_pre_attn_scalar=20, pad_token_id=0
+    )
+    return transformers.Gemma2ForCausalLM(config)
+
+
+def _gemma3() -> Any:
+    config = transformers.Gemma3TextConfig(
+        **SIZES, head_dim=16, sliding_window=7, sliding_window_pattern=2, pad_token_id=0
+    )
+    return transformers.Gemma3ForCausalLM(config)
+
+
 MODELS: Mapping[str, Callable[[], Any]] = {
     "llama": _llama,
     "qwen2": _qwen2,
@@ -73,12 +87,16 @@ MODELS: Mapping[str, Callable[[], Any]] = {
     "gpt2": _gpt2,
     "phi": _phi,
     "phi3": _phi3,
+    "gemma2": _gemma2,
+    "gemma3": _gemma3,
 }
 CASES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "all linears": ("llama", {"r": 8, "lora_alpha": 16, "target_modules": ALL}),
     "q and v": ("llama", {"r": 3, "lora_alpha": 5, "target_modules": ["q_proj", "v_proj"]}),
     "every linear by peft": ("qwen2", {"r": 4, "target_modules": "all-linear"}),
     "head norms": ("qwen3", {"r": 4, "target_modules": "all-linear"}),
+    "capped scores": ("gemma2", {"r": 4, "target_modules": "all-linear"}),
+    "norms of what blocks add": ("gemma3", {"r": 5, "lora_alpha": 7, "target_modules": ALL}),
     "rslora": (
         "qwen2",
         {"r": 16, "lora_alpha": 8, "target_modules": ALL, "use_rslora": True},

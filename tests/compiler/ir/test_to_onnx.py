@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from support import checkpoints
 from support.agreement import Agreement
 from support.graphs import MEASURELESS, Tiny, decoder
 from support.onnx_run import OnnxState, run_onnx, session
 
+from hearth.compiler.frontend import load
 from hearth.compiler.ir import arithmetic, evaluate_attention
 from hearth.compiler.ir.evaluate import State, evaluate
 from hearth.compiler.ir.graph import Graph
@@ -20,7 +22,7 @@ from hearth.compiler.ir.to_onnx import initializers as initializers_module
 from hearth.compiler.ir.to_onnx import save_onnx, to_onnx
 from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, run_passes
 from hearth.compiler.quantize import make_scheme, quantize
-from hearth.compiler.quantize.schemes import F16, F32, INT4_G32, INT8, WeightScheme
+from hearth.compiler.quantize.schemes import F16, F32, INT4_G32, INT8, Scheme, WeightScheme
 from hearth.schemas.commands import KVScheme
 
 IDS = np.random.default_rng(3).integers(0, 53, 17)
@@ -36,15 +38,19 @@ SHAPES = {
 
 
 def stages(tiny: Tiny, weights: WeightScheme, activations: Any) -> list[tuple[str, Graph]]:
+    return stages_of(decoder(tiny), make_scheme(weights, activations, tiny.kv))
+
+
+def stages_of(graph: Graph, scheme: Scheme) -> list[tuple[str, Graph]]:
     """Each distinct graph from the frontend's form to the last quantised pass."""
-    found = [("frontend", decoder(tiny))]
+    found = [("frontend", graph)]
 
     def observe(name: str, graph: Graph) -> None:
         if graph is not found[-1][1]:
             found.append((name, graph))
 
     fused = run_passes(FLOAT_PASSES, found[0][1], observe=observe)
-    coded = quantize(fused, make_scheme(weights, activations, tiny.kv))
+    coded = quantize(fused, scheme)
     observe("quantise", coded)
     run_passes(QUANTISED_PASSES, coded, observe=observe)
     return found
@@ -66,6 +72,14 @@ def check_stage(graph: Graph) -> None:
 def test_every_stage_of_every_shape_agrees(shape: str) -> None:
     for _, graph in stages(SHAPES[shape], INT4_G32, "dynamic"):
         check_stage(graph)
+
+
+@pytest.mark.parametrize("family", ["GEMMA", "GEMMA2", "GEMMA3"])
+def test_every_stage_of_gemma_agrees(family: str, tmp_path: Path) -> None:
+    source = checkpoints.write_checkpoint(tmp_path, getattr(checkpoints, family))
+    graph = load(source, context=32, kv=KVScheme.INT8).graph
+    for _, each in stages_of(graph, make_scheme(INT4_G32, "dynamic", KVScheme.INT8)):
+        check_stage(each)
 
 
 @pytest.mark.parametrize("kv", MEASURELESS)
