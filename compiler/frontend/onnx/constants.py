@@ -46,7 +46,8 @@ class Constants:
             key = (node.domain, node.op_type)
             if key in self.weight_rules:
                 return self.weight_rules[key](node, transposed, self)
-            if key in (("", "Identity"), ("", "Cast")):
+            to_floats = key == ("", "Cast") and node.attributes.get("to") in STORED
+            if key == ("", "Identity") or to_floats:
                 name = node.inputs[0]
             elif key == ("", "Transpose") and node.attributes.get("perm", (1, 0)) == (1, 0):
                 name, transposed = node.inputs[0], not transposed

@@ -27,6 +27,7 @@ from hearth.compiler.frontend.onnx.values import (
 from hearth.compiler.ir.ops import Tokens
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, *HALVES)
+IDS = (TensorProto.INT32, TensorProto.INT64, TensorProto.FLOAT, TensorProto.DOUBLE)
 
 
 def same(node: Node, raising: Raising) -> Value:
@@ -35,10 +36,12 @@ def same(node: Node, raising: Raising) -> Value:
 
 
 def cast(node: Node, raising: Raising) -> Value:
-    """Between float types: the IR computes in float32. Ids stay integers."""
+    """Between float types: the IR computes in float32. Ids stay whole."""
     value = raising.value(node.inputs[0])
     to = integer(node, "to", 0)
     if isinstance(value, View) and isinstance(value.base, Tokens):
+        if to not in IDS:
+            raise Mismatch("casts ids to a type that may not hold them")
         return replace(value, dtype=to)
     if to not in FLOATS:
         raise Mismatch("casts activations to integers")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 from support.contrib import HIDDEN, IDS, VOCAB, Step, Writer, decoder
 from support.raised import compare, raised, reasons
 from support.spelled import ints
@@ -74,6 +75,14 @@ def test_what_is_no_linear_is_refused(tmp_path: Path) -> None:
     assert "is no constant matrix" in reasons(
         decoder(tmp_path, mlp=batched)
     ) or "no matrix" in reasons(decoder(tmp_path, mlp=batched))
+
+
+def test_a_weight_that_a_cast_rounds_is_not_taken_as_it_was(tmp_path: Path) -> None:
+    def rounded(w: Writer, x: str) -> str:
+        whole = w.op("Cast", w.weight(HIDDEN, HIDDEN), to=TensorProto.INT64)
+        return w.op("MatMul", x, w.op("Cast", whole, to=TensorProto.FLOAT))
+
+    assert "is no constant matrix" in reasons(decoder(tmp_path, mlp=rounded))
 
 
 def test_a_head_with_a_bias(tmp_path: Path) -> None:

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.contrib import HEAD_DIM, HEADS, HIDDEN, IDS, Step, Writer, decoder, past, present
+from onnx import TensorProto
+from support.contrib import (
+    HEAD_DIM,
+    HEADS,
+    HIDDEN,
+    IDS,
+    Step,
+    Writer,
+    decoder,
+    looked_up,
+    past,
+    present,
+)
 from support.raised import compare, raised, reasons
 from support.spelled import hidden, ints, scores, split_heads
 
@@ -73,3 +85,11 @@ def test_what_moves_elements_is_refused(tmp_path: Path, what: str) -> None:
 
     found = reasons(decoder(tmp_path, mlp=lambda w, x: w.product(move(w, x), HIDDEN, HIDDEN)))
     assert "takes" in found
+
+
+def test_ids_that_a_cast_may_cut_are_refused(tmp_path: Path) -> None:
+    def narrowed(w: Writer, ids: str) -> str:
+        wide = w.op("Cast", w.op("Cast", ids, to=TensorProto.INT8), to=TensorProto.INT64)
+        return looked_up(w, wide)
+
+    assert "casts ids" in reasons(decoder(tmp_path, embedding=narrowed))
