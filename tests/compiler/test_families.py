@@ -15,6 +15,7 @@ from support.checkpoints import (
     GEMMA2,
     GEMMA3,
     LLAMA,
+    PARTLY_TURNED,
     PHI3,
     QWEN3,
     apart,
@@ -22,7 +23,6 @@ from support.checkpoints import (
     write_checkpoint,
 )
 from support.compiling import compiled_logits, evaluated_logits, graph_before_lowering, wanted
-from support.configs import LONGROPE
 from support.data import checkpoint, real
 
 from hearth.compiler.ir.evaluate import evaluate, run_entry
@@ -74,13 +74,7 @@ ROTARY: dict[str, Mapping[str, Any]] = {
     "qwen3": QWEN3,
     **GEMMAS,
     "phi3": PHI3,
-    "phi3, longrope of a part": {
-        **PHI3,
-        "hidden_size": 32,
-        "partial_rotary_factor": 0.75,
-        "original_max_position_embeddings": 20,
-        "rope_scaling": LONGROPE,
-    },
+    "phi3, longrope of a part": PARTLY_TURNED,
     "phi3, heads of 96": {**PHI3, "hidden_size": 192, "num_attention_heads": 2},
 }
 

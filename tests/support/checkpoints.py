@@ -61,6 +61,17 @@ PHI3: Mapping[str, Any] = {
     "original_max_position_embeddings": 64,
     "sliding_window": 16,
 }
+PARTLY_TURNED: Mapping[str, Any] = {  # as Phi-4-mini, whose first context was 20
+    **PHI3,
+    "hidden_size": 32,
+    "partial_rotary_factor": 0.75,
+    "original_max_position_embeddings": 20,
+    "rope_scaling": {
+        "type": "longrope",
+        "short_factor": [1.0, 1.5, 2],
+        "long_factor": [1, 4.0, 20.5],
+    },
+}
 
 
 GEMMA: Mapping[str, Any] = {

@@ -1,4 +1,4 @@
-"""Configs of GPT-2 and encoders changed at random are read or refused as user errors, never anything else."""
+"""Configs of GPT-2, Phi and encoders changed at random are read or refused as user errors, never anything else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import bert, gpt2
+from support import bert, checkpoints, gpt2, phi
 from support.checkpoints import write_checkpoint
 
 from hearth.compiler.frontend import load
@@ -27,12 +27,16 @@ ODD = (
 )  # fmt: skip
 FAMILIES: Mapping[str, tuple[Mapping[str, Any], Any]] = {
     "gpt2": (gpt2.GPT2, gpt2),
+    "phi": (phi.PHI, phi),
+    "phi3": (checkpoints.PARTLY_TURNED, checkpoints),
     "bert": (bert.BERT, bert),
     "roberta": (bert.ROBERTA, bert),
     "distilbert": (bert.DISTILBERT, bert),
 }
 MORE = {
     "gpt2": ("tie_word_embeddings", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"),
+    "phi": ("head_dim", "rope_parameters", "layer_types"),
+    "phi3": ("head_dim", "rope_parameters", "attention_bias"),
     "bert": ("position_embedding_type", "is_decoder", "pad_token_id"),
     "roberta": ("position_embedding_type", "is_decoder"),
     "distilbert": ("sinusoidal_pos_embds",),
@@ -81,10 +85,14 @@ def test_a_config_changed_anywhere(folder: Path, family: str, source: st.DataObj
     config = dict(FAMILIES[family][0])
     for _ in range(source.draw(st.integers(1, 2))):
         key = source.draw(st.sampled_from([*config, *MORE[family], "never_heard_of"]))
+        holder = config
+        if isinstance(config.get(key), dict) and source.draw(st.booleans()):
+            holder = config[key] = dict(config[key])
+            key = source.draw(st.sampled_from([*holder, "factor", "attention_factor"]))
         if source.draw(st.booleans()):
-            config[key] = source.draw(st.sampled_from(ODD))
+            holder[key] = source.draw(st.sampled_from(ODD))
         else:
-            config.pop(key, None)
+            holder.pop(key, None)
     (folder / family / "config.json").write_text(json.dumps(config))
     try_to_load(folder / family)
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from support import checkpoints
+from support import phi
 from support.agreement import Agreement
+from support.checkpoints import GEMMA, GEMMA2, GEMMA3, PARTLY_TURNED, write_checkpoint
 from support.graphs import MEASURELESS, Tiny, decoder
 from support.onnx_run import OnnxState, run_onnx, session
 
@@ -74,9 +75,18 @@ def test_every_stage_of_every_shape_agrees(shape: str) -> None:
         check_stage(graph)
 
 
-@pytest.mark.parametrize("family", ["GEMMA", "GEMMA2", "GEMMA3"])
-def test_every_stage_of_gemma_agrees(family: str, tmp_path: Path) -> None:
-    source = checkpoints.write_checkpoint(tmp_path, getattr(checkpoints, family))
+FAMILIES = {
+    "gemma": (GEMMA, None),
+    "gemma2": (GEMMA2, None),
+    "gemma3": (GEMMA3, None),
+    "phi": (phi.PHI, phi.random_tensors(phi.PHI)),
+    "phi3, longrope of a part": (PARTLY_TURNED, None),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_stage_of_families_agrees(family: str, tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path, *FAMILIES[family])
     graph = load(source, context=32, kv=KVScheme.INT8).graph
     for _, each in stages_of(graph, make_scheme(INT4_G32, "dynamic", KVScheme.INT8)):
         check_stage(each)

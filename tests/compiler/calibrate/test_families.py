@@ -1,4 +1,4 @@
-"""Methods and calibrated codes with Gemma: what works, and what refuses with the reason."""
+"""Methods and calibrated codes with families that are not Llama: what works, and what refuses with the reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.checkpoints import GEMMA, GEMMA2, GEMMA3, write_checkpoint
+from support import phi
+from support.checkpoints import GEMMA, GEMMA2, GEMMA3, PARTLY_TURNED, write_checkpoint
 from support.desk import SHAPE, TOKENIZER
 
 from hearth.compiler.job import Options, options
@@ -19,7 +20,13 @@ from hearth.schemas.errors import HearthError
 from hearth.schemas.recipe import make_recipe
 
 TEXT = " ".join(f"w{number}" for number in np.random.default_rng(0).integers(1, SHAPE.vocab, 300))
-FAMILIES: Mapping[str, Mapping[str, Any]] = {"gemma": GEMMA, "gemma2": GEMMA2, "gemma3": GEMMA3}
+FAMILIES: Mapping[str, Mapping[str, Any]] = {
+    "gemma": GEMMA,
+    "gemma2": GEMMA2,
+    "gemma3": GEMMA3,
+    "phi": phi.PHI,
+    "phi3": PARTLY_TURNED,
+}
 STATIC = {"activations": "static", "kv": "int8-static"}
 WORKS: dict[str, tuple[str, dict[str, str]]] = {
     "gemma, all": ("gemma", {"method": "gptq,smoothquant,quarot,rotate-down,tune", **STATIC}),
@@ -27,6 +34,9 @@ WORKS: dict[str, tuple[str, dict[str, str]]] = {
     "gemma2, factors and a rotation": ("gemma2", {"method": "gptq,smoothquant,rotate-down"}),
     "gemma3, second order": ("gemma3", {"method": "gptaq,peaks", **STATIC}),
     "gemma3, tuned": ("gemma3", {"method": "gptq,smoothquant,rotate-down,tune"}),
+    "phi, all": ("phi", {"method": "gptq,smoothquant,quarot,rotate-down,tune", **STATIC}),
+    "phi, second order": ("phi", {"method": "gptaq,lwc,importance", **STATIC}),
+    "phi3, all": ("phi3", {"method": "gptq,smoothquant,quarot,rotate-down,tune", **STATIC}),
 }
 REFUSES: dict[str, tuple[str, str, str, str]] = {
     "gemma2, stream": ("gemma2", "quarot", "transform.rotate", "feeds the residual stream"),
@@ -36,7 +46,9 @@ REFUSES: dict[str, tuple[str, str, str, str]] = {
 
 
 def _source(folder: Path, family: str) -> Path:
-    source = write_checkpoint(folder / "src", {**FAMILIES[family], "vocab_size": SHAPE.vocab})
+    config = {**FAMILIES[family], "vocab_size": SHAPE.vocab}
+    tensors = phi.random_tensors(config) if family == "phi" else None
+    source = write_checkpoint(folder / "src", config, tensors)
     (source / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     (folder / "text").write_text(TEXT)
     return source
