@@ -165,7 +165,7 @@ def _heads(fields: Fields, family: RotaryFamily) -> tuple[int, int, int]:
     kv_heads = fields.integer("num_key_value_heads", fallback)
     if heads % kv_heads:
         raise fields.invalid("num_key_value_heads", f"a divisor of num_attention_heads = {heads}")
-    head_dim = fields.optional_integer("head_dim") or family.head_dim
+    head_dim = fields.optional_integer("head_dim") or 0
     if not head_dim and hidden % heads:
         raise fields.invalid("num_attention_heads", f"a divisor of hidden_size = {hidden}")
     head_dim = head_dim or hidden // heads

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 
@@ -76,6 +76,21 @@ class Names:
     def gated(self) -> bool:
         """Whether a gate multiplies what goes up."""
         return not self.linears.keys().isdisjoint({Part.GATE, Part.GATE_UP})
+
+    def under(self, stem: str) -> Names:
+        """The same tensors with another stem."""
+        own = self.stem
+
+        def moved(name: str) -> str:
+            return stem + name.removeprefix(own) if name.startswith(own) else name
+
+        texts = {
+            each.name: moved(value)
+            for each in fields(self)
+            if isinstance(value := getattr(self, each.name), str)
+        }
+        linears = {part: moved(name) for part, name in self.linears.items()}
+        return Names(**texts, linears=linears, buffers=tuple(map(moved, self.buffers)))
 
     def linear(self, part: Part, layer: int) -> str:
         """The prefix of `.weight` and `.bias`."""

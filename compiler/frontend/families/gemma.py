@@ -20,9 +20,8 @@ GEMMA = RotaryFamily(
     bias_keys={"attention_bias": ATTENTION},
     defaults=DEFAULTS,
     activation=GELU_TANH,
-    former_activations={
-        "gelu": Activation.GELU_TANH
-    },  # of the first files, which mean the tanh form
+    # "gelu" of the first files means the tanh form
+    former_activations={"gelu": Activation.GELU_TANH},
     gains_from_one=True,
     scaled_embeddings=True,
 )

@@ -13,11 +13,8 @@ from hearth.compiler.frontend.fields import Fields
 OF_PICTURES = (
     "vision_config", "mm_tokens_per_image", "boi_token_index", "eoi_token_index", "image_token_index",
 )  # fmt: skip
-BEGINNINGS = {  # as transformers 4 writes names, and as later ones do
-    "language_model.model.": "model.",
-    "language_model.lm_head.": "lm_head.",
-    "model.language_model.": "model.",
-}
+STEM = "model.language_model."  # which adapters name, too
+FORMER_BEGINNINGS = {"language_model.model.": STEM, "language_model.lm_head.": "lm_head."}
 IGNORED = (
     "vision_tower.*",
     "model.vision_tower.*",
@@ -53,12 +50,11 @@ class WithVision:
         check_unread(text)
         return replace(
             made,
-            beginnings=BEGINNINGS,
+            beginnings=FORMER_BEGINNINGS,
             ignored=(*made.ignored, *IGNORED),
             notes=(*made.notes, NOTE),
         )
 
 
-GEMMA3 = WithVision(
-    replace(GEMMA3_TEXT, logit_cap=False), "gemma3", ("Gemma3ForConditionalGeneration",)
-)
+TEXT = replace(GEMMA3_TEXT, names=GEMMA3_TEXT.names.under(STEM), logit_cap=False)
+GEMMA3 = WithVision(TEXT, "gemma3", ("Gemma3ForConditionalGeneration",))

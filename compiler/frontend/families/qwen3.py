@@ -11,5 +11,5 @@ QWEN3 = RotaryFamily(
     windows=later_layers,
     bias_keys={"attention_bias": ATTENTION},
     head_norms=True,
-    head_dim=128,
+    defaults={"head_dim": 128},
 )

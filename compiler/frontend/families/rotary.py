@@ -27,13 +27,12 @@ class RotaryFamily:
     """One family: `biased` linears always have a bias, those of `bias_keys` where the key is true.
 
     `kv_heads_optional`: num_key_value_heads may be absent and is num_attention_heads then. `head_norms`: queries and
-    keys are normalised head by head before RoPE. `head_dim`: what an absent head_dim means, 0: hidden_size over heads.
-    `partial_rotary`: the share of each head that is turned where no key tells; None: heads are turned whole.
-    `defaults`: of keys that may be absent. `activation_key` names the gate's function, `activation` where it is absent;
-    `former_activations` are names that mean another function here. `theta`: of RoPE, where no key tells; `local_theta`
-    likewise of layers with a window, which have a RoPE of their own where it is given. `query_scalar`:
-    query_pre_attn_scalar takes the place of head_dim in the scale of scores. `score_cap`, `logit_cap`:
-    attn_logit_softcapping and final_logit_softcapping are read. The rest is ModelConfig's.
+    keys are normalised head by head before RoPE. `partial_rotary`: the share of each head that is turned where no key
+    tells; None: heads are turned whole. `defaults`: of keys that may be absent. `activation_key` names the gate's
+    function, `activation` where it is absent; `former_activations` are names that mean another function here. `theta`:
+    of RoPE, where no key tells; `local_theta` likewise of layers with a window, which have a RoPE of their own where it
+    is given. `query_scalar`: query_pre_attn_scalar takes the place of head_dim in the scale of scores. `score_cap`,
+    `logit_cap`: attn_logit_softcapping and final_logit_softcapping are read. The rest is ModelConfig's.
     """
 
     model_type: str
@@ -45,7 +44,6 @@ class RotaryFamily:
     names: Names = LLAMA_NAMES
     kv_heads_optional: bool = False
     head_norms: bool = False
-    head_dim: int = 0
     partial_rotary: float | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     activation_key: str = "hidden_act"
