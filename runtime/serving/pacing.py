@@ -24,7 +24,7 @@ class Pacing:
 
     def share(self, writing: int) -> int:
         """Tokens of prompts beside so many that are written."""
-        return min(max(LEAST, self.tokens - writing), self.most - writing)
+        return max(1, min(max(LEAST, self.tokens - writing), self.most - writing))
 
     def learn(self, tokens: int, took_s: float) -> None:
         """A step took so long. One with room left that was in time does not say how many more there may be."""

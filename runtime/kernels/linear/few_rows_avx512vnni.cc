@@ -92,8 +92,12 @@ constexpr Dot kDotsQ4[kFewRows] = DOTS(dot_q4), kDotsQ8[kFewRows] = DOTS(dot_q8)
 }  // namespace
 
 void few_rows_q4(const Linear& l, const Call& call) {
-  const Rows x(l, call, true, 8);
-  few_rows(l, call, [&](int64_t block, int32_t* sums) { kDotsQ4[call.rows - 1](l, block, x, sums); });
+  static_assert(kMostRows <= 3 * kFewRows);
+  const Rows x[] = {{l, call, true, 8}, {l, call, true, 8, kFewRows}, {l, call, true, 8, 2 * kFewRows}};
+  few_rows(l, call, [&](int64_t block, int32_t* sums) {
+    for (int64_t row = 0; row < call.rows; row += kFewRows)
+      kDotsQ4[smaller(call.rows - row, kFewRows) - 1](l, block, x[row / kFewRows], sums + row * 32);
+  });
 }
 void few_rows_q8(const Linear& l, const Call& call) {
   const Rows x(l, call, false, 128);
@@ -101,7 +105,8 @@ void few_rows_q8(const Linear& l, const Call& call) {
 }
 
 size_t few_rows_scratch(int64_t k, int64_t rows) {
-  const int64_t columns = round_up(k, 128), padded = padded_rows(smaller(rows, kFewRows));
+  const int64_t columns = round_up(k, 128);
+  const int64_t padded = rows > kFewRows ? round_up(smaller(rows, kMostRows), kFewRows) : padded_rows(rows);
   return static_cast<size_t>(padded == 1 ? 2 * columns : padded * (columns + columns / 8));  // 2: codes as words
 }
 

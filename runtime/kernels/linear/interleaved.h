@@ -32,18 +32,19 @@ static inline void interleave_four(const int32_t* const* from, int64_t count, in
   }
 }
 
-// What the dots read of x, in scratch. Unsigned weights are `offset` too large, so a sum starts at -offset times that of
+// What the dots read of x, in scratch: of kFewRows rows from `first` on, or as many as there are. Unsigned weights are `offset` too large, so a sum starts at -offset times that of
 // the codes: of each 32 (q4) or of the whole row (q8).
 struct Rows {
   const int8_t* codes;    // [columns / 4][padded][4]
   const int32_t* starts;  // [columns / 32 or 1][padded]
 
-  Rows(const Linear& l, const Call& call, bool of_each_32, int32_t offset) {
-    int32_t* const to = reinterpret_cast<int32_t*>(call.scratch);
-    int32_t* const quads = to + padded_rows(call.rows) * round_up(l.k, 128) / 32;
+  Rows(const Linear& l, const Call& call, bool of_each_32, int32_t offset, int64_t first = 0) : first_(first) {
+    const int64_t rows = smaller(call.rows - first, kFewRows), columns = round_up(l.k, 128);
+    int32_t* const to = reinterpret_cast<int32_t*>(call.scratch) + first * (columns / 32 + columns / 4);
+    int32_t* const quads = to + padded_rows(rows) * columns / 32;
     starts = to;
-    codes = call.rows > 1 ? reinterpret_cast<const int8_t*>(quads) : l.codes(0);
-    if (!call.again) lay_out(l, call.rows, of_each_32, offset, to, quads);
+    codes = rows == 1 ? l.codes(first) : reinterpret_cast<const int8_t*>(quads);
+    if (rows > 0 && !call.again) lay_out(l, rows, of_each_32, offset, to, quads);
   }
 
   // Beside a stream of weights a long row does not stay in L1: asks for 128 codes of the only row and their starts, a little
@@ -57,12 +58,15 @@ struct Rows {
   }
 
  private:
-  static void lay_out(const Linear& l, int64_t rows, bool of_each_32, int32_t offset, int32_t* to, int32_t* quads) {
+  const int64_t first_;
+
+  void lay_out(const Linear& l, int64_t rows, bool of_each_32, int32_t offset, int32_t* to,
+               int32_t* quads) const {
     const int64_t padded = padded_rows(rows), columns = round_up(l.k, 128);
     if (!of_each_32)
       for (int64_t r = 0; r < padded; ++r) to[r] = int32_t(-uint32_t(offset) * uint32_t(l.sum_of_codes(at(r, rows))));
     else if (rows == 1)
-      for (int64_t i = 0; i < columns / 32; ++i) to[i] = int32_t(-uint32_t(offset) * uint32_t(l.sums(0)[i]));
+      for (int64_t i = 0; i < columns / 32; ++i) to[i] = int32_t(-uint32_t(offset) * uint32_t(l.sums(first_)[i]));
     for (int64_t r = 0; rows > 1 && r < padded; r += 4) {
       const int32_t *sums[4], *fours[4];
       for (int64_t i = 0; i < 4; ++i) {
@@ -73,7 +77,7 @@ struct Rows {
       interleave_four(fours, columns / 4, 1, padded, quads + r);
     }
   }
-  static int64_t at(int64_t r, int64_t rows) { return smaller(r, rows - 1); }
+  int64_t at(int64_t r, int64_t rows) const { return first_ + smaller(r, rows - 1); }
 };
 
 // sum += unsigned bytes x four codes, the same for every channel. The codes stay a memory operand: loaded on their own, they
@@ -97,7 +101,7 @@ template <class Dot>
 static inline void few_rows(const Linear& l, const Call& call, Dot dot) {
   const Range units = share(l.units, call.thread, call.threads);
   for (int64_t unit = units.begin; unit < units.end; ++unit) {
-    int32_t sums[kFewRows][32];
+    int32_t sums[kMostRows][32];
     l.fetch_ends(unit);
     for (int64_t b = 0; b < l.blocks_per_unit; ++b) dot(unit * l.blocks_per_unit + b, sums[0] + b * 16);
     const Epilogue epilogue(l, unit);

@@ -208,7 +208,7 @@ void run_table(const Command& command, const Call& call) {
 }  // namespace
 
 void linear_q8_q4b16(const Command& command, const Call& call) {
-  if (call.rows > kFewRows) many_rows<Nibbles>(command, call);
+  if (call.rows > kMostRows) many_rows<Nibbles>(command, call);
   else if (call.rows > 0) few_rows_q4(Linear(command, call.deltas), call);
 }
 void linear_q8_q8b16(const Command& command, const Call& call) {

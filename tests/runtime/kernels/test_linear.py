@@ -107,7 +107,7 @@ def test_turns_of_groups(kernel: native.Kernel, group: int) -> None:
     _need(kernel)
     if Layout(kernel.variant) not in INTEGER_GROUPS:
         pytest.skip("int8 has no groups")
-    for rows in (1, 2, 3, 4, 5, 8, 9):
+    for rows in (1, 2, 3, 4, 5, 8, 9, 16, 17, 20, 21):
         for k in (4 * group, 9 * group + 20):
             problem = make_problem(Case("turns", rows, 35, k, group), Layout(kernel.variant))
             assert np.array_equal(run(kernel, problem), integer_reference(problem)), (rows, k)

@@ -54,6 +54,10 @@ def test_no_step_is_larger_than_a_run() -> None:
     assert pacing.share(CHUNK - 2) == 2
 
 
+def test_prompts_are_read_where_rows_that_write_fill_a_run() -> None:
+    assert [Pacing(0.03, CHUNK).share(writing) for writing in (CHUNK, CHUNK + 9)] == [1, 1]
+
+
 def test_a_step_with_room_left_says_only_that_there_were_too_many() -> None:
     pacing = Pacing(0.03, CHUNK, tokens=40)
     pacing.learn(10, 0.02)
