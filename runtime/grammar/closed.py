@@ -41,6 +41,7 @@ def _is_open(part: Mapping[str, Any]) -> bool:
     listed = part.get("properties")
     if not isinstance(listed, dict) or any(word in part for word in SPOKEN):
         return False
-    return set(part.get("required", ())) <= set(listed) and part.get("minProperties", 0) <= len(
-        listed
-    )
+    required, least = part.get("required", []), part.get("minProperties", 0)
+    if not isinstance(required, list) or not isinstance(least, int | float):
+        return False  # of something that is no object, or it would have been refused
+    return all(name in list(listed) for name in required) and least <= len(listed)

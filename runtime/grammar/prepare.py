@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 MOST_REMAINDERS = 100_000  # of all `multipleOf` of a schema
+# Ranges of integers that end near -2^63 have llguidance 1.9 call itself until the process dies.
+LEAST = -(1 << 62)
+NEGATIVE = re.compile(r"-\d+(?:\.\d+)?(?:[eE]\+?\d+)?")  # as JSON writes a number
 MOST_TEXT = 1 << 20  # characters of a wish: more is no schema that somebody wrote
 # Between the tokens of JSON: nothing, a space, or a new line and its indent. Endless white space would be valid
 # JSON too, and small models love it.
@@ -109,7 +113,7 @@ def _ebnf(wish: Ebnf) -> str:
 
     try:
         lark = any_to_lark(wish.text)
-        problem = _problem(lark)
+        problem = _low_text(lark) or _problem(lark)
     except Exception as error:  # the library raises plain Exceptions
         lark, problem = "", _one_line(str(error))
     if problem:
@@ -139,7 +143,12 @@ def schema_problem(schema: Any) -> str:
     if schema is False:
         return "nothing is valid"
     with foreign(_unreadable):
-        problem = _repeated_keys(schema) or _large_multiples(schema) or _problem(_of_schema(schema))
+        problem = (
+            _repeated_keys(schema)
+            or _large_multiples(schema)
+            or _low_numbers(schema)
+            or _problem(_of_schema(schema))
+        )
     return problem.partition(" while processing ")[0]  # the way to it by references
 
 
@@ -179,6 +188,27 @@ def _remainders(multiple: Any) -> int:
     if type(multiple) not in (int, float) or not math.isfinite(multiple):
         return 0
     return int("".join(map(str, Decimal(str(multiple)).as_tuple().digits)))
+
+
+def _low_numbers(schema: Any) -> str:
+    """Wherever they are: what may hold a value holds any key."""
+    low = any(number < LEAST for number in _numbers(schema))
+    return f"a number below {LEAST}" if low else ""
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    match value:
+        case dict() | list():
+            for inner in value.values() if isinstance(value, dict) else value:
+                yield from _numbers(inner)
+        case int() | float():
+            yield value
+
+
+def _low_text(grammar: str) -> str:
+    """The same of a grammar, which may hold schemas."""
+    numbers = NEGATIVE.findall(grammar) if "%json" in grammar else ()
+    return f"a number below {LEAST}" if any(float(each) < LEAST for each in numbers) else ""
 
 
 def _problem(grammar: str) -> str:

@@ -51,3 +51,9 @@ def test_what_fits_the_closed_schema_fits_the_schema() -> None:
     jsonschema.validate({"name": "a"}, found)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"name": "a", "more": 1}, found)
+
+
+@pytest.mark.parametrize("odd", [{"minProperties": {}}, {"required": 3}, {"required": [[]]}])
+def test_what_is_said_of_no_object_does_not_matter(odd: dict[str, Any]) -> None:
+    schema = {"type": "null", "properties": {"a": {}}, **odd}
+    assert closed(schema) == schema

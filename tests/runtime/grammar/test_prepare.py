@@ -45,6 +45,9 @@ FAULTS: list[tuple[Any, str, str]] = [
     ({"propertyNames": {"maxLength": 2}}, "#", "propertyNames"),
     ({"enum": []}, "#", "enum"),
     ({"properties": {"n": {"multipleOf": 999983}}}, "#/properties/n", "multipleOf"),
+    ({"properties": {"n": {"type": "integer", "const": -1e20}}}, "#/properties/n", "const"),
+    ({"enum": [1, {"minimum": -(2**63)}]}, "#", "enum"),
+    ({"type": "integer", "maximum": -(2**63)}, "#", "maximum"),
     (False, "#", ""),
 ]
 
@@ -54,6 +57,10 @@ def test_a_schema_is_refused_by_keyword_and_place(schema: Any, place: str, keywo
     error = refused(JsonSchema.of(schema))
     assert (error.code, error.where) == ("grammar.schema", place)
     assert not keyword or repr(keyword) in error.remedy
+
+
+def test_large_numbers_may_be_asked_for() -> None:
+    prepare(JsonSchema.of({"type": "integer", "minimum": -(2**62), "maximum": 2**63 - 1}))
 
 
 NESTED = '{"items":' * 300 + "true" + "}" * 300
@@ -74,8 +81,12 @@ def test_bad_expressions(text: str) -> None:
     assert refused(Regex(text)).code == "grammar.regex"
 
 
+# No process lives on that asks llguidance for this.
+LOW = 'start: %json {"type": "integer", "const": -100000000000000000000}'
+
+
 @pytest.mark.parametrize(
-    "text", ["", 'start: "a', "start: other", 'root ::= "a" (', "root ::= other", "other: /a/"]
+    "text", ["", 'start: "a', "start: other", 'root ::= "a" (', "root ::= other", "other: /a/", LOW]
 )
 def test_bad_grammars(text: str) -> None:
     assert refused(Ebnf(text)).code == "grammar.ebnf"
