@@ -44,8 +44,8 @@ def _activates(op: Op) -> bool:
             return activation is not Activation.NONE
         case Gated() | Activate():
             return True
-        case Mul(a=Activate()) | Mul(b=Activate()):
-            return True
+        case Mul(a=a, b=b):  # a gate apart, its function perhaps in its linear's epilogue
+            return _activates(a) or _activates(b)
     return False
 
 
