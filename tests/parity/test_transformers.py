@@ -184,6 +184,22 @@ CASES: dict[str, dict[str, Any]] = {
         "rope": {"partial_rotary_factor": 1.0},
         "tie_word_embeddings": True,
     },
+    "stablelm MHA, biases": {
+        "family": "StableLm",
+        "ratio": 1,
+        "head_dim": None,
+        "dim": 16,
+        "rope": {"partial_rotary_factor": 0.25},
+        "use_qkv_bias": True,
+    },
+    "stablelm GQA 3, tied": {
+        "family": "StableLm",
+        "ratio": 3,
+        "head_dim": None,
+        "dim": 8,
+        "rope": {"partial_rotary_factor": 0.25},
+        "tie_word_embeddings": True,
+    },
     "phi3 MHA": {"family": "Phi3", "ratio": 1, "head_dim": None},
     "phi3 GQA 4, tied": {
         "family": "Phi3",
@@ -258,7 +274,7 @@ def _config(case: Mapping[str, Any], rng: np.random.Generator) -> Any:
     if case["family"] == "Gemma3Text":
         local = {"rope_type": "default", "rope_theta": float(rng.choice([50.0, 10000.0]))}
         values["rope_parameters"] = {"full_attention": rope, "sliding_attention": local}
-    if case["family"] == "Phi":
+    if case["family"] in ("Phi", "StableLm"):
         values["layer_norm_eps"] = values.pop("rms_norm_eps")
     if values["head_dim"] is None:
         del values["head_dim"]  # what some configs must not name

@@ -20,6 +20,7 @@ from hearth.compiler.frontend.families.phi import PHI
 from hearth.compiler.frontend.families.phi3 import PHI3
 from hearth.compiler.frontend.families.qwen2 import QWEN2
 from hearth.compiler.frontend.families.qwen3 import QWEN3
+from hearth.compiler.frontend.families.stablelm import STABLELM
 from hearth.compiler.frontend.fields import Fields, shorten
 from hearth.schemas.errors import CheckpointError
 
@@ -32,6 +33,7 @@ _ALL: tuple[Family, ...] = (
     QWEN3,
     PHI,
     PHI3,
+    STABLELM,
     GEMMA,
     GEMMA2,
     GEMMA3_TEXT,

@@ -75,6 +75,17 @@ LONG_ROPE = RopeConfig(
 )
 LONG_PHI3 = replace(PHI3_BASE, context=128, rope=LONG_ROPE)
 
+STABLELM = {
+    **without(LLAMA, "rms_norm_eps"),
+    "architectures": ["StableLmForCausalLM"],
+    "model_type": "stablelm",
+    "layer_norm_eps": 1e-5,
+    "partial_rotary_factor": 0.25,
+    "qk_layernorm": False,
+    "use_parallel_residual": False,
+    "use_qkv_bias": True,
+}
+
 READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
     "transformers 4": ({**LLAMA}, BASE),
     "transformers 5": (
@@ -174,6 +185,16 @@ READ: dict[str, tuple[dict[str, Any], ModelConfig]] = {
     "mistral, layer_types": (
         {**MISTRAL, "layer_types": [SLIDING, SLIDING]},
         replace(BASE, family="mistral", windows=(16, 16)),
+    ),
+    "stablelm": (
+        STABLELM,
+        replace(
+            BASE,
+            family="stablelm",
+            biased=QKV,
+            layer_norms=True,
+            rope=RopeConfig(10000.0, share=0.25),
+        ),
     ),
     "phi3, window": ({**PHI3}, PHI3_BASE),
     "phi3, window absent": (

@@ -56,6 +56,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "pretraining_tp",
     ),
     "experts": ({**LLAMA, "model_type": "qwen3_moe"}, "family.unknown", "choose among experts"),
+    "two blocks on one norm": (
+        {
+            **without(LLAMA, "rms_norm_eps"),
+            "model_type": "stablelm",
+            "architectures": ["StableLmForCausalLM"],
+            "layer_norm_eps": 1e-5,
+            "partial_rotary_factor": 1.0,
+            "use_parallel_residual": True,
+        },
+        "config.unsupported",
+        "use_parallel_residual",
+    ),
     "blocks left out": ({**LLAMA, "model_type": "phi3small"}, "family.unknown", "Phi-3-mini"),
     "unknown family": ({**LLAMA, "model_type": "mamba"}, "family.unknown", "llama or mistral"),
     "no family": (without(LLAMA, "model_type"), "config.key_missing", "model_type"),
