@@ -192,8 +192,11 @@ class PrefixCache:
                 yield node
 
     def _drop(self, node: Node) -> None:
-        assert node.parent is not None
-        del node.parent.children[node.key]
+        parent = node.parent
+        assert parent is not None
+        del parent.children[node.key]
+        if parent.parent is None and not parent.children:  # each adapter and scale has a root
+            self._roots = {use: root for use, root in self._roots.items() if root is not parent}
         self._held -= node.piece.packed.nbytes
         self._entries -= 1
 

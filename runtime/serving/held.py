@@ -63,26 +63,37 @@ class Held:
     @property
     def model(self) -> Model:
         """The decoder; UsageError `arguments.kind` where the archive is an encoder."""
-        if not isinstance(self.slot.model, Model):
+        loaded = self._loaded
+        if not isinstance(loaded, Model):
             raise _wrong_kind(self.served, "continues no text")
-        return self.slot.model
+        return loaded
 
     @property
     def scheduler(self) -> Scheduler:
         """The decoder's scheduler; UsageError `arguments.kind` where the archive is an encoder."""
-        if self.slot.scheduler is None:
+        if not isinstance(self._loaded, Model):
             raise _wrong_kind(self.served, "continues no text")
-        return self.slot.scheduler
+        scheduler = self.slot.scheduler
+        if scheduler is None:  # since a moment ago
+            raise closing()
+        return scheduler
 
     @property
     def encoder(self) -> Encoder | DecoderVectors:
         """What makes vectors; UsageError `arguments.kind` where the archive is a decoder without a pooling."""
-        match self.slot.model:
+        match self._loaded:
             case Encoder() as encoder:
                 return encoder
             case Model() as model if model.manifest.embedding is not None:
                 return model.vectors(self.adapter)
         raise _wrong_kind(self.served, "makes no vectors")
+
+    @property
+    def _loaded(self) -> Model | Encoder:
+        """ResourceError `resource.closing` where the server has unloaded it meanwhile, which it does at its end."""
+        if self.slot.model is None:
+            raise closing()
+        return self.slot.model
 
     def embed(self, texts: Sequence[Text]) -> F32:
         """f32[n, E]; blocks. ResourceError `resource.queue_full` where too many calls wait for the model."""
@@ -106,6 +117,13 @@ class Held:
         finally:
             with self.slot.lock:
                 self.slot.embedding -= 1
+
+
+def closing() -> ResourceError:
+    """The answer of a server that is shutting down."""
+    return ResourceError(
+        "resource.closing", "the server is shutting down", remedy="try another server"
+    )
 
 
 def _wrong_kind(served: Served, what: str) -> UsageError:

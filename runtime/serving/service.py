@@ -15,11 +15,11 @@ from pathlib import Path
 from hearth.runtime.adapters import AdapterUse
 from hearth.runtime.encoder import Encoder
 from hearth.runtime.model import Model
-from hearth.runtime.serving.held import Held, Slot
+from hearth.runtime.serving.held import Held, Slot, closing
 from hearth.runtime.serving.jobs import Scheduler
 from hearth.runtime.serving.served import Served, Stamp, read_served
 from hearth.runtime.serving.settings import Settings
-from hearth.schemas.errors import HearthError, ResourceError, UsageError
+from hearth.schemas.errors import HearthError, UsageError
 
 LOG = logging.getLogger("hearth.serve")
 Clock = Callable[[], float]
@@ -179,9 +179,7 @@ class Service:
     def _load(self, slot: Slot) -> None:
         """Under the slot's lock."""
         if self._closed:
-            raise ResourceError(
-                "resource.closing", "the server is shutting down", remedy="try another server"
-            )
+            raise closing()
         from hearth.runtime.loader import load_any
 
         options = self.settings.options

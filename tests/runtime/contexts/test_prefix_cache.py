@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from support.kv_archives import write_with_cache
 
 from hearth.runtime import Model, load
 from hearth.runtime.adapters import Adapter, AdapterUse
-from hearth.runtime.contexts.prefix_cache import PrefixCache
+from hearth.runtime.contexts.prefix_cache import Node, PrefixCache
 from hearth.runtime.session import Session
 from hearth.schemas.commands import KVScheme
 
@@ -92,6 +93,20 @@ def test_trap_a_prefix_of_another_adapter_is_another_prefix() -> None:
     assert read(cache, model, ids, EMAIL)[0] == 0
     assert read(cache, model, ids, AdapterUse("email", 0.5))[0] == 0
     assert read(cache, model, ids, EMAIL)[0] == 19
+
+
+def test_scales_that_come_and_go_leave_nothing() -> None:
+    cache, model = PrefixCache(POSITION * 30), executor()
+
+    def nodes() -> int:
+        gc.collect()
+        return sum(isinstance(each, Node) for each in gc.get_objects())
+
+    before = nodes()
+    for number in range(40):
+        read(cache, model, list(range(10)), AdapterUse("email", float(number)))
+    assert nodes() - before == 2 * cache.stats.entries == 6, "three scales, each with its root"
+    assert read(cache, model, list(range(10)), AdapterUse("email", 39.0))[0] == 9
 
 
 def test_a_session_that_changed_its_adapter_is_kept_up_to_there() -> None:

@@ -9,7 +9,7 @@ from conftest import Archives
 from support.served import Clock, FakeScheduler, service
 
 from hearth.runtime.serving.served import read_files, read_served
-from hearth.schemas.errors import ArchiveError, UsageError
+from hearth.schemas.errors import ArchiveError, ResourceError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +109,16 @@ def test_a_closed_service_loads_nothing(archive: Path) -> None:
     found.close(0)
     with pytest.raises(Exception, match=r"resource\.closing"), found.using("a"):
         pass
+
+
+def test_who_holds_a_model_when_the_service_closes_is_told_so(archive: Path) -> None:
+    """Between being held and being asked there may be a long prompt to encode."""
+    found = service({"a": archive})
+    with found.using("a") as held:
+        found.close(0)
+        for ask in (lambda: held.model, lambda: held.scheduler, lambda: held.encoder):
+            with pytest.raises(ResourceError, match=r"resource\.closing"):
+                ask()
 
 
 def test_a_decoder_makes_no_vectors(archive: Path) -> None:
