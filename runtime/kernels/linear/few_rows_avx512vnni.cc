@@ -1,4 +1,4 @@
-// Few rows: every 64 bytes of the weight are read once and multiplied with all rows.
+// Few rows: every 64 bytes of the weight are read once and multiplied with all rows, up to 8.
 #include "linear/interleaved.h"
 
 namespace hearth::HEARTH_ISA {
