@@ -1,8 +1,9 @@
 """The known families, one short file each.
 
-To add one whose block is Llama's (norm, attention, norm, gated MLP): a file with its `RotaryFamily` here and its line
-in the table; a new window or bias rule goes to windows.py or `bias_keys`. An encoder like BERT is an `EncoderFamily`.
-One with a block of its own brings a class with a `blueprint` (gpt2.py). Then a case in tests/parity.
+To add one whose block is Llama's (norm, attention, norm, gated MLP) or differs in what `RotaryFamily` and its `Names`
+have as data (kinds and places of norms, biases, windows, no gate, linears stored as one): a file with its
+`RotaryFamily` here and its line in the table; a new window rule goes to windows.py. An encoder like BERT is an
+`EncoderFamily`. One with a block of its own brings a class with a `blueprint` (gpt2.py). Then a case in tests/parity.
 """
 
 from __future__ import annotations
