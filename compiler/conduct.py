@@ -9,7 +9,7 @@ from hearth.compiler.check.accuracy import Accuracy
 from hearth.compiler.check.inputs import CheckOptions
 from hearth.compiler.dump import DumpOptions
 from hearth.compiler.frontend import SourceModel
-from hearth.compiler.memory import Prediction
+from hearth.compiler.memory import Prediction, require
 from hearth.runtime.archive import Archive
 from hearth.runtime.progress import Progress, Silent
 from hearth.schemas.provenance import Setting
@@ -36,3 +36,11 @@ class Conduct:
 
 
 QUIET = Conduct()
+
+
+def announced(model: SourceModel, prediction: Prediction, conduct: Conduct) -> Prediction:
+    """Says what will be needed; ResourceError resource.memory where it is not there."""
+    if conduct.announce is not None:
+        conduct.announce(model, prediction)
+    require(prediction)
+    return prediction

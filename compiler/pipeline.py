@@ -4,41 +4,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hearth.compiler import frontend
+from hearth.compiler.calibrate.predict import Forecast
 from hearth.compiler.calibrate.steps import (
     Coded,
     code,
+    expect,
     read_text,
     require_decoder,
     transformed,
+    turned,
 )
 from hearth.compiler.calibrate.tokens import Text
 from hearth.compiler.check.compare import comparison
-from hearth.compiler.conduct import QUIET, Conduct
-from hearth.compiler.dump import Dump, DumpOptions
+from hearth.compiler.conduct import QUIET, Conduct, announced
+from hearth.compiler.dump import Dump
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.verify import verify
 from hearth.compiler.job import CompileReport, Options, Packed, gains_apart
 from hearth.compiler.judge.activations import chosen
-from hearth.compiler.lora.record import Recorded, record, refused
-from hearth.compiler.lower import Lowered, lower
-from hearth.compiler.memory import Prediction, predict, require, status_nbytes
+from hearth.compiler.lower import Lowered
+from hearth.compiler.maker import Maker
+from hearth.compiler.memory import Need, Prediction, predicted, settle, status_nbytes
+from hearth.compiler.needs import after_engine, native_needs
 from hearth.compiler.package import Native, Package, native_package, require_disk, require_output
-from hearth.compiler.passes import FLOAT_PASSES, QUANTISED_PASSES, check_skip, run_passes
+from hearth.compiler.passes import FLOAT_PASSES, check_skip, run_passes
 from hearth.compiler.prompt import require_prompt
-from hearth.compiler.provenance import is_onnx, native_record
+from hearth.compiler.provenance import native_record
 from hearth.compiler.publish import Publication, Published, publish
-from hearth.compiler.quantize import Statics, quantize
+from hearth.compiler.quantize import Statics
 from hearth.compiler.quantize.exact import exact_notes
 from hearth.compiler.transform import rotation_notes
 from hearth.runtime.archive import Archive
 from hearth.runtime.progress import Progress
-from hearth.runtime.verify.plan import check
 from hearth.schemas.commands import KVScheme
 from hearth.schemas.manifest import ModelKind
 from hearth.schemas.provenance import Provenance, Setting, SourceFile
@@ -61,18 +64,25 @@ def compile_model(
         compare = comparison(source, options, conduct)
         return compile_graph(source, _name(source), model, output, options, conduct, compare)
     text = read_text(model, options)
-    graph, notes = _floats(model, options, skip, text, conduct, dumped)
-    coded = None if text is None else code(source, model, graph, options, text, conduct)
-    make = _Maker(_name(source), model, options, skip, graph, coded, conduct.threads)
-    statics, chosen_note = _statics(make, conduct.progress)
+    exact = _exact(model, skip, dumped)
+    draft = Maker(_name(source), model, options, skip, exact, threads=conduct.threads)
+    ahead = None if text is None else _ahead(source, output, draft, text, conduct)
+    graph = transformed(exact, options.scheme, text, conduct.progress, conduct.threads)
+    coded = None
+    if text is not None and ahead is not None:
+        coded = code(source, model, graph, options, text, ahead.forecast, conduct)
+    make = _maker(draft, graph, coded, dumped)
+    statics, chosen_note = _statics(make, coded, conduct.progress)
     graph, native = make.native(statics, dumped)
-    package, prediction = native_package(native), _predicted(native, conduct)
+    package = native_package(native)
     require_disk(output, package)
-    published = _published(source, output, make, native, package, conduct)
+    prediction = (
+        ahead.prediction if ahead else _predicted(source, native, package, options.prompt, conduct)
+    )
+    published = _published(source, output, make, native, package, coded, conduct)
     if coded is not None:
         coded.work.remove()
-        prediction = max(prediction, coded.prediction, key=lambda each: each.peak)
-    notes = (*notes, *chosen_note, *exact_notes(graph))
+    notes = (*rotation_notes(exact, make.graph), *chosen_note, *exact_notes(graph))
     return _report(output, package, native.lowered, prediction, published, notes)
 
 
@@ -85,39 +95,70 @@ def _load(source: Path, options: Options) -> SourceModel | GraphSource:
         pooling=options.pooling,
     )
     require_prompt(model, options.prompt)
+    settle()
     return model
 
 
-def _floats(
-    model: SourceModel,
-    options: Options,
-    skip: frozenset[str],
-    text: Text | None,
-    conduct: Conduct,
-    dumped: Dump,
-) -> tuple[Graph, tuple[str, ...]]:
-    """The graph that is coded, and what its rotation brings with it."""
+def _exact(model: SourceModel, skip: frozenset[str], dumped: Dump) -> Graph:
+    """The float graph before calibration."""
     dumped.graph("frontend", model.graph)
     verify(model.graph)
-    exact = run_passes(FLOAT_PASSES, model.graph, skip, dumped.graph)
-    graph = transformed(exact, options.scheme, text, conduct.progress, conduct.threads)
-    if graph is not exact:
+    return run_passes(FLOAT_PASSES, model.graph, skip, dumped.graph)
+
+
+def _maker(draft: Maker, graph: Graph, coded: Coded | None, dumped: Dump) -> Maker:
+    """Of the graph that is coded."""
+    if graph is not draft.graph:
         verify(graph)
         dumped.graph("transform", graph)
-    return graph, rotation_notes(exact, graph)
+    return replace(draft, graph=graph, given={} if coded is None else coded.calibrated.coded)
 
 
-def _predicted(native: Native, conduct: Conduct) -> Prediction:
+@dataclass(frozen=True)
+class _Ahead:
+    """What is known of a compile that calibrates before it does."""
+
+    forecast: Forecast
+    prediction: Prediction
+
+
+def _ahead(source: Path, output: Path, make: Maker, text: Text, conduct: Conduct) -> _Ahead:
+    """ResourceError where memory or disk do not suffice for any part of it."""
+    graph = turned(make.graph, make.options.scheme)
+    native = replace(make, graph=graph).draft()
+    package, expected = native_package(native), expect(graph, make.options, text, conduct.threads)
+    require_disk(output, package)
+    needs = [
+        Need("to calibrate and code", expected.nbytes),
+        *after_engine(_needs(source, native, package, make.options.prompt, conduct)),
+    ]
+    prediction = announced(make.model, predicted(needs, expected.seconds), conduct)
+    return _Ahead(expected, prediction)
+
+
+def _predicted(
+    source: Path, native: Native, package: Package, prompt: str | None, conduct: Conduct
+) -> Prediction:
     """ResourceError where that much memory is not there."""
-    prediction = predict(native.lowered, 0 if conduct.checked is None else conduct.checked.tokens)
-    if conduct.announce is not None:
-        conduct.announce(native.model, prediction)
-    require(prediction)
-    return prediction
+    needs = _needs(source, native, package, prompt, conduct)
+    return announced(native.model, predicted(needs), conduct)
+
+
+def _needs(
+    source: Path, native: Native, package: Package, prompt: str | None, conduct: Conduct
+) -> list[Need]:
+    checked = 0 if conduct.checked is None else conduct.checked.tokens
+    return native_needs(native, package, source, checked=checked, prompt=prompt)
 
 
 def _published(
-    source: Path, output: Path, make: _Maker, native: Native, package: Package, conduct: Conduct
+    source: Path,
+    output: Path,
+    make: Maker,
+    native: Native,
+    package: Package,
+    coded: Coded | None,
+    conduct: Conduct,
 ) -> Published:
     """The archive written; its record says what the judge found."""
     judged: dict[str, Setting] = {}
@@ -128,7 +169,7 @@ def _published(
             judged.update(ask(archive, package.bits_per_weight))
 
     def recorded(files: tuple[SourceFile, ...], written: Mapping[str, str]) -> Provenance:
-        facts = None if make.coded is None else make.coded.text.facts
+        facts = None if coded is None else coded.text.facts
         return native_record(
             native, files, written, sorted(make.skip), facts, judged, options.prompt
         )
@@ -140,62 +181,25 @@ def _published(
     return publish(publication, conduct.progress, conduct.threads)
 
 
-def _recorded(
-    model: SourceModel, float_graph: Graph, graph: Graph, lowered: Lowered
-) -> Recorded | None:
-    """What adapters must know of a decoder's linears."""
-    if model.kind is not ModelKind.DECODER:
-        return None
-    if is_onnx(model.files):
-        return refused("it was made of an ONNX model, whose weights have no modules' names")
-    return record(model.graph, float_graph, graph, lowered)
-
-
 def _skipped(options: Options) -> frozenset[str]:
     """The passes left out: calibrated weights stay without norms' gains."""
     check_skip(options.skip)
     return (gains_apart(options) if options.scheme.methods.second_order else options).skip
 
 
-@dataclass(frozen=True, eq=False)
-class _Maker:
-    """What makes a program of a float graph under static codes."""
-
-    name: str
-    model: SourceModel
-    options: Options
-    skip: frozenset[str]
-    graph: Graph
-    coded: Coded | None
-    threads: int
-
-    def native(self, statics: Statics, dumped: Dump) -> tuple[Graph, Native]:
-        """The coded graph, and all that its archive is packed from."""
-        scheme, target = self.options.scheme, self.options.target
-        given = {} if self.coded is None else self.coded.calibrated.coded
-        graph = quantize(self.graph, scheme, given, statics, self.threads)
-        verify(graph)
-        dumped.graph("quantize", graph)
-        graph = run_passes(QUANTISED_PASSES, graph, self.skip, dumped.graph)
-        lowered = lower(graph, target)
-        dumped.program("lower", lowered)
-        check(lowered.program)
-        recorded = _recorded(self.model, self.graph, graph, lowered)
-        return graph, Native(self.name, self.model, scheme, target, lowered, recorded)
-
-
-def _statics(make: _Maker, progress: Progress) -> tuple[Statics, tuple[str, ...]]:
+def _statics(
+    make: Maker, coded: Coded | None, progress: Progress
+) -> tuple[Statics, tuple[str, ...]]:
     """The static codes, and under `auto` what was chosen."""
-    if make.coded is None:
+    if coded is None:
         return Statics(), ()
-    calibrated, ids = make.coded.calibrated, make.coded.text.ids
+    calibrated, ids = coded.calibrated, coded.text.ids
     if not calibrated.loudest or ids.shape[1] < 2:
         return calibrated.statics, ()
-    silent = Dump(DumpOptions())
     statics, choice = chosen(
         calibrated.statics, calibrated.loudest,
-        lambda statics: native_package(make.native(statics, silent)[1]),
-        ids, make.coded.work.folder, progress, make.threads,
+        lambda statics: native_package(make.native(statics)[1]),
+        ids, coded.work.folder, progress, make.threads,
     )  # fmt: skip
     return statics, (choice.note,)
 

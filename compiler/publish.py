@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hearth.compiler.check.accuracy import Accuracy
 from hearth.compiler.check.golden import make_golden
+from hearth.compiler.memory import settle
 from hearth.compiler.package import Package, write_parts
 from hearth.compiler.provenance import SourceHashes
 from hearth.runtime.archive import Archive, ArchiveWriter
@@ -63,14 +64,18 @@ def publish(made: Publication, progress: Progress, threads: int) -> Published:
         SourceHashes(made.source, made.files) as hashes,
     ):
         write_parts(writer, made.package, progress)
+        settle()
         with step(progress, "golden vectors", 1) as advance:
             vectors = make_golden(writer.so_far(), threads)
             writer.add(sections.GOLDEN, Kind.GOLDEN, dumps(vectors.golden))
             advance(1)
+        settle()
         if made.prompt is not None:
             _add_prompt(writer, made.prompt, progress, threads)
+            settle()
         accuracy = None if made.compare is None else made.compare(writer.so_far())
         if made.judge is not None:
+            settle()
             made.judge(writer.so_far())
         record = write_provenance(made.record(hashes.result(), writer.hashes))
         writer.add(sections.PROVENANCE, Kind.PROVENANCE, record)

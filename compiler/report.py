@@ -28,12 +28,12 @@ COLUMNS: tuple[tuple[str, Callable[[Figures], str]], ...] = (
 
 def prediction_text(model: SourceModel, prediction: Prediction) -> str:
     """What is printed before the long part starts."""
-    if prediction.seconds is not None:
-        peak, took = size(prediction.peak), duration(prediction.seconds)
-        return f"calibrating and coding will take about {took}, peak memory about {peak}\n"
     notes = "".join(f"note: {note}\n" for note in model.notes)
+    took = ""
+    if prediction.seconds is not None:
+        took = f"calibrating and coding will take about {duration(prediction.seconds)}, "
     mapped = f", at most {size(prediction.mapped)} of it the archive mapped"
-    return f"{notes}peak memory will be about {size(prediction.peak)}{mapped}\n"
+    return f"{notes}{took}peak memory will be about {size(prediction.peak)}{mapped}\n"
 
 
 def prediction_json(prediction: Prediction) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 from support import mutant
 from support.command_line import hearth
 
-from hearth.compiler import pipeline
+from hearth.compiler import maker, pipeline
 from hearth.compiler.check import golden as golden_maker
 from hearth.compiler.frontend import huggingface
 from hearth.compiler.frontend import rounded as tables
@@ -267,7 +267,7 @@ REFACTORS: Mapping[str, Patch] = {
         lambda passes: (*passes[:4], passes[5], passes[4], *passes[6:])
     ),
     "passes in a list": lambda patch: patch.setattr(
-        pipeline, "QUANTISED_PASSES", list(QUANTISED_PASSES)
+        maker, "QUANTISED_PASSES", list(QUANTISED_PASSES)
     ),
     "smaller batches": smaller_batches,
     "one thread": one_thread,

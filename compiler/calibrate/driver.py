@@ -25,6 +25,7 @@ from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import Constant, Embedding, Linear, Op
 from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import QuantisedSource, Source
+from hearth.compiler.memory import release
 from hearth.compiler.quantize import Statics
 from hearth.compiler.quantize.coding import coder, sample_rows
 from hearth.compiler.quantize.roles import weight_schemes
@@ -95,6 +96,7 @@ def maxima(job: Job, progress: Progress) -> dict[str, F32]:
             values |= runner.run(stage, stage.gives, values, lambda constant: constant)
             for op in stage.dead:
                 values.pop(op, None)
+            release()
             advance(1)
     return found
 
@@ -142,6 +144,7 @@ class _Coding:
             self._lone_tables()
         else:
             self._code(stage)
+        release()
         for name, values in self.streams.items():
             replace = self._coded if name == "coded" else _same
             stored = self._stored(stage) if name == "coded" else {}
@@ -152,6 +155,7 @@ class _Coding:
             values |= made
             for op in stage.dead:
                 values.pop(op, None)
+        release()
 
     def _tied_tables(self, progress: Progress) -> None:
         """Tables that are a head too, before all else: so every later statistic knows what their rows have lost.
@@ -177,6 +181,7 @@ class _Coding:
                 values |= runner.run(stage, stage.gives, values, _same)
                 for op in stage.dead:
                     values.pop(op, None)
+                release()
                 advance(1)
 
     def _stored(self, stage: Stage) -> dict[Op, Stored]:

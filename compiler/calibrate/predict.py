@@ -32,9 +32,9 @@ TUNING = 0.3  # of that rate numpy's products both ways, with what grows as they
 PROBABILITY_SECONDS = 25e-9  # of a core and `tune`: a weight of attention or a token's probability
 LOGITS_COPIES = 6  # of one window, while the gradient of its divergence is found
 ATTENTION_COPIES = 2  # beside the one that is kept
-ENGINE_NBYTES = 64 << 20
-WEIGHT_COPIES = 3  # rows, model, engine
-BATCH_COPIES = 3
+ENGINE_NBYTES = 40 << 20
+WEIGHT_COPIES = 2.75  # rows, model, its bytes, engine
+CODED_COPIES = 1.25  # of a batch of rows, with their codes
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,10 @@ def _coding(stage: Stage, job: Job, rate: float) -> tuple[float, int]:
     for linear in stage.linears:
         cost = _coding_cost(linear, job, cores)
         seconds += cost.seconds * RATE_OF_COSTS * cores / rate
-        rows = BATCH_COPIES * min(BATCH_NBYTES, 4 * _elements(linear))
+        rows = min(BATCH_NBYTES, 4 * _elements(linear))
+        copies = 3 if methods.gptaq else 2
         known = (2 if methods.gptaq else 1) * square if methods.second_order else 0
-        most = max(most, known + cost.nbytes + rows)
+        most = max(most, known + copies * rows, known + cost.nbytes + int(CODED_COPIES * rows))
     return seconds, held + most
 
 
@@ -177,4 +178,4 @@ def _running(stage: Stage, job: Job) -> int:
     held = _streams(job) * _matrices((*stage.takes, *((stage.x,) if stage.x else ())), job)
     constants = sum(4 * _elements(linear) for linear in stage.linears)
     computed = constants if stage.gives else 0
-    return held + _streams(job) * _matrices(stage.gives, job) + WEIGHT_COPIES * computed
+    return held + _streams(job) * _matrices(stage.gives, job) + int(WEIGHT_COPIES * computed)

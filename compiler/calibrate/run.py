@@ -66,7 +66,7 @@ class Runner:
                 new[op] = op.with_operands(tuple(new[each] for each in op.operands))
         outputs = tuple(new[op] for op in gives.values())
         model = to_onnx(Graph({STAGE: outputs}, {STAGE: tuple(gives)}), STAGE).SerializeToString()
-        return open_engine(model, threads=self.threads)
+        return open_engine(model, threads=self.threads, arena=False)
 
     def _feeds(
         self, engine: OnnxEngine, given: Mapping[str, F32]

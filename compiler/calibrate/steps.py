@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hearth.compiler.calibrate.driver import ENTRY, F32, Calibrated, Job, calibrate, maxima
-from hearth.compiler.calibrate.predict import forecast
+from hearth.compiler.calibrate.predict import Forecast, forecast
 from hearth.compiler.calibrate.stages import every_row
 from hearth.compiler.calibrate.tokens import Text, read_windows
 from hearth.compiler.calibrate.work import Work, key_of
@@ -16,7 +16,7 @@ from hearth.compiler.conduct import Conduct
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.job import Options
-from hearth.compiler.memory import Prediction, require, status_nbytes
+from hearth.compiler.memory import settle
 from hearth.compiler.provenance import SourceHashes, versions
 from hearth.compiler.quantize.schemes import Methods, Scheme
 from hearth.compiler.transform import quieten_peaks, rotate, rotate_down, smooth_decoder
@@ -40,7 +40,6 @@ class Coded:
     calibrated: Calibrated
     text: Text
     work: Work
-    prediction: Prediction
 
 
 def require_decoder(kind: ModelKind, scheme: Scheme) -> None:
@@ -64,13 +63,17 @@ def transformed(
     graph: Graph, scheme: Scheme, text: Text | None, progress: Progress, threads: int
 ) -> Graph:
     """The same function from constants that codes hold better: smoothed first, by maxima of the text, then rotated."""
-    methods = scheme.methods
-    if methods.listens and text is not None:
+    if scheme.methods.listens and text is not None:
         found = maxima(Job(graph, scheme, text.ids, threads=threads), progress)
         graph = _quietened(graph, scheme, found)
-    if methods.quarot:
+    return turned(graph, scheme)
+
+
+def turned(graph: Graph, scheme: Scheme) -> Graph:
+    """The rotations alone, which need no text."""
+    if scheme.methods.quarot:
         graph = rotate(graph)
-    return rotate_down(graph) if methods.rotate_down else graph
+    return rotate_down(graph) if scheme.methods.rotate_down else graph
 
 
 def _quietened(graph: Graph, scheme: Scheme, found: Mapping[str, F32]) -> Graph:
@@ -82,36 +85,40 @@ def _quietened(graph: Graph, scheme: Scheme, found: Mapping[str, F32]) -> Graph:
     return smooth_decoder(graph, found, norms=norms, levels=levels, inputs=inputs)
 
 
+def expect(graph: Graph, options: Options, text: Text, threads: int) -> Forecast:
+    """What `code` will take; ResourceError where the disk has no room, CheckpointError for what cannot be tuned."""
+    job = _job(graph, options, text, threads)
+    if options.scheme.methods.tune:
+        Network(every_row(graph, ENTRY)[0])
+    expected = forecast(job)
+    _require_disk(_folder(options), expected.disk_nbytes)
+    return expected
+
+
 def code(
     source: Path,
     model: SourceModel,
     graph: Graph,
     options: Options,
     text: Text,
+    expected: Forecast,
     conduct: Conduct,
 ) -> Coded:
-    """Statistics and codes of a float graph; a compile that was killed is gone on with.
-
-    `conduct.announce` hears how long it takes and how much memory, before it starts. ResourceError where that is
-    not there.
-    """
+    """Statistics and codes of a float graph; a compile that was killed is gone on with."""
     with SourceHashes(source, model.files) as hashes:
         files = hashes.result()
     work = Work(_folder(options), _key(model, options, text, files))
-    ranges = options.calibration.ranges if options.calibration else "minmax"
-    job = Job(graph, options.scheme, text.ids, ranges, conduct.threads)
-    if options.scheme.methods.tune:
-        Network(every_row(graph, ENTRY)[0])  # refuses in time what it cannot tune
-    expected = forecast(job)
-    prediction = Prediction(status_nbytes("VmRSS"), expected.nbytes, seconds=expected.seconds)
-    if conduct.announce is not None:
-        conduct.announce(model, prediction)
-    require(prediction)
-    _require_disk(work.folder, expected.disk_nbytes)
+    job = _job(graph, options, text, conduct.threads)
     calibrated = calibrate(job, work, conduct.progress, expected.stages)
     if options.scheme.methods.tune:
         calibrated = _tuned(job, calibrated, conduct.progress)
-    return Coded(calibrated, text, work, prediction)
+    settle()
+    return Coded(calibrated, text, work)
+
+
+def _job(graph: Graph, options: Options, text: Text, threads: int) -> Job:
+    ranges = options.calibration.ranges if options.calibration else "minmax"
+    return Job(graph, options.scheme, text.ids, ranges, threads)
 
 
 def _tuned(job: Job, calibrated: Calibrated, progress: Progress) -> Calibrated:

@@ -49,11 +49,12 @@ class Accuracy:
 def logits_figures(name: str, source: F32, found: F32) -> Figures:
     """Of logits [T, V] at the same positions."""
     divergence = np.array([kld(p, q) for p, q in zip(source, found, strict=True)])
+    errors = (_largest(q - p) for p, q in zip(source, found, strict=True))  # never a matrix of them
     return Figures(
         name=name,
         rows=len(source),
-        max_error=_largest(found - source),
-        largest=_largest(source),
+        max_error=max(errors),
+        largest=max(map(_largest, source)),
         kld_mean=float(divergence.mean()),
         kld_max=float(divergence.max()),
         top1=float((source.argmax(axis=1) == found.argmax(axis=1)).mean()),

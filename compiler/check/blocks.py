@@ -28,6 +28,7 @@ from hearth.compiler.ir.rewrite import order
 from hearth.compiler.ir.tensors import AnySource, GroupedSource, QuantisedSource, Source
 from hearth.compiler.ir.to_onnx import to_onnx
 from hearth.compiler.ir.types import CacheType, Dim
+from hearth.compiler.memory import release
 from hearth.runtime.graphs.onnx_engine import OnnxEngine, open_engine
 from hearth.schemas.commands import Activation
 from hearth.schemas.dtypes import DType
@@ -92,16 +93,29 @@ def walk(
             values |= {op: _rows(op, ids) for op in block.ops if isinstance(op, LOOKUPS)}
         for part in _parts(block):
             model = to_onnx(part.graph, BLOCK).SerializeToString()
-            engine = open_engine(model, threads=threads, optimise=optimise)
+            engine = open_engine(model, threads=threads, optimise=optimise, arena=False)
             del model
             for ids, values in zip(calls, held, strict=True):
                 _run(engine, part, ids, values)
             del engine
+        release()
         advance(sum(prod(op.value.shape) for op in block.ops if isinstance(op, Constant)))
         yield held
         for values in held:
             for op in block.dead:
                 values.pop(op, None)
+
+
+def largest_part(graph: Graph, entry: str) -> int:
+    """Bytes, as f32, of the constants that one session holds at most while an entry is run."""
+    parts = (part for block in blocks(_results(graph, entry)) for part in _parts(block))
+    return max((_constants_nbytes(part.graph) for part in parts), default=0)
+
+
+def _constants_nbytes(graph: Graph) -> int:
+    return sum(
+        4 * prod(op.value.shape) for op in order(graph.entries[BLOCK]) if isinstance(op, Constant)
+    )
 
 
 def _results(graph: Graph, entry: str) -> tuple[Op, ...]:

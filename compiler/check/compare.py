@@ -24,6 +24,7 @@ from hearth.compiler.check.reference import Reference, reference, whole_graph
 from hearth.compiler.conduct import Conduct
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.job import Options
+from hearth.compiler.memory import settle
 from hearth.runtime.archive import Archive
 from hearth.runtime.encoder import HIDDEN, TOKENS, TYPES, Encoder
 from hearth.runtime.graphs.model import GraphModel
@@ -53,6 +54,7 @@ def comparison(
         source = frontend.load(
             path, context=options.context, kv=KVScheme.F32, pooling=options.pooling
         )
+        settle()
         model = any_of(archive, threads or None)
         if isinstance(source, SourceModel) and not isinstance(model, GraphModel):
             found = compare_model(

@@ -12,23 +12,28 @@ import numpy as np
 
 from hearth.compiler import frontend
 from hearth.compiler.calibrate.coded import file_hash
+from hearth.compiler.calibrate.driver import Job
+from hearth.compiler.calibrate.predict import forecast
 from hearth.compiler.calibrate.settings import Calibration
-from hearth.compiler.conduct import Announce, Conduct
+from hearth.compiler.calibrate.steps import turned
+from hearth.compiler.conduct import Conduct, announced
 from hearth.compiler.frontend import SourceModel
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.tensors import F32 as Rows
 from hearth.compiler.job import CompileReport, Options, gains_apart
 from hearth.compiler.judge.allocate import Allocation
 from hearth.compiler.judge.gate import Decision, Judge, Measured, decide
+from hearth.compiler.judge.needs import Judging
 from hearth.compiler.judge.noise import every_row
 from hearth.compiler.judge.sensitivity import codable, token_budget
 from hearth.compiler.judge.table import CANDIDATES, Table, make_table
 from hearth.compiler.judge.text import text_windows
-from hearth.compiler.memory import Prediction
+from hearth.compiler.maker import Maker
+from hearth.compiler.memory import Prediction, predicted, settle
 from hearth.compiler.passes import FLOAT_PASSES, run_passes
 from hearth.compiler.pipeline import compile_model
 from hearth.compiler.quantize.coding import coder
-from hearth.compiler.quantize.schemes import F32, Form, Methods, Scheme, WeightScheme
+from hearth.compiler.quantize.schemes import F16, F32, LEARNED, Form, Methods, Scheme, WeightScheme
 from hearth.runtime.archive import Archive
 from hearth.runtime.evaluation import Window
 from hearth.runtime.loader import load, model_of
@@ -68,10 +73,12 @@ def compile_gated(
 
     `text` says what to calibrate on; the windows after those it names are what archives are measured on. `decided`
     hears of what was chosen and why, before LimitError gate.missed where nothing suffices. Every trial is conducted
-    so, but that only the first is announced.
+    so; what all of them take is announced before the first.
     """
     options, threads = gains_apart(options), conduct.threads
-    graph = _graph(source, options)
+    model, graph = _graph(source, options)
+    prediction = _predicted(source, model, graph, options, gate, text, conduct)
+    del model
     with TemporaryDirectory(prefix=f".{output.name}-", dir=output.absolute().parent) as name:
         folder = Path(name)
         float_options = replace(options, scheme=FLOAT, calibration=None, prompt=None, work=None)
@@ -81,36 +88,60 @@ def compile_gated(
         seen, held = _windows(floats, text)
         table = _table(graph, floats, options, seen, conduct)
         judge = Judge(floats, held, gate, conduct.progress)
-        first = replace(conduct, announce=_once(conduct.announce))
-        trials = _Trials(source, folder, options, table, judge, text, first)
+        silent = replace(conduct, announce=None)
+        trials = _Trials(source, folder, options, table, judge, text, silent)
         decision = decide(table.front, table.budget(gate.max_bits), gate, trials.run)
         decided(Judged(decision, table, len(held), len(held[0].ids)))
         if decision.taken is None:
             raise _missed(decision, table)
         report = trials.reports[decision.taken.allocation]
         os.replace(report.output, output)
-    return replace(report, output=output)
+    return replace(report, output=output, predicted_peak=prediction.peak)
 
 
-def _once(announce: Announce | None) -> Announce:
-    """Only the first of the trials is announced."""
-    left = [] if announce is None else [announce]
+def _predicted(
+    source: Path,
+    model: SourceModel,
+    graph: Graph,
+    options: Options,
+    gate: Gate,
+    text: Calibration,
+    conduct: Conduct,
+) -> Prediction:
+    """ResourceError where memory does not suffice for any part of it."""
+    make = Maker(source.name, model, options, options.skip, turned(graph, options.scheme))
+    calibrating = 0
+    if options.scheme.calibrated:
+        ids = np.zeros((text.windows, min(text.context, model.context)), np.int32)
+        job = Job(make.graph, options.scheme, ids, threads=conduct.threads)
+        calibrating = forecast(job).nbytes
+    judging = Judging(
+        source, graph, replace(make, graph=graph).draft(FLOAT),
+        [make.draft(scheme) for scheme in _extremes(options.scheme)],
+        calibrating, text.windows, min(text.context, model.context),
+        compared=gate.max_kld is not None or gate.min_top1 is not None,
+        checked=0 if conduct.checked is None else conduct.checked.tokens,
+        prompt=options.prompt,
+    )  # fmt: skip
+    return announced(model, predicted(judging.needs()), conduct)
 
-    def told(model: SourceModel, prediction: Prediction) -> None:
-        if left:
-            left.pop()(model, prediction)
 
-    return told
+def _extremes(scheme: Scheme) -> list[Scheme]:
+    """Of what trials may be: the largest archive, and the codes that take most to find."""
+    return [
+        replace(scheme, weights=each, embeddings=each, overrides=()) for each in (F16, LEARNED[-1])
+    ]
 
 
-def _graph(source: Path, options: Options) -> Graph:
+def _graph(source: Path, options: Options) -> tuple[SourceModel, Graph]:
     """What bits are allocated in: UsageError usage.gate where that is no decoder with a tokenizer."""
     model = frontend.load(source, context=options.context, kv=KVScheme.F32, pooling=options.pooling)
     if not isinstance(model, SourceModel) or model.kind is not ModelKind.DECODER:
         raise _not_a_decoder("this model is no decoder", source)
     if model.assets.tokenizer_json is None:
         raise _not_a_decoder("this model has no tokenizer", source)
-    return run_passes(FLOAT_PASSES, model.graph, options.skip)
+    settle()
+    return model, run_passes(FLOAT_PASSES, model.graph, options.skip)
 
 
 def _not_a_decoder(found: str, source: Path) -> UsageError:

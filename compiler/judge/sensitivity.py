@@ -19,7 +19,7 @@ from hearth.compiler.check.blocks import Ids, run_blocks, walk
 from hearth.compiler.ir.graph import Graph
 from hearth.compiler.ir.ops import Constant, Embedding, Linear, Tokens
 from hearth.compiler.ir.rewrite import order, rewrite
-from hearth.compiler.ir.tensors import F32, ArraySource, Source
+from hearth.compiler.ir.tensors import F32, Source
 from hearth.compiler.judge.noise import NOISE, every_row, linears
 from hearth.compiler.quantize.schemes import WeightScheme
 from hearth.runtime.evaluation.scoring import log_probabilities
@@ -78,8 +78,7 @@ def sensitivities(
     floats = _log_probabilities(lone, calls, threads)
     found = []
     for name, weight in weights.items():
-        coded = code(weight.value.rows(0, weight.value.shape[0]), reference)  # type: ignore[union-attr]
-        measured = _divergence(floats, _with(lone, weight, coded), calls, threads)
+        measured = _divergence(floats, _with(lone, weight, reference, code), calls, threads)
         powers = noise[name]
         per_power = measured / powers[reference] if powers[reference] else 0.0
         losses = {scheme: per_power * powers[scheme] for scheme in candidates[name]}
@@ -88,8 +87,26 @@ def sensitivities(
     return found
 
 
-def _with(graph: Graph, weight: Constant, values: F32) -> Graph:
-    new = Constant(weight.name, ArraySource(values))
+@dataclass(frozen=True, eq=False)
+class Recoded:
+    """What a weight becomes under a scheme, range of rows by range (rows are independent)."""
+
+    source: Source
+    scheme: WeightScheme
+    code: Code
+    stored: str = "f32"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    def rows(self, start: int, stop: int) -> F32:
+        return self.code(self.source.rows(start, stop), self.scheme)
+
+
+def _with(graph: Graph, weight: Constant, scheme: WeightScheme, code: Code) -> Graph:
+    assert isinstance(weight.value, Source)
+    new = Constant(weight.name, Recoded(weight.value, scheme, code))
     return rewrite(graph, lambda op: new if op is weight else None)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -83,11 +83,9 @@ class Searched:
     hessian: Hessian | None
     threads: int
 
-    @cached_property
+    @property
     def grid(self) -> Grid:
-        if self.table is not None:
-            return table_grid(self.table)
-        return int4_grid() if self.scheme.group else int8_grid()
+        return _grid(None if self.table is None else self.table.tobytes(), self.scheme.group > 0)
 
     @cached_property
     def fit(self) -> Fit | None:
@@ -158,6 +156,14 @@ class RoundedSource:
 
     def quantised(self, start: int, stop: int) -> QuantisedRows:
         return self.coder.rows(self.source.rows(start, stop))
+
+
+@lru_cache(maxsize=1)
+def _grid(table: bytes | None, grouped: bool) -> Grid:
+    """The last one alone: its look-ups are large, and a model has hundreds of tensors."""
+    if table is not None:
+        return table_grid(np.frombuffer(table, np.int8))
+    return int4_grid() if grouped else int8_grid()
 
 
 def sample_rows(source: Source, scheme: WeightScheme) -> F32:

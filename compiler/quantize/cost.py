@@ -45,7 +45,7 @@ def coding_cost(
     if second_order:
         seconds += n * k * _second_order(scheme, methods, k)
         seconds += k**3 / 6 * FACTOR if methods.gptq else 0
-    return Cost(seconds / threads, _nbytes(k, methods, second_order, known, threads))
+    return Cost(seconds / threads, _nbytes((n, k), methods, second_order, known, threads))
 
 
 def _search(scheme: WeightScheme, methods: Methods, known: bool) -> float:
@@ -64,8 +64,11 @@ def _second_order(scheme: WeightScheme, methods: Methods, k: int) -> float:
     return 2 * k * PRODUCT + SWEEPS * sweep + fed
 
 
-def _nbytes(k: int, methods: Methods, second_order: bool, known: bool, threads: int) -> int:
-    batch = max(BATCH_ELEMENTS, k) * 4 * 3
+def _nbytes(
+    shape: tuple[int, int], methods: Methods, second_order: bool, known: bool, threads: int
+) -> int:
+    n, k = shape
+    batch = min(max(BATCH_ELEMENTS, k), n * k) * 4 * 3
     if not known:
         return batch
     matrices = 4 * k * k  # the damped copy

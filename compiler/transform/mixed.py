@@ -61,13 +61,19 @@ class Slot:
     _rows: F32 = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
     def rows(self, mixed: MixedRows, start: int, stop: int) -> F32:
-        """A copy of rows start..stop, which lie in one span; the span is mixed once while nothing else is asked for."""
+        """A copy of rows start..stop, which lie in one span; the span is mixed once while nothing else is asked for.
+
+        It is let go of with the last row of all, which is the last that is asked for.
+        """
         low, high = mixed.span(start)
         if self._of is not mixed or self._start != low:
             self._of, self._rows = None, np.empty((0, 0), np.float32)  # let the old ones go first
             self._rows = mixed.mix(low, high)
             self._of, self._start = mixed, low
-        return self._rows[start - low : stop - low].copy()
+        found = self._rows[start - low : stop - low].copy()
+        if stop == mixed.last:
+            self._of, self._rows = None, np.empty((0, 0), np.float32)
+        return found
 
 
 @dataclass(frozen=True, eq=False)

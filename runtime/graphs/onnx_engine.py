@@ -145,15 +145,19 @@ def open_engine(
     *,
     threads: int = 0,
     optimise: bool = True,
+    arena: bool = True,
     guard: Guard | None = None,
 ) -> OnnxEngine:
     """A session over a serialized ModelProto; external tensors are mapped from files in `folder`.
 
     Weights are used where they lie: onnxruntime does not repack them, nor does it compute constants when it loads,
     which has no bound (the compiler has stored those that pay). `threads` 0: all cores. Without
-    `optimise` the nodes run as they are written. A model that onnxruntime refuses is an ArchiveError.
+    `optimise` the nodes run as they are written. Without `arena` every tensor's memory is taken and given back by
+    itself: sessions that make a few runs then hold no more than what is alive. A model that onnxruntime refuses is an
+    ArchiveError.
     """
     options = _session_options(folder, threads, optimise)
+    options.enable_cpu_mem_arena = arena
     if guard is not None:
         bound_memory(options, guard)
     with _loading_deadline(options, guard):

@@ -192,7 +192,7 @@ def test_running_out_of_memory_is_told(
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("hearth.compiler.pipeline.quantize", fail)
+    monkeypatch.setattr("hearth.compiler.maker.quantize", fail)
     assert hearth(source, "-o", tmp_path / "m.har") == 6
     assert "[resource.memory]" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -13,11 +13,15 @@ from support.checkpoint import Shape, write_checkpoint
 from support.forks import in_child
 
 from hearth.compiler import memory
-from hearth.compiler.memory import Prediction, cgroup_free_nbytes, require
+from hearth.compiler.memory import Need, Prediction, cgroup_free_nbytes, require
+from hearth.compiler.needs import streaming_nbytes
 from hearth.schemas.errors import ResourceError
 
 WIDE = Shape(hidden=256, layers=1, ffn=2048, vocab=40_000)
 MIB = 1 << 20
+ROOT = Path(__file__).parent.parent.parent
+HEARTHSIDE = ROOT / "models/hearthside"
+TEXT = ROOT / "docs/performance.md"
 
 
 COMPILE = """
@@ -29,21 +33,53 @@ sys.exit(run(sys.argv[1:], {"compile": entry}))
 """
 
 
-@pytest.mark.parametrize("weights", ["int4", "int3", "f16", "f32"])
-def test_the_prediction_is_within_15_percent(tmp_path: Path, weights: str) -> None:
-    """In a process of its own, as a user runs it: one that has freed memory before needs less."""
-    source = write_checkpoint(tmp_path / "source", WIDE)
-    arguments = ["compile", source, "-o", tmp_path / "m.har", "--weights", weights, "--json"]
+CALIBRATED = ["--calibration", TEXT, "--calibration-windows", 24, "--calibration-context", 256]
+MODES: dict[str, tuple[object, ...]] = {
+    "int4": ("--weights", "int4"),
+    "int3": ("--weights", "int3"),
+    "lut4": ("--weights", "lut4"),
+    "f16": ("--weights", "f16"),
+    "f32": ("--weights", "f32"),
+    "quarot": ("--method", "quarot"),
+    "check": ("--check",),
+}
+
+
+def told(source: Path, output: Path, *options: object) -> tuple[int, int]:
+    """(predicted before it starts, measured): in a process of its own, for one that has freed memory needs less."""
+    arguments = ["compile", source, "-o", output, "--json", "--threads", 2, *options]
     done = subprocess.run(
         [sys.executable, "-c", COMPILE, *map(str, arguments)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    predicted, compiled = (json.loads(line) for line in done.stdout.splitlines())
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    (predicted,) = (line for line in lines if line["event"] == "predicted")
+    (compiled,) = (line for line in lines if line["event"] == "compiled")
     assert predicted["peak_nbytes"] == compiled["predicted_peak"]
-    assert 0.85 <= predicted["peak_nbytes"] / compiled["measured_peak"] <= 1.15
+    return predicted["peak_nbytes"], compiled["measured_peak"]
 
 
-def test_streaming_does_not_grow_with_the_vocabulary() -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_no_compile_takes_more_than_it_says_nor_much_less(tmp_path: Path, mode: str) -> None:
+    source = write_checkpoint(tmp_path / "source", WIDE)
+    predicted, measured = told(source, tmp_path / "m.har", *MODES[mode])
+    assert 0.85 * predicted <= measured <= predicted
+
+
+def test_nor_does_one_that_calibrates(tmp_path: Path) -> None:
+    predicted, measured = told(HEARTHSIDE, tmp_path / "m.har", *CALIBRATED, "--method", "gptq")
+    assert 0.85 * predicted <= measured <= predicted
+
+
+@pytest.mark.parametrize("method", ["rtn", "gptq"])
+def test_nor_one_that_tries_allocations(tmp_path: Path, method: str) -> None:
+    """Of a model this small the formula's constants are most: it may say a quarter too much."""
+    options = ("--max-bits", 6, "--method", method)
+    predicted, measured = told(HEARTHSIDE, tmp_path / "m.har", *CALIBRATED, *options)
+    assert 0.75 * predicted <= measured <= predicted
+
+
+def test_packing_does_not_grow_with_the_vocabulary() -> None:
     from hearth.compiler.lower.weights import PackedTensor
     from hearth.schemas.commands import Layout
 
@@ -54,7 +90,7 @@ def test_streaming_does_not_grow_with_the_vocabulary() -> None:
             self.shape = (rows, 1536)
 
     small, large = (
-        memory.streaming_nbytes(
+        streaming_nbytes(
             PackedTensor("t", 0, 0, Table(rows), Layout.Q8B16, False)  # type: ignore[arg-type]
         )
         for rows in (20_000, 200_000)
@@ -67,7 +103,7 @@ def test_an_address_space_limit_is_refused_with_its_figures() -> None:
         limit = memory.status_nbytes("VmSize") + 16 * MIB
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         with pytest.raises(ResourceError, match="ulimit -v") as refused:
-            require(Prediction(memory.status_nbytes("VmRSS"), 64 * MIB))
+            require(Prediction(0, (Need("to pack", 64 * MIB),)))
         assert refused.value.code == "resource.memory"
         assert refused.value.exit_code == 6
 
@@ -75,19 +111,20 @@ def test_an_address_space_limit_is_refused_with_its_figures() -> None:
 
 
 def test_what_fits_is_not_refused() -> None:
-    require(Prediction(memory.status_nbytes("VmRSS"), MIB))
+    require(Prediction(0, (Need("to pack", MIB),)))
 
 
 def test_mapped_pages_count_for_the_peak_alone() -> None:
     """The system takes them back where it must."""
-    prediction = Prediction(now=10, packing=100, running=50, mapped=70)
-    assert (prediction.peak, prediction.held) == (130, 100)
-    require(Prediction(memory.status_nbytes("VmRSS"), MIB, MIB, mapped=1 << 50))
+    needs = (Need("to pack", 100), Need("to run", 50, mapped=70))
+    assert (Prediction(10, needs).peak, Prediction(10, needs).most.own) == (130, 100)
+    assert Prediction(10, needs, before=140).peak == 140
+    require(Prediction(0, (Need("to run", MIB, mapped=1 << 50),)))
 
 
 def test_more_than_the_machine_has_is_refused() -> None:
-    with pytest.raises(ResourceError, match="the machine") as refused:
-        require(Prediction(0, 1 << 50))
+    with pytest.raises(ResourceError, match=r"\(to pack\), the machine") as refused:
+        require(Prediction(0, (Need("to pack", 1 << 50),)))
     assert refused.value.code == "resource.memory"
 
 
