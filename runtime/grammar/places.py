@@ -75,6 +75,16 @@ def subschemas(schema: Any, pointer: str = "") -> Iterator[tuple[str, dict[str, 
             yield from subschemas(part, pointer + at)
 
 
+def levels(schema: Any, pointer: str = "") -> dict[str, int]:
+    """By JSON pointer, how many schemas lie one inside the other there, references not followed."""
+    found: dict[str, int] = {}
+    most = 0
+    for at, part in _children(schema) if _is_object(schema) else ():
+        found |= levels(part, pointer + at)
+        most = max(most, found[pointer + at])
+    return {pointer: 1 + most, **found}
+
+
 def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for key in NAMED:
         if _is_object(node.get(key)):

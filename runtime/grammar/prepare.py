@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from hearth.runtime.grammar.closed import closed
-from hearth.runtime.grammar.places import find_fault, subschemas
+from hearth.runtime.grammar.places import Fault, find_fault, levels, subschemas
 from hearth.runtime.grammar.wishes import (
     Ebnf,
     GrammarWish,
@@ -34,6 +34,9 @@ MOST_REMAINDERS = 100_000  # of all `multipleOf` of a schema
 # Ranges of integers that end near -2^63 have llguidance 1.9 call itself until the process dies.
 LEAST = -(1 << 62)
 NEGATIVE = re.compile(r"-\d+(?:\.\d+)?(?:[eE]\+?\d+)?")  # as JSON writes a number
+# Each level is a call in llguidance, and the stack of a thread ends after a thousand.
+MOST_LEVELS = 400
+MOST_RULES = 1000  # and brackets, which take less
 MOST_TEXT = 1 << 20  # characters of a wish: more is no schema that somebody wrote
 # Between the tokens of JSON: nothing, a space, or a new line and its indent. Endless white space would be valid
 # JSON too, and small models love it.
@@ -84,9 +87,11 @@ def _json_schema(wish: JsonSchema) -> str:
 def check_schema(schema: Any, where: str = "") -> None:
     """InputError `grammar.schema` with the place (after `where`) of what cannot be followed."""
     matcher_class()
-    problem = schema_problem(schema)
+    with foreign(_unreadable):
+        deep = _deep_references(schema)  # which no single place is to blame for
+    problem = deep or schema_problem(schema)
     if problem:
-        fault = find_fault(schema, schema_problem, problem)
+        fault = Fault("#", "") if deep else find_fault(schema, schema_problem, problem)
         raise InputError(
             "grammar.schema",
             f"the schema cannot be followed: {problem}",
@@ -113,7 +118,7 @@ def _ebnf(wish: Ebnf) -> str:
 
     try:
         lark = any_to_lark(wish.text)
-        problem = _low_text(lark) or _problem(lark)
+        problem = _low_text(lark) or _many_rules(lark) or _problem(lark)
     except Exception as error:  # the library raises plain Exceptions
         lark, problem = "", _one_line(str(error))
     if problem:
@@ -147,6 +152,7 @@ def schema_problem(schema: Any) -> str:
             _repeated_keys(schema)
             or _large_multiples(schema)
             or _low_numbers(schema)
+            or _deep_references(schema)
             or _problem(_of_schema(schema))
         )
     return problem.partition(" while processing ")[0]  # the way to it by references
@@ -209,6 +215,20 @@ def _low_text(grammar: str) -> str:
     """The same of a grammar, which may hold schemas."""
     numbers = NEGATIVE.findall(grammar) if "%json" in grammar else ()
     return f"a number below {LEAST}" if any(float(each) < LEAST for each in numbers) else ""
+
+
+def _deep_references(schema: Any) -> str:
+    """As if all that references lead to lay one inside the other, which is the most it can be."""
+    found = levels(schema)
+    targets = {part["$ref"] for _, part in subschemas(schema) if isinstance(part.get("$ref"), str)}
+    depth = found[""] + sum(found.get(each.removeprefix("#"), found[""]) for each in targets)
+    return f"references that may lead {depth} levels deep" if depth > MOST_LEVELS else ""
+
+
+def _many_rules(grammar: str) -> str:
+    """Rules that lead to others, and the groups in them."""
+    count = sum(map(grammar.count, ":([{"))
+    return f"{count} rules and brackets, more than {MOST_RULES}" if count > MOST_RULES else ""
 
 
 def _problem(grammar: str) -> str:

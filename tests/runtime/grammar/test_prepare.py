@@ -59,6 +59,27 @@ def test_a_schema_is_refused_by_keyword_and_place(schema: Any, place: str, keywo
     assert not keyword or repr(keyword) in error.remedy
 
 
+def chained(count: int) -> dict[str, Any]:
+    inner = {f"d{i}": {"items": {"$ref": f"#/$defs/d{i + 1}"}} for i in range(count)}
+    return {"$ref": "#/$defs/d0", "$defs": {**inner, f"d{count}": {"type": "null"}}}
+
+
+def test_references_that_lead_deeper_than_the_stack_are_refused() -> None:
+    """Thousands of them end the process."""
+    prepare(JsonSchema.of(chained(150)))
+    for count in (500, 3000):
+        assert refused(JsonSchema.of(chained(count))).code == "grammar.schema"
+
+
+def test_rules_that_lead_deeper_than_the_stack_are_refused() -> None:
+    def rules(count: int) -> Ebnf:
+        chain = "\n".join(f"a{i}: a{i + 1}" for i in range(count))
+        return Ebnf(f'start: a0\n{chain}\na{count}: "x"')
+
+    prepare(rules(900))
+    assert refused(rules(10_000)).code == "grammar.ebnf"
+
+
 def test_large_numbers_may_be_asked_for() -> None:
     prepare(JsonSchema.of({"type": "integer", "minimum": -(2**62), "maximum": 2**63 - 1}))
 
