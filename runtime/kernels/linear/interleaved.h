@@ -32,8 +32,9 @@ static inline void interleave_four(const int32_t* const* from, int64_t count, in
   }
 }
 
-// What the dots read of x, in scratch: of kFewRows rows from `first` on, or as many as there are. Unsigned weights are `offset` too large, so a sum starts at -offset times that of
-// the codes: of each 32 (q4) or of the whole row (q8).
+// What the dots read of x, in scratch: of kFewRows rows from `first` on, or as many as there are; of none, nothing.
+// Unsigned weights are `offset` too large, so a sum starts at -offset times that of the codes: of each 32 (q4) or of the
+// whole row (q8).
 struct Rows {
   const int8_t* codes;    // [columns / 4][padded][4]
   const int32_t* starts;  // [columns / 32 or 1][padded]
