@@ -23,6 +23,8 @@ from hearth.schemas.commands import GATES, Activation
 if TYPE_CHECKING:
     from hearth.compiler.frontend.families.rotary import RotaryFamily
 
+MOST_LAYERS = 10_000
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -87,7 +89,7 @@ class ModelConfig:
 def read_config(fields: Fields, family: RotaryFamily, request: Request) -> ModelConfig:
     """The typed config; whatever would change the logits and is not supported is refused by name."""
     fields = fields.or_else(family.defaults)
-    layers = fields.integer("num_hidden_layers")
+    layers = _layers(fields)
     heads, kv_heads, head_dim = _heads(fields, family)
     rope, local = _ropes(fields, head_dim, family)
     context = _context(fields, request, rope)
@@ -120,6 +122,14 @@ def read_config(fields: Fields, family: RotaryFamily, request: Request) -> Model
         logit_cap=fields.number("final_logit_softcapping", 0.0) if family.logit_cap else 0.0,
         scaled_embeddings=family.scaled_embeddings,
     )
+
+
+def _layers(fields: Fields) -> int:
+    """L; what is told of each layer takes memory, so that a slip of many digits is refused."""
+    layers = fields.integer("num_hidden_layers")
+    if layers > MOST_LAYERS:
+        raise fields.invalid("num_hidden_layers", f"at most {MOST_LAYERS}")
+    return layers
 
 
 def _context(fields: Fields, request: Request, rope: RopeConfig) -> int:

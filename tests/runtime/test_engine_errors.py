@@ -34,7 +34,7 @@ from support.engines import (
 )
 
 from hearth.runtime import native
-from hearth.schemas.commands import KVScheme, Layout
+from hearth.schemas.commands import Activation, KVScheme, Layout
 
 BY_OP = {line.op: line for line in PROGRAM}
 
@@ -86,7 +86,7 @@ BAD_COMMANDS = {
     "layout_unknown": (_ints("linear", 2, max(Layout) + 1), "unknown layout"),
     "group_zero": (_ints("linear", 3, 0), "group is not"),
     "group_odd": (_ints("linear", 3, 48), "group is not"),
-    "activation_unknown": (_ints("linear", 4, 8), "unknown activation"),
+    "activation_unknown": (_ints("linear", 4, max(Activation) + 1), "unknown activation"),
     "scheme_unknown": (_ints("attention", 5, max(KVScheme) + 1), "unknown cache scheme"),
     "heads_not_grouped": (_ints("attention", 1, 3), "multiple of kv_heads"),
     "no_kv_heads": (_ints("attention", 1, 0), "multiple of kv_heads"),
