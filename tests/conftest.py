@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections import Counter
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     shared = [each for each, tests in Counter(item.nodeid for item in items).items() if tests > 1]
     if shared:
         raise pytest.UsageError(f"several tests of one id: {', '.join(shared)}")
+
+
+def pytest_collection_finish() -> None:
+    """A compile collects what it has left behind, several times: not what hundreds of test modules hold for good."""
+    gc.freeze()
 
 
 @dataclass
